@@ -1,0 +1,140 @@
+"""What a caller of the engine sees: a request, its completion, and the engine's own state.
+
+Plain records without mlx, shared by the client (any process) and the host (the engine process).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the most likely token.
+        repetition_penalty: Divides (multiplies, if negative) the logits of tokens already in the
+            last `repetition_window` tokens of the answer; 1.0 is off. (Keskar et al. 2019, CTRL.)
+        repetition_window: How far back the penalty looks, in tokens of the answer.
+        no_repeat_ngram: A token that would complete an n-gram of this many tokens that already
+            stands in the answer is forbidden; 0 is off. (Paulus et al. 2017.)
+        seed: Seeds the sampler when the temperature is above 0.
+    """
+
+    temperature: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 64
+    no_repeat_ngram: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the model.
+
+    Attributes:
+        id: Chosen by the caller, unique among running requests; the only part that is logged.
+        model: "embedded" or the path of an mlx-lm model folder.
+        messages: The chat so far, ending with the user's turn.
+        schema: A JSON schema that the answer must satisfy, or None for free text.
+        max_tokens: The most tokens the answer may have.
+        sampling: How tokens are chosen.
+        top_logprobs: For each answer token, this many most likely (token, logprob) pairs under
+            the grammar; 0 gives none.
+        stop: Strings that end the answer; they are not part of it.
+        timeout_s: Give up after this long, queueing included.
+    """
+
+    id: str
+    model: str
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None = None
+    max_tokens: int = 256
+    sampling: Sampling = field(default_factory=Sampling)
+    top_logprobs: int = 0
+    stop: tuple[str, ...] = ()
+    timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One answer token with its log-probability among the tokens the grammar allowed.
+
+    Attributes:
+        token: Its text.
+        logprob: Natural logarithm of its probability.
+        top: The most likely (text, logprob) pairs at this position, best first.
+    """
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The engine's answer.
+
+    Attributes:
+        id: The request's id.
+        text: The answer.
+        finish_reason: "stop": the model ended it. "length": cut at `max_tokens`; the text is not
+            complete. "closed": `max_tokens` was reached and the grammar completed the JSON, so it
+            parses, but the model might have said more.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: How many of those were reused from an earlier prompt.
+        completion_tokens: Tokens of the answer.
+        queue_s, prefill_s, decode_s: Where the time went, in seconds.
+        logprobs: One per answer token if the request asked for them.
+    """
+
+    id: str
+    text: str
+    finish_reason: Literal["stop", "length", "closed"]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model folder as every process sees it, without loading the weights.
+
+    Attributes:
+        name: "embedded" or the folder's path.
+        folder: The mlx-lm model folder.
+        fingerprint: Hash of weights, config and tokenizer: the same outputs, the same string.
+        context_tokens: The longest prompt + answer that the model takes.
+        tokenizer_json: Path of its Hugging Face `tokenizer.json`.
+    """
+
+    name: str
+    folder: str
+    fingerprint: str
+    context_tokens: int
+    tokenizer_json: str
+
+
+class Engine(Protocol):
+    """Whatever answers requests: the client of the engine process, or the engine itself."""
+
+    def complete(self, request: Request) -> Completion:
+        """Answers one request; blocks; safe to call from many threads.
+
+        Raises:
+            RequestError: This request can't be served; others can.
+            EngineError: The engine stopped or can't be reached.
+        """
+        ...
