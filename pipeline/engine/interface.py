@@ -6,6 +6,8 @@ Plain records without mlx, shared by the client (any process) and the host (the 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipeline.errors import RequestError
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -138,3 +140,84 @@ class Engine(Protocol):
             EngineError: The engine stopped or can't be reached.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of a running answer's text.
+
+    Attributes:
+        id: The request's id.
+        text: Characters that are now final, after those sent before.
+    """
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request ended well; its last event."""
+
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended without an answer; its last event.
+
+    Attributes:
+        id: The request's id.
+        error: Why: kinds "cancelled", "timeout", "grammar_failed", "out_of_memory".
+    """
+
+    id: str
+    error: RequestError
+
+
+Event = TextDelta | Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class CoreOptions:
+    """Bounds of the engine.
+
+    Attributes:
+        max_rows: Most requests decoded at the same time.
+        kv_bytes: Memory for keys and values of running rows and kept prefixes together.
+        prefill_tokens: Most prompt tokens run between two decode steps.
+    """
+
+    max_rows: int = 16
+    kv_bytes: int = 2 << 30
+    prefill_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine is doing and has done since it was loaded.
+
+    Attributes:
+        running, waiting: Requests.
+        finished, failed: Requests ended.
+        prompt_tokens: Tokens of all prompts; `cached_tokens` of them were reused.
+        completion_tokens: Tokens of all answers.
+        prefill_s, decode_s: Seconds spent on each.
+        steps: Decode steps; `step_ms` is their recent mean.
+        kv_bytes: Memory of running rows and kept prefixes now.
+        weights_bytes: Memory of the weights.
+    """
+
+    running: int
+    waiting: int
+    finished: int
+    failed: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prefill_s: float
+    decode_s: float
+    steps: int
+    step_ms: float
+    kv_bytes: int
+    weights_bytes: int

@@ -1,0 +1,260 @@
+"""The ragged KV cache: keys and values of all rows, each row with its own length.
+
+Every layer holds one buffer [R, H, K, D]; row `slot` belongs to one request and is filled from
+column 0, so a token's column is its position and a rejected token is forgotten by not counting it.
+Running rows are slots 0..B-1; a row being prefilled takes the next slot.
+
+mlx-lm's models see a `LayerCache` per layer, which speaks the interface of `mlx_lm.models.cache`
+(`offset`, `make_mask`, `update_and_fetch`), so any model with plain or sliding attention works.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+GROWTH_COLUMNS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Keys and values of the first tokens of a prompt, copied out of a row.
+
+    Attributes:
+        keys, values: One [1, H, L, D] array per layer.
+        length: L, in tokens.
+    """
+
+    keys: tuple[mx.array, ...]
+    values: tuple[mx.array, ...]
+    length: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held by the arrays."""
+        return sum(array.nbytes for array in (*self.keys, *self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Where the next forward writes, and what it sees: shared by all layers.
+
+    `slots` rows from `first`; row i writes at column `starts[i]`; columns `[0, columns)` are read.
+    """
+
+    first: int
+    starts: tuple[int, ...]
+    width: int
+    columns: int
+    offset: mx.array | int
+    write_rows: mx.array | None
+    write_columns: mx.array | None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.first, self.first + len(self.starts))
+
+
+class LayerCache:
+    """One layer's buffers, seen through the window of the current forward."""
+
+    def __init__(self, cache: "RaggedCache") -> None:
+        self._cache = cache
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+
+    @property
+    def offset(self) -> mx.array | int:
+        """Position of the first new token: [B], or a number if there is one row."""
+        return self._cache.window.offset
+
+    def make_mask(
+        self,
+        N: int,  # noqa: N803 (mlx-lm's name)
+        *,
+        return_array: bool = False,
+        window_size: int | None = None,
+    ) -> mx.array | str | None:
+        """Attention mask of the current forward, as mlx-lm's models ask for it.
+
+        Args:
+            N: Tokens per row.
+            return_array: Give an array even where a keyword would do.
+            window_size: Sliding window, in tokens.
+
+        Returns:
+            [B, 1, N, K] booleans, "causal", or None if every column is seen.
+        """
+        return self._cache.mask(N, window_size, as_array=return_array)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Writes the new keys and values, returns all that the rows may see.
+
+        Args:
+            keys, values: [B, H, T, D].
+
+        Returns:
+            Keys and values, [B, H, K, D].
+        """
+        if self.keys is None or self.values is None:
+            self.keys = self._cache.empty_like(keys)
+            self.values = self._cache.empty_like(values)
+        self.keys = self._write(self.keys, keys)
+        self.values = self._write(self.values, values)
+        rows, columns = self._cache.window.rows, self._cache.window.columns
+        return self.keys[rows, :, :columns], self.values[rows, :, :columns]
+
+    def _write(self, buffer: mx.array, new: mx.array) -> mx.array:
+        window = self._cache.window
+        if window.write_rows is None:  # one row: its columns are one stretch
+            start = window.starts[0]
+            buffer[window.rows, :, start : start + window.width] = new
+        else:
+            buffer[window.write_rows, :, window.write_columns] = new.transpose(0, 2, 1, 3)
+        return buffer
+
+
+class RaggedCache:
+    """All layers' buffers and the rows' lengths.
+
+    Args:
+        layers: Number of layers.
+        column_step: Round the number of columns read up to a multiple of this. 1 reads no more
+            than needed; GPUs want few different shapes.
+    """
+
+    def __init__(self, layers: int, column_step: int = 1) -> None:
+        self.layers = [LayerCache(self) for _ in range(layers)]
+        self.lengths: list[int] = []
+        self._step = column_step
+        self._rows = 0
+        self._columns = 0
+        self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
+        self.window = _Window(0, (), 0, 0, 0, None, None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held by the buffers."""
+        arrays = [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
+        return sum(array.nbytes for array in arrays)
+
+    @property
+    def rows(self) -> int:
+        """Rows the buffers have room for."""
+        return self._rows
+
+    @property
+    def columns(self) -> int:
+        """Columns (tokens of a row) the buffers have room for."""
+        return self._columns
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Makes room for so many rows of so many tokens; keeps what is there."""
+        rows = max(rows, self._rows)
+        columns = max(-(-columns // GROWTH_COLUMNS) * GROWTH_COLUMNS, self._columns)
+        if (rows, columns) == (self._rows, self._columns):
+            return
+        for layer in self.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys = self._grown(layer.keys, rows, columns)
+                layer.values = self._grown(layer.values, rows, columns)
+                mx.eval(layer.keys, layer.values)  # one layer at a time: the old one is freed
+        self._rows, self._columns = rows, columns
+
+    def _grown(self, buffer: mx.array, rows: int, columns: int) -> mx.array:
+        grown = mx.zeros((rows, buffer.shape[1], columns, buffer.shape[3]), buffer.dtype)
+        used, longest = len(self.lengths), max(self.lengths, default=0)
+        grown[:used, :, :longest] = buffer[:used, :, :longest]
+        return grown
+
+    def release(self) -> None:
+        """Gives the memory back; there must be no rows."""
+        for layer in self.layers:
+            layer.keys = layer.values = None
+        self._rows = self._columns = 0
+        self.lengths = []
+
+    def empty_like(self, new: mx.array) -> mx.array:
+        """A zero buffer with the heads, head size and dtype of `new` [B, H, T, D]."""
+        return mx.zeros((self._rows, new.shape[1], self._columns, new.shape[3]), new.dtype)
+
+    def look_at_row(self, slot: int, width: int) -> None:
+        """The next forward has one row, `slot`, and `width` new tokens."""
+        start = self.lengths[slot]
+        self._masks.clear()
+        self.window = _Window(slot, (start,), width, start + width, start, None, None)
+
+    def look_at_rows(self, count: int, width: int) -> None:
+        """The next forward has rows 0..count-1 with `width` new tokens each."""
+        if count == 1 and self._step == 1:
+            self.look_at_row(0, width)
+            return
+        starts = tuple(self.lengths[:count])
+        columns = -(-(max(starts) + width) // self._step) * self._step
+        offset = mx.array(starts)
+        self._masks.clear()
+        self.window = _Window(
+            first=0,
+            starts=starts,
+            width=width,
+            columns=min(columns, self._columns),
+            offset=offset,
+            write_rows=mx.arange(count)[:, None],
+            write_columns=offset[:, None] + mx.arange(width)[None, :],
+        )
+
+    def mask(
+        self, width: int, window_size: int | None, *, as_array: bool
+    ) -> mx.array | str | None:
+        """See `LayerCache.make_mask`; made once per forward and kind of layer."""
+        key = (width, window_size, as_array)
+        if key not in self._masks:
+            self._masks[key] = self._make_mask(width, window_size, as_array=as_array)
+        return self._masks[key]
+
+    def _make_mask(
+        self, width: int, window_size: int | None, *, as_array: bool
+    ) -> mx.array | str | None:
+        one_row = self.window.write_rows is None
+        if one_row and not as_array and (not window_size or self.window.columns <= window_size):
+            return None if width == 1 else "causal"
+        seen = mx.arange(self.window.columns)[None, None, :]  # [1, 1, K]
+        starts = mx.array(self.window.starts)
+        here = (starts[:, None] + mx.arange(width)[None, :])[:, :, None]  # [B, T, 1]
+        mask = seen <= here
+        if window_size:
+            mask = mask & (here < seen + window_size)
+        return mask[:, None]
+
+    def copy_prefix(self, slot: int, length: int) -> Prefix:
+        """Copies a row's first tokens out, to outlive the row."""
+        keys: list[mx.array] = []
+        values: list[mx.array] = []
+        for layer in self.layers:
+            if layer.keys is None or layer.values is None:
+                raise ValueError(f"slot={slot!r} holds nothing yet")
+            keys.append(mx.contiguous(layer.keys[slot : slot + 1, :, :length]))
+            values.append(mx.contiguous(layer.values[slot : slot + 1, :, :length]))
+        mx.eval(keys, values)
+        return Prefix(tuple(keys), tuple(values), length)
+
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
+        """Writes the first `length` tokens of a prefix into a row; the row then has that length."""
+        for layer, keys, values in zip(self.layers, prefix.keys, prefix.values, strict=True):
+            if layer.keys is None or layer.values is None:
+                layer.keys, layer.values = self.empty_like(keys), self.empty_like(values)
+            layer.keys[slot : slot + 1, :, :length] = keys[:, :, :length]
+            layer.values[slot : slot + 1, :, :length] = values[:, :, :length]
+        self.lengths[slot] = length
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Gives one row the first `length` tokens of another, and that length."""
+        for layer in self.layers:
+            for buffer in (layer.keys, layer.values):
+                if buffer is not None:
+                    buffer[target, :, :length] = buffer[source, :, :length]
+        self.lengths[target] = length
+
+    def state(self) -> Sequence[mx.array]:
+        """All buffers, to evaluate them."""
+        return [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]

@@ -1,0 +1,133 @@
+"""Grammar of an answer: which tokens may come next, and how an answer is closed at its limit.
+
+A thin wrapper around llguidance: a JSON schema is compiled once per text, a matcher belongs to one
+row, and masks are int32 words of 32 tokens each, written straight into the batch's array.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.numpy import fill_next_token_bitmask
+from numpy.typing import NDArray
+
+from pipeline.errors import RequestError
+
+CLOSING_TOKENS = 512
+"""The most tokens that `Matcher.close` adds."""
+
+
+class Grammars:
+    """Compiles schemas for one tokenizer.
+
+    Args:
+        tokenizer_json: Path of the Hugging Face `tokenizer.json`.
+        vocabulary: V, the width of the model's logits.
+        stop_tokens: Tokens that end an answer.
+    """
+
+    def __init__(
+        self, tokenizer_json: str, vocabulary: int, stop_tokens: Sequence[int]
+    ) -> None:
+        self._tokenizer = LLTokenizer(
+            tokenizer_json, n_vocab=vocabulary, eos_token=sorted(stop_tokens)
+        )
+        self._compile = lru_cache(maxsize=64)(self._compile_text)
+
+    def matcher(self, schema: dict[str, Any]) -> "Matcher":
+        """A fresh matcher for a JSON schema.
+
+        Raises:
+            RequestError: llguidance can't compile the schema ("bad_schema").
+        """
+        compiled = self._compile(json.dumps(schema, ensure_ascii=False))
+        return Matcher(compiled.deep_copy(), self._tokenizer)
+
+    def _compile_text(self, schema: str) -> LLMatcher:
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema)
+        except ValueError as error:
+            raise RequestError("bad_schema", f"the JSON schema is not usable: {error}") from error
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            reason = matcher.get_error().splitlines()[0]
+            raise RequestError("bad_schema", f"the JSON schema can't be compiled: {reason}")
+        return matcher
+
+
+class Matcher:
+    """The state of one row's grammar."""
+
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> None:
+        self._matcher = matcher
+        self._tokenizer = tokenizer
+
+    def fill_masks(self, masks: NDArray[np.int32], draft: Sequence[int]) -> int:
+        """Writes the allowed tokens at each drafted position; the state stays as it was.
+
+        Args:
+            masks: [T, V/32] words to write, T = len(draft) + 1.
+            draft: Proposed tokens after the current state.
+
+        Returns:
+            How many leading tokens of the draft the grammar allows.
+        """
+        allowed = 0
+        fill_next_token_bitmask(self._matcher, masks, 0)
+        for token in draft:
+            if self._matcher.is_stopped() or self._matcher.try_consume_tokens([token]) == 0:
+                break
+            allowed += 1
+            fill_next_token_bitmask(self._matcher, masks, allowed)
+        if allowed:
+            self._matcher.rollback(allowed)
+        return allowed
+
+    def consume(self, tokens: Sequence[int]) -> None:
+        """Moves on by tokens that were accepted under the masks.
+
+        Raises:
+            RequestError: The grammar's limits were exceeded ("grammar_failed").
+        """
+        if not self._matcher.consume_tokens(list(tokens)):
+            reason = self._matcher.get_error().splitlines()[:1]
+            raise RequestError("grammar_failed", f"the grammar refused its own token: {reason}")
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing may follow but the end."""
+        return self._matcher.is_stopped()
+
+    def close(self) -> list[int] | None:
+        """The shortest way to end the answer from here, without inventing content.
+
+        Takes what the grammar forces, else closes the open string, object or list, else writes
+        null. Where only content would do (a date half written), there is no way.
+
+        Returns:
+            The tokens, or None.
+        """
+        added: list[int] = []
+        while len(added) < CLOSING_TOKENS:
+            if self._matcher.is_stopped() or self._matcher.is_accepting():
+                return added
+            step = self._matcher.compute_ff_tokens() or self._closing_step()
+            if not step or self._matcher.try_consume_tokens(step) != len(step):
+                return None
+            added.extend(step)
+        return None
+
+    def _closing_step(self) -> list[int]:
+        # Inside a string "null" would be content; there, another letter is allowed as well.
+        in_string = self._allows("q")
+        for text in ('"', "}", "]") if in_string else ("null", '"', "}", "]"):
+            if self._allows(text):
+                return self._tokenizer.tokenize_str(text)
+        return []
+
+    def _allows(self, text: str) -> bool:
+        tokens = self._tokenizer.tokenize_str(text)
+        return self._matcher.validate_tokens(tokens) == len(tokens)

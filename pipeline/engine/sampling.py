@@ -1,0 +1,182 @@
+"""Choosing tokens: masks, penalties against loops, temperature; for plain and drafted positions.
+
+Everything a position needs is known before its logits are, given the draft before it, so the host
+prepares it while the forward runs. Noise depends on (seed, position) alone: the token chosen at a
+position is a function of the logits there, however many positions are verified at once, which is
+why a drafted answer equals the plain one at any temperature.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.interface import Sampling
+
+ALL_ALLOWED = np.int32(-1)
+
+
+@dataclass(slots=True)
+class History:
+    """The tokens of one answer, with what the penalties need to know of them.
+
+    Attributes:
+        sampling: The request's settings.
+        tokens: The answer so far.
+    """
+
+    sampling: Sampling
+    tokens: list[int] = field(default_factory=list[int])
+    _followers: defaultdict[tuple[int, ...], list[int]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def push(self, token: int) -> None:
+        """Appends a token."""
+        size = self.sampling.no_repeat_ngram
+        if size and len(self.tokens) >= size - 1:
+            self._followers[self._ngram_start()].append(token)
+        self.tokens.append(token)
+
+    def pop(self) -> None:
+        """Takes the last token back."""
+        self.tokens.pop()
+        if self.sampling.no_repeat_ngram and len(self.tokens) >= self.sampling.no_repeat_ngram - 1:
+            self._followers[self._ngram_start()].pop()
+
+    def banned(self) -> list[int]:
+        """Tokens that would complete an n-gram that already stands in the answer."""
+        size = self.sampling.no_repeat_ngram
+        if not size or len(self.tokens) < size - 1:
+            return []
+        return self._followers.get(self._ngram_start(), [])
+
+    def penalised(self) -> list[int]:
+        """Tokens whose logits the repetition penalty lowers."""
+        if self.sampling.repetition_penalty == 1.0:
+            return []
+        return list(dict.fromkeys(self.tokens[-self.sampling.repetition_window :]))
+
+    def _ngram_start(self) -> tuple[int, ...]:
+        return tuple(self.tokens[len(self.tokens) - self.sampling.no_repeat_ngram + 1 :])
+
+
+@dataclass(slots=True)
+class Constraints:
+    """What shapes the choice at each of B x T positions.
+
+    Attributes:
+        masks: [B, T, ceil(V/32)] int32 words, a bit per allowed token.
+        masked: Whether any bit is cleared.
+        penalised: For each position the tokens that the repetition penalty lowers.
+        settings: [B] the rows' settings.
+        positions: [B] how many tokens each answer has before its first position.
+    """
+
+    masks: NDArray[np.int32]
+    masked: bool
+    penalised: list[list[list[int]]]
+    settings: list[Sampling]
+    positions: list[int]
+
+
+def ban_tokens(mask: NDArray[np.int32], tokens: Sequence[int], stop: Sequence[int]) -> None:
+    """Clears the bits of banned tokens, unless that would leave nothing to choose.
+
+    Args:
+        mask: [ceil(V/32)] int32 words, changed in place.
+        tokens: Tokens to forbid.
+        stop: Tokens that end an answer: these are never forbidden.
+    """
+    words = mask.view(np.uint32)
+    before = words.copy()
+    for token in tokens:
+        if token not in stop:
+            words[token >> 5] &= np.uint32(~(1 << (token & 31)) & 0xFFFFFFFF)
+    if not words.any():
+        words[:] = before  # the grammar leaves one way only: it wins over the penalty
+
+
+def choose_tokens(logits: mx.array, constraints: Constraints) -> tuple[mx.array, mx.array]:
+    """Applies masks and penalties, then takes the best token or a seeded sample.
+
+    Args:
+        logits: [B, T, V].
+        constraints: For the same positions.
+
+    Returns:
+        Chosen tokens [B, T], and the masked logits before penalties [B, T, V] (for logprobs).
+    """
+    if constraints.masked:
+        logits = apply_mask(logits, constraints.masks)
+    shaped = logits
+    if any(ids for row in constraints.penalised for ids in row):
+        shaped = _penalise(shaped, constraints)
+    if any(settings.temperature > 0 for settings in constraints.settings):
+        shaped = _add_noise(shaped, constraints)
+    return mx.argmax(shaped, axis=-1), logits
+
+
+def apply_mask(logits: mx.array, masks: NDArray[np.int32]) -> mx.array:
+    """Sets the logits of forbidden tokens to minus infinity.
+
+    Args:
+        logits: [B, T, V].
+        masks: [B, T, ceil(V/32)] int32 words; bit i of word w is token 32 w + i.
+    """
+    words = mx.array(masks.view(np.uint32))[..., None]
+    bits = (words >> mx.arange(32, dtype=mx.uint32)) & 1  # [B, T, V/32, 32]
+    allowed = bits.reshape(*masks.shape[:2], -1)[..., : logits.shape[-1]]
+    return mx.where(allowed.astype(mx.bool_), logits, mx.array(-mx.inf, logits.dtype))
+
+
+def _penalise(logits: mx.array, constraints: Constraints) -> mx.array:
+    """The penalty of CTRL (Keskar et al. 2019, section 4.1): divide if positive, else multiply."""
+    longest = max(len(ids) for row in constraints.penalised for ids in row)
+    shape = (len(constraints.penalised), len(constraints.penalised[0]), longest)
+    ids = np.zeros(shape, np.int32)
+    penalties = np.ones(shape, np.float32)
+    for b, row in enumerate(constraints.penalised):
+        for t, tokens in enumerate(row):
+            if tokens:
+                # Padding repeats the first token with the same penalty, so writing it twice agrees.
+                ids[b, t] = tokens[0]
+                ids[b, t, : len(tokens)] = tokens
+                penalties[b, t] = constraints.settings[b].repetition_penalty
+    index = mx.array(ids)
+    old = mx.take_along_axis(logits, index, axis=-1)
+    factor = mx.array(penalties).astype(logits.dtype)
+    new = mx.where(old > 0, old / factor, old * factor)
+    return mx.put_along_axis(logits, index, new, axis=-1)
+
+
+def _add_noise(logits: mx.array, constraints: Constraints) -> mx.array:
+    """Gumbel noise: argmax(logits / temperature + noise) is a sample of the softmax.
+
+    (Maddison et al. 2014, "A* sampling", section 2.)
+    """
+    rows: list[mx.array] = []
+    width, vocabulary = logits.shape[1], logits.shape[2]
+    for b, settings in enumerate(constraints.settings):
+        row = logits[b]
+        if settings.temperature > 0:
+            noise = mx.stack(
+                [
+                    mx.random.gumbel(
+                        (vocabulary,), key=_key(settings.seed, constraints.positions[b] + t)
+                    )
+                    for t in range(width)
+                ]
+            )
+            row = row.astype(mx.float32) / settings.temperature + noise
+        rows.append(row.astype(mx.float32))
+    return mx.stack(rows)
+
+
+def _key(seed: int, position: int) -> mx.array:
+    digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
+    return mx.random.key(int.from_bytes(digest, "little"))
