@@ -1,0 +1,29 @@
+# make demo   runs docflash over a part of sample_docs/ and asks a few questions in SQL
+# make test   all checks: style, types, import rules, tests
+# Both bring what they need (uv, the packages) into this folder; only Python 3.11+ has to be there.
+
+BIN := .venv/bin
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help setup demo test clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml .ci/setup
+	@.ci/step "install" .ci/setup
+
+demo: .venv/.ready
+	@.ci/step "demo" .ci/demo
+
+test: .venv/.ready
+	@.ci/step "ruff check" $(BIN)/ruff check --quiet .
+	@.ci/step "ruff format" $(BIN)/ruff format --quiet --check .
+	@.ci/step "pyright" $(BIN)/pyright
+	@.ci/step "lint-imports" $(BIN)/lint-imports
+	@$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .uv demo_output .pytest_cache .ruff_cache .hypothesis .import_linter_cache
