@@ -19,13 +19,13 @@ TaskKind = Literal["text", "fields", "class"]
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One file in the folder, before it is read.
+    r"""One file in the folder, before it is read.
 
     Attributes:
         root: The folder that was searched, absolute.
         path: Where the file is, absolute; the real name, to open it.
         name: Path relative to the root as valid text: bytes that are not UTF-8 and control
-            characters are escaped as \\xNN, so it can be stored, logged and shown.
+            characters are escaped as \xNN, so it can be stored, logged and shown.
         size_bytes: Size when it was found.
         modified_ns: Modification time when it was found, nanoseconds since the epoch.
     """
