@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.alignment import Alignment
+
 DocumentStatus = Literal["read", "failed"]
 PageSource = Literal["pypdf", "text", "html", "email"]
 FieldType = Literal["string", "integer", "decimal", "date", "boolean", "enum", "list", "object"]
@@ -35,44 +37,6 @@ class FoundFile:
     name: str
     size_bytes: int
     modified_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run of normalised text and the raw text it came from (see `Alignment`)."""
-
-    text_start: int
-    text_end: int
-    raw_start: int
-    raw_end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """Maps spans of a page's normalised text back to spans of its raw text.
-
-    The runs are in order and cover the whole normalised text without gap or overlap. A run whose
-    two lengths are equal maps character by character; any other maps as a whole.
-    """
-
-    runs: tuple[Run, ...]
-
-    def to_raw(self, start: int, end: int) -> tuple[int, int]:
-        """The smallest raw span that gave `text[start:end]`.
-
-        Args:
-            start: First character in the page's normalised text.
-            end: One past the last; `start < end <= len(text)`.
-
-        Returns:
-            (raw_start, raw_end).
-
-        Raises:
-            ValueError: The span is empty or outside the text.
-        """
-        from pipeline.alignment import raw_span
-
-        return raw_span(self.runs, start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +73,7 @@ class Document:
         status: "read", or "failed": then `failure_kind` and `failure` say why.
         title: From the metadata or headers, or empty.
         text_sha256: Hex digest of the normalised text (UTF-8), empty if failed.
-        pages: The pages; empty if failed.
+        pages: The pages; empty if failed, but for "no_text": their notes say what they hold.
         notes: What a user should know though the document was read: encoding guessed, encrypted
             with an empty password, pages without text.
         failure_kind: A short stable word, e.g. "encrypted", "damaged", "timeout", "too_large".
