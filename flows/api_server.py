@@ -19,7 +19,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.errors import InputError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0  # the first start makes the database: 6 s on two idle cores
 STOP_TIMEOUT_S = 5.0
 GRACE_S = 4.0
+LOG_BYTES = 1_000_000
 
 # What only a server that outlives its run has a use for. Who finished which task is still kept.
 _LEAN = {
@@ -107,7 +108,7 @@ def start_server() -> ApiServer:
         port = int(listener.getsockname()[1])
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         os.environ["PREFECT_API_AUTH_STRING"] = password
-        with _log_path().open("ab") as log:
+        with _open_log() as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.api_server", str(listener.fileno())],
                 stdin=subprocess.PIPE,
@@ -127,6 +128,12 @@ def _one_migration_at_a_time() -> Generator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _open_log() -> BinaryIO:
+    path = _log_path()
+    too_long = path.exists() and path.stat().st_size > LOG_BYTES
+    return path.open("wb" if too_long else "ab")
 
 
 def _log_path() -> Path:
