@@ -1,0 +1,45 @@
+"""Where sentences end, in many scripts: used to cut chunks and to trim an answer.
+
+In: a text. Out: positions in it, or the part of it that is whole sentences.
+"""
+# ruff: noqa: RUF001  the look-alikes below are meant
+
+import re
+
+_MARKS = frozenset(".!?…。！？｡؟۔।॥։።‼⁇⁈⁉")
+_CLOSERS = frozenset("\"')]}”’»›」』）】*_")
+_INNER_MARK = re.compile(r"[。！？｡．؟۔।॥][」』）”’】]*")
+_MOST_CLOSERS = 3
+_ENDS = re.compile(r"""[.!?…؟۔।॥։።‼⁇⁈⁉]["')\]}”’»›*_]*(?=\s|$)|[。！？｡][」』）”’】]*""")
+_SHORT_FORMS = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
+    r"|\b[^\W\d_]|(?:^|\n)\s*\d+)\.$"
+)
+
+
+def ends_sentence(text: str, end: int) -> bool:
+    """Whether `text[:end]` ends with a sentence mark, closing quotes and brackets passed over."""
+    at = end - 1
+    while at > 0 and end - at <= _MOST_CLOSERS and text[at] in _CLOSERS:
+        at -= 1
+    return at >= 0 and text[at] in _MARKS
+
+
+def last_inner_end(text: str, start: int, end: int) -> int | None:
+    """The last place in (start, end] after a mark that ends a sentence without white space."""
+    last: int | None = None
+    for match in _INNER_MARK.finditer(text, start, end):
+        last = match.end()
+    return last
+
+
+def trim_to_sentence(text: str) -> str:
+    """The text up to its last full sentence, or an empty string if it has none.
+
+    A full stop after an initial, a short form or the number of a list's item ends no sentence.
+    """
+    best = 0
+    for match in _ENDS.finditer(text):
+        if not _SHORT_FORMS.search(text[max(match.start() - 20, 0) : match.start() + 1]):
+            best = match.end()
+    return text[:best].strip()
