@@ -1,0 +1,132 @@
+"""The environment that gives the engine a fast matrix product on a Linux CPU.
+
+MLX's CPU wheel calls a slow reference BLAS by its plain names; an OpenBLAS loaded before it takes
+over. What OpenBLAS needs of Fortran's runtime lies in MLX's own wheel under other names, so links
+with the right names are made in the cache folder, and nothing of the system is needed.
+"""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from pipeline.engine.embedded import device_dtype
+from pipeline.settings import cache_folder, private_folder
+
+OPENBLAS_WHEEL = "cmeel-openblas"
+MLX_WHEEL = "mlx-cpu"
+PROBE = "import ctypes; ctypes.CDLL(None).openblas_get_config"
+PROBE_S = 20.0
+BUNDLED_NAME = re.compile(r"(lib(?:gfortran|quadmath))(?:-[0-9a-f]+)?\.so\.(\d+)")
+
+
+def engine_environment() -> dict[str, str]:
+    """What to add to the environment of the engine process; empty where nothing is needed.
+
+    Raises:
+        InputError: The cache folder can't be used.
+    """
+    added = _openblas_environment()
+    # A library that can't be loaded before a program keeps the program from starting at all.
+    return added if added and _takes_over() else {}
+
+
+def _openblas_environment() -> dict[str, str]:
+    library = _openblas() if uses_cpu() else None
+    if library is None:
+        return {}
+    links = _fortran_links()
+    added = {
+        "LD_PRELOAD": _joined(str(library), os.environ.get("LD_PRELOAD", "")),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", str(usable_cores())),
+    }
+    if links is not None:
+        added["LD_LIBRARY_PATH"] = _joined(str(links), os.environ.get("LD_LIBRARY_PATH", ""))
+    return added
+
+
+def uses_cpu() -> bool:
+    """Whether MLX computes on a Linux CPU here."""
+    return device_dtype() == "f32"
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on: a second thread on a core only slows it."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def blas_status() -> str:
+    """One line for people: which matrix product the engine will use."""
+    if not uses_cpu():
+        return "not needed: MLX computes on the GPU, or with Accelerate"
+    if _openblas() is None:
+        return (
+            "the slow one inside MLX's wheel; "
+            "`uv sync --extra embedded` brings OpenBLAS, several times faster"
+        )
+    if not _takes_over():
+        return "the slow one inside MLX's wheel: OpenBLAS is installed, but it can't be loaded"
+    version = importlib.metadata.version(OPENBLAS_WHEEL)
+    return f"OpenBLAS {version}, {engine_environment()['OPENBLAS_NUM_THREADS']} threads"
+
+
+@cache
+def _takes_over() -> bool:
+    """Whether OpenBLAS really is loaded in a process with the engine's environment."""
+    probe = subprocess.run(
+        [sys.executable, "-S", "-c", PROBE],
+        env=os.environ | _openblas_environment(),
+        capture_output=True,
+        timeout=PROBE_S,
+        check=False,
+    )
+    return probe.returncode == 0
+
+
+def _openblas() -> Path | None:
+    for path in _files(OPENBLAS_WHEEL):
+        if path.name.startswith("libopenblas.so.") and path.is_file():
+            return path
+    return None
+
+
+def _files(wheel: str) -> list[Path]:
+    try:
+        found = importlib.metadata.distribution(wheel)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return sorted(Path(str(found.locate_file(file))).absolute() for file in found.files or ())
+
+
+def _fortran_links() -> Path | None:
+    """A folder where the Fortran runtime of MLX's wheel has the names that OpenBLAS asks for."""
+    bundled = [(path, BUNDLED_NAME.match(path.name)) for path in _files(MLX_WHEEL)]
+    links = [(path, match) for path, match in bundled if match]
+    if not links:
+        return None
+    folder = private_folder(cache_folder() / "blas")
+    for path, match in links:
+        # Its own name too: the libraries find each other beside the link.
+        for name in (f"{match[1]}.so.{match[2]}", path.name):
+            _link(folder / name, path)
+    return folder
+
+
+def _link(link: Path, target: Path) -> None:
+    """Makes or corrects a link so that no other process ever misses it."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
+def _joined(*paths: str) -> str:
+    return ":".join(path for path in paths if path)
