@@ -134,7 +134,8 @@ class Field:
         items: The element of a list.
         fields: The members of an object.
         max_chars: Longest string.
-        max_items: Longest list.
+        max_items: Longest list in one answer.
+        max_merged_items: Longest list joined from the answers about the parts of a long document.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Field:
     fields: tuple["Field", ...] = ()
     max_chars: int = 200
     max_items: int = 10
+    max_merged_items: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,7 @@ class Result:
         chunks: Numbers of the chunks the model saw.
         calls: Model calls made, retries included.
         cut: True if an answer reached its token limit and was closed by the grammar or trimmed to
-            its last full sentence.
+            its last full sentence, or if a merged list was longer than `max_merged_items`.
         prompt_tokens, cached_tokens, completion_tokens: Summed over the calls.
         model_s: Seconds in the engine, queueing left out, summed over the calls.
     """
