@@ -1,0 +1,66 @@
+"""Words a task's question for the model: the turns of a chat.
+
+In: a task and a piece of a document, or the answers about its parts. Out: messages. The system
+message and the document come first and the task's own words last, so that several tasks over one
+document share the longest common beginning, which the engine then reads only once.
+"""
+
+from collections.abc import Sequence
+
+from pipeline.engine.interface import Message
+from pipeline.records import Task
+from pipeline.task_fields import describe
+
+MESSAGES_VERSION = 1
+"""Part of every task's fingerprint: raise it when a change here can change answers."""
+
+SYSTEM = "You read documents and answer questions about them. Use only what the document says."
+
+
+def ask_about(
+    task: Task, title: str, text: str, part: int = 1, parts: int = 1
+) -> tuple[Message, ...]:
+    """The question about a piece of a document.
+
+    Args:
+        task: The task.
+        title: The document's title, or empty.
+        text: What the model sees of the document.
+        part: Which piece it is, from 1.
+        parts: How many there are; 1 means that it is all of it.
+    """
+    head = f"Document: {title}\n\n" if title else "Document:\n\n"
+    note = f"\nThis is part {part} of {parts} of the document." if parts > 1 else ""
+    return (
+        Message("system", task.system),
+        Message("user", f"{head}{text}\n\n---\n{_question(task, partial=parts > 1)}{note}"),
+    )
+
+
+def ask_to_merge(task: Task, answers: Sequence[str]) -> tuple[Message, ...]:
+    """The request to join the answers about consecutive parts of a document into one."""
+    listed = "\n\n".join(f"Part {n}: {answer}" for n, answer in enumerate(answers, start=1))
+    return (
+        Message("system", task.system),
+        Message("user", f"{listed}\n\n---\n{task.merge}\n{task.instructions}"),
+    )
+
+
+def ask_again(messages: tuple[Message, ...], answer: str, error: str) -> tuple[Message, ...]:
+    """The same question once more, with the invalid answer and what is wrong with it."""
+    return (
+        *messages,
+        Message("assistant", answer or "(nothing)"),
+        Message("user", f"This answer is not valid: {error}\nAnswer again, correctly."),
+    )
+
+
+def _question(task: Task, *, partial: bool) -> str:
+    if task.kind == "class":
+        return f"{task.instructions}\nAnswer with one of: {', '.join(task.classes)}."
+    if task.kind == "text":
+        return task.instructions
+    lines = [f"- {field.name}: {describe(field)}" for field in task.fields]
+    optional = partial or any(not field.required for field in task.fields)
+    null = " Write null for what the document does not say." if optional else ""
+    return "\n".join([task.instructions, *lines, f"Answer in JSON.{null}"])
