@@ -1,0 +1,221 @@
+"""What a parser found in a file, and how that becomes a `Document`.
+
+Parsers give `Contents`: raw pages in order. `make_document` normalises them and fills in offsets,
+hashes and notes; `encode_document` and `decode_document` carry it from the process that parsed it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.alignment import Alignment, Run
+from pipeline.encodings import decode_text
+from pipeline.errors import DocumentError
+from pipeline.normalise import normalise
+from pipeline.records import Document, Page, PageSource
+
+NO_TEXT = "no text on this page: it is blank, a drawing or a scan; OCR is not part of this version"
+
+MEDIA_TYPES = {
+    ".pdf": "application/pdf",
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".eml": "message/rfc822",
+}
+
+_TITLE_CHARS = 300
+_PAGES_NAMED = 20
+# Private use characters and U+FFFD: glyphs whose fonts don't say which letters they are.
+_UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd]")
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """A page as a parser gives it: its text, or a note why there is none."""
+
+    text: str
+    source: PageSource
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a parser found in a file."""
+
+    media_type: str
+    pages: tuple[RawPage, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """What identifies the bytes that were read: their hash, number and guessed type."""
+
+    sha256: str
+    size_bytes: int
+    media_type: str
+
+
+def begins_as_pdf(data: bytes) -> bool:
+    """Whether a file that is not called one is a PDF, by its first bytes."""
+    return data[:32].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"%PDF-")
+
+
+def read_plain(data: bytes, media_type: str) -> Contents:
+    """Contents of a text file: one page.
+
+    Raises:
+        DocumentError: It isn't text, or in no known encoding.
+    """
+    text, note = decode_text(data)
+    return Contents(media_type, (RawPage(text, "text"),), notes=(note,) if note else ())
+
+
+def read_document(file: FileBytes, data: bytes, parse: Callable[[bytes], Contents]) -> Document:
+    """The document that these bytes are, read or failed.
+
+    Raises:
+        MemoryError: It needs more than this process may have.
+    """
+    if not data:
+        return fail_document(file, "empty", "the file has no bytes; get it again")
+    try:
+        return make_document(file, parse(data))
+    except DocumentError as error:
+        return fail_document(file, error.kind, str(error))
+    except RecursionError:
+        return fail_document(file, "damaged", "this document is nested without end; get it again")
+
+
+def make_document(file: FileBytes, contents: Contents) -> Document:
+    """Normalises the pages of a file; a file without any text is a failure that keeps them."""
+    pages: list[Page] = []
+    start_char = 0
+    for number, raw in enumerate(contents.pages, start=1):
+        text, alignment = normalise(raw.text)
+        note = raw.note or _judge(text, raw.source)
+        pages.append(Page(number, raw.text, text, alignment, start_char, raw.source, note))
+        start_char += len(text) + 1
+    document = Document(
+        file.sha256,
+        file.size_bytes,
+        contents.media_type,
+        "read",
+        title=normalise(contents.title)[0].replace("\n", " ")[:_TITLE_CHARS],
+        pages=tuple(pages),
+        notes=contents.notes + _note_pages(pages),
+    )
+    if any(page.text for page in pages):
+        digest = hashlib.sha256(document.text.encode()).hexdigest()
+        return replace(document, text_sha256=digest)
+    return replace(
+        document,
+        status="failed",
+        failure_kind="no_text",
+        failure="there is no text in this document: it is blank or scanned; OCR is not part of "
+        "this version, so run it through an OCR program and try again",
+    )
+
+
+def fail_document(file: FileBytes, kind: str, message: str) -> Document:
+    """A document that could not be read."""
+    return Document(
+        file.sha256,
+        file.size_bytes,
+        file.media_type,
+        "failed",
+        failure_kind=kind,
+        failure=message,
+    )
+
+
+def fail_too_large(file: FileBytes, max_bytes: int) -> Document:
+    """A file over the limit of its kind."""
+    return fail_document(
+        file,
+        "too_large",
+        f"the file is too large to read: size_bytes={file.size_bytes!r}, limit={max_bytes!r}; "
+        "split it, or raise the limit (max_bytes for text, memory_bytes for PDF and e-mail)",
+    )
+
+
+def _judge(text: str, source: PageSource) -> str:
+    if not text:
+        return NO_TEXT
+    if source == "pypdf" and len(_UNREADABLE.findall(text)) * 5 > len(text):
+        return "most characters of this page can't be read: its fonts don't say what they mean"
+    return ""
+
+
+def _note_pages(pages: list[Page]) -> tuple[str, ...]:
+    """One note per kind of trouble with the numbers of the pages that have it."""
+    numbers: dict[str, list[int]] = {}
+    for page in pages:
+        if page.note:
+            numbers.setdefault(page.note, []).append(page.number)
+    notes: list[str] = []
+    for note, found in numbers.items():
+        named = ", ".join(map(str, found[:_PAGES_NAMED]))
+        more = f" and {len(found) - _PAGES_NAMED} more" if len(found) > _PAGES_NAMED else ""
+        plural = "s" if len(found) > 1 else ""
+        notes.append(f"page{plural} {named}{more} of {len(pages)}: {note}")
+    return tuple(notes)
+
+
+def encode_document(document: Document) -> bytes:
+    """A document as JSON: unlike a pickle, it can't run anything where it is decoded."""
+    pages = [
+        [page.raw, page.text, _flatten(page.alignment), page.source, page.note]
+        for page in document.pages
+    ]
+    record = {
+        "sha256": document.sha256,
+        "size_bytes": document.size_bytes,
+        "media_type": document.media_type,
+        "status": document.status,
+        "title": document.title,
+        "text_sha256": document.text_sha256,
+        "notes": document.notes,
+        "failure_kind": document.failure_kind,
+        "failure": document.failure,
+    }
+    return json.dumps([record, pages], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode_document(data: bytes) -> Document:
+    """The document that `encode_document` encoded.
+
+    Raises:
+        DocumentError: Kind "crashed": the bytes are not such a document, or not all of it.
+    """
+    try:
+        record, pages = json.loads(data)
+        return Document(**record | {"notes": tuple(record["notes"]), "pages": _read_pages(pages)})
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise DocumentError(
+            "crashed", "the process that read this document gave no whole answer; run again"
+        ) from error
+
+
+def _read_pages(records: list[list[Any]]) -> tuple[Page, ...]:
+    pages: list[Page] = []
+    start_char = 0
+    for number, (raw, text, flat, source, note) in enumerate(records, start=1):
+        runs = tuple(map(Run, flat[::4], flat[1::4], flat[2::4], flat[3::4]))
+        pages.append(Page(number, raw, text, Alignment(runs), start_char, source, note))
+        start_char += len(text) + 1
+    return tuple(pages)
+
+
+def _flatten(alignment: Alignment) -> list[int]:
+    return [
+        bound
+        for run in alignment.runs
+        for bound in (run.text_start, run.text_end, run.raw_start, run.raw_end)
+    ]

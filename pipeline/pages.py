@@ -1,0 +1,170 @@
+"""Reads the pages of a document: PDF by pypdf, HTML, e-mail and text by their own modules.
+
+In: the bytes of a file and its suffix. Out: its `Contents`. Parsers can be attacked, so this runs
+in a process that can be killed (see `pipeline.reader`); nothing here limits time or memory.
+"""
+
+import io
+import logging
+import re
+from typing import Any
+
+import pypdf
+from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError
+
+from pipeline.contents import MEDIA_TYPES, Contents, RawPage, begins_as_pdf, read_plain
+from pipeline.encodings import valid_text
+from pipeline.errors import DocumentError
+from pipeline.markup import read_email, read_html
+
+_PDF_TRACES = re.compile(rb"%PDF-|startxref|%%EOF")
+_HTML_START = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body|\?xml)\b", re.IGNORECASE)
+_LOSSES = ("Impossible to decode", "Exceeded ", "Page contents are not")
+_BROKEN_PAGE = "this page is damaged and could not be read"
+
+
+def read_contents(data: bytes, suffix: str) -> Contents:
+    """Reads a document by what its bytes are, and notes where the suffix says otherwise.
+
+    Args:
+        data: The whole file.
+        suffix: Lower case, with its dot.
+
+    Raises:
+        DocumentError: It can't be read; `kind` says why.
+        MemoryError: It needs more than this process may have.
+    """
+    if suffix == ".pdf":
+        return read_pdf(data) if _PDF_TRACES.search(data) else _read_false_pdf(data)
+    if begins_as_pdf(data):
+        return _add_note(read_pdf(data), f"the file is a PDF, though its name ends in {suffix}")
+    if suffix == ".eml":
+        return read_email(data)
+    if suffix in {".html", ".htm"}:
+        return read_html(data)
+    return read_plain(data, MEDIA_TYPES.get(suffix, "text/plain"))
+
+
+def _read_false_pdf(data: bytes) -> Contents:
+    try:
+        if _HTML_START.match(data):
+            return _add_note(read_html(data), "the file is HTML, though its name ends in .pdf")
+        contents = read_plain(data, "text/plain")
+    except DocumentError as error:
+        raise DocumentError(
+            "damaged", "the file is not a PDF, though its name ends in .pdf; get it again"
+        ) from error
+    return _add_note(contents, "the file is text, though its name ends in .pdf")
+
+
+def _add_note(contents: Contents, note: str) -> Contents:
+    return Contents(contents.media_type, contents.pages, contents.title, (note, *contents.notes))
+
+
+def read_pdf(data: bytes) -> Contents:
+    """Contents of a PDF, page by page.
+
+    Raises:
+        DocumentError: Kind "password", "encrypted" (in a way that can't be read) or "damaged".
+        MemoryError: It needs more than this process may have.
+    """
+    # No program is started for JBIG2 images: only text is read.
+    with pypdf.apply_configuration(jbig2dec_binary=None, disable_legacy_handling=True):
+        try:
+            reader = pypdf.PdfReader(io.BytesIO(data))
+            notes = _decrypt(reader)
+            count = len(reader.pages)
+        except (DocumentError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # pypdf meets broken files in more ways than it has errors for.
+            raise _explain(error) from None
+        if count == 0:
+            raise DocumentError("damaged", "this PDF has no pages; get it again")
+        pages = _read_pages(reader, count)
+        if all(page.note.startswith(_BROKEN_PAGE) for page in pages):
+            raise DocumentError("damaged", f"none of this PDF's {count} pages can be read")
+        return Contents(MEDIA_TYPES[".pdf"], tuple(pages), _read_title(reader), notes)
+
+
+def _decrypt(reader: pypdf.PdfReader) -> tuple[str, ...]:
+    if not reader.is_encrypted:
+        return ()
+    if not reader.decrypt(""):
+        raise DocumentError(
+            "password",
+            "this PDF can't be opened without a password; save a copy without one",
+        )
+    return ("the PDF is encrypted with an empty password, so anyone can open it",)
+
+
+def _explain(error: Exception) -> DocumentError:
+    """The error in plain words; pypdf's own message may quote the document."""
+    if isinstance(error, FileNotDecryptedError):
+        return DocumentError("password", "this PDF needs a password; save a copy without one")
+    if isinstance(error, (DependencyError, NotImplementedError)):
+        return DocumentError(
+            "encrypted", "this PDF is encrypted in a way that is not supported; save it without"
+        )
+    return DocumentError("damaged", f"this PDF is damaged ({_reason(error)}); get it again")
+
+
+def _reason(error: Exception) -> str:
+    reasons: dict[type[Exception], str] = {
+        LimitReachedError: "it is larger inside than is safe to unpack",
+        RecursionError: "it is nested without end",
+    }
+    name = type(error).__name__
+    known = next((text for kind, text in reasons.items() if isinstance(error, kind)), "")
+    return known or f"its structure can't be followed: {name}"
+
+
+class _LossCounter(logging.Handler):
+    """Counts pypdf's warnings that text was lost; their words are not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.losses = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Looks at the template alone: the arguments may quote the document."""
+        if str(record.msg).startswith(_LOSSES):
+            self.losses += 1
+
+
+def _read_pages(reader: pypdf.PdfReader, count: int) -> list[RawPage]:
+    logger = logging.getLogger("pypdf")
+    counter = _LossCounter()
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(counter)
+    try:
+        pages: list[RawPage] = []
+        for index in range(count):
+            counter.losses = 0
+            page = _read_page(reader, index)
+            if counter.losses and not page.note:
+                page = RawPage(page.text, "pypdf", "a part of this page could not be read")
+            pages.append(page)
+        return pages
+    finally:
+        logger.removeHandler(counter)
+        logger.propagate = propagates
+
+
+def _read_page(reader: pypdf.PdfReader, index: int) -> RawPage:
+    try:
+        return RawPage(valid_text(reader.pages[index].extract_text()), "pypdf")
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (see read_pdf)
+        return RawPage("", "pypdf", f"{_BROKEN_PAGE} ({_reason(error)})")
+
+
+def _read_title(reader: pypdf.PdfReader) -> str:
+    try:
+        title: Any = reader.metadata and reader.metadata.title
+        return valid_text(str(title or ""))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (a title is no reason to lose a document)
+        return ""

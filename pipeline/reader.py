@@ -1,0 +1,276 @@
+"""Reads documents, each PDF, HTML page and e-mail in a process of its own that can be killed.
+
+In: a `FoundFile`. Out: a `Document`, read or failed. Small text files are read here; everything
+else goes to a child of the read server (`pipeline.readserver`), which has the parsers loaded, so
+that a document that takes too long, too much memory, or its parser down with it, is one failed
+row. The bytes that are hashed are the bytes that are parsed.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pipeline
+from pipeline.contents import (
+    MEDIA_TYPES,
+    FileBytes,
+    begins_as_pdf,
+    decode_document,
+    fail_document,
+    read_document,
+    read_plain,
+)
+from pipeline.documents import describe_os_error
+from pipeline.errors import DocflashError, DocumentError
+from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
+from pipeline.records import Document, FoundFile
+
+# Changes whenever the same bytes may give another Document, so that stored ones are read again.
+READER_VERSION = "1"
+
+_SMALL_TEXT_BYTES = 65_536
+_ATTEMPTS = 3
+_GRACE_S = 10.0
+_START_S = 60.0
+_RECEIVE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """All that came back about a document: whose bytes, its contents, and how its reader ended."""
+
+    file: FileBytes | None
+    contents: bytes
+    end: bytes
+
+
+class Reader:
+    """Reads documents under limits. Safe to use from many threads; close it after use.
+
+    Attributes:
+        timeout_s: Wall-clock seconds that one document may take.
+        memory_bytes: The most memory that the reading of one document may take. (Enforced by the
+            kernel on Linux; on macOS watched five times a second.)
+        max_bytes: A larger text or HTML file is not read. A PDF or e-mail may have a quarter of
+            `memory_bytes`.
+    """
+
+    def __init__(
+        self, timeout_s: float = 60.0, memory_bytes: int = 1 << 30, max_bytes: int = 32 << 20
+    ) -> None:
+        self.timeout_s = timeout_s
+        self.memory_bytes = memory_bytes
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the read server and any document it is still reading."""
+        with self._lock:
+            self._is_closed = True
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+
+    def read(self, found: FoundFile) -> Document:
+        """Reads one document.
+
+        Returns:
+            The document; with status "failed" if its bytes can't be read as one. Kinds: "empty",
+            "too_large", "binary", "encoding", "password", "encrypted", "damaged", "no_text",
+            "timeout", "memory", "crashed".
+
+        Raises:
+            DocumentError: There are no bytes: the file vanished, may not be read ("no_permission"),
+                is "not_a_file", or its disk fails ("unreadable").
+            DocflashError: The read server can't be started.
+        """
+        try:
+            # Without O_NONBLOCK a pipe put in a file's place would never open.
+            file_fd = os.open(found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return self._read_open(file_fd, found.path)
+            finally:
+                os.close(file_fd)
+        except OSError as error:
+            raise DocumentError(*describe_os_error(error, found.name)) from error
+
+    def _read_open(self, file_fd: int, path: Path) -> Document:
+        status = os.fstat(file_fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise DocumentError("not_a_file", "this is a folder, a pipe or a device; exclude it")
+        suffix = path.suffix.lower()
+        if suffix in {".txt", ".md"} and status.st_size <= _SMALL_TEXT_BYTES:
+            data = os.read(file_fd, _SMALL_TEXT_BYTES + 1)
+            if len(data) <= _SMALL_TEXT_BYTES and not begins_as_pdf(data):
+                return _read_small(data, suffix)
+        return self._read_apart(file_fd, suffix)
+
+    def _read_apart(self, file_fd: int, suffix: str) -> Document:
+        is_text = suffix in {".txt", ".md", ".html", ".htm"}
+        max_bytes = self.max_bytes if is_text else self.memory_bytes // 4
+        order = Order(suffix, self.timeout_s, self.memory_bytes, max_bytes)
+        answer = _Answer(None, b"", ENDED_KILLED)
+        for _ in range(_ATTEMPTS):
+            answer = self._running_server().ask(order, file_fd)
+            if answer.contents:
+                return decode_document(answer.contents)
+            # A child that someone else killed is no fault of the document's, the first times.
+            if answer.end != ENDED_KILLED:
+                break
+        kind, message = self._describe_end(answer.end)
+        if answer.file is None and answer.end == ENDED_LATE:
+            raise DocumentError(kind, message)  # even its bytes took too long
+        return fail_document(answer.file or _identify(file_fd, suffix), kind, message)
+
+    def _describe_end(self, end: bytes) -> tuple[str, str]:
+        """Kind and message for a reader that ended before it was done."""
+        if end == ENDED_LATE:
+            return "timeout", (
+                "reading this document took longer than it may: "
+                f"timeout_s={self.timeout_s!r}; raise the limit if the document is trusted"
+            )
+        if end == ENDED_FULL:
+            return "memory", (
+                "reading this document took more memory than it may: "
+                f"memory_bytes={self.memory_bytes!r}; raise the limit if the document is trusted"
+            )
+        return "crashed", "the process that read this document broke down; run again, or exclude it"
+
+    def _running_server(self) -> "_Server":
+        with self._lock:
+            if self._is_closed:
+                raise DocflashError("this Reader is closed; make a new one")
+            if self._server is None or not self._server.is_running():
+                if self._server is not None:
+                    self._server.close()
+                self._server = _Server()
+            return self._server
+
+
+def _read_small(data: bytes, suffix: str) -> Document:
+    file = FileBytes(hashlib.sha256(data).hexdigest(), len(data), MEDIA_TYPES[suffix])
+    return read_document(file, data, lambda whole: read_plain(whole, file.media_type))
+
+
+def _identify(file_fd: int, suffix: str) -> FileBytes:
+    """What was to be read, if its reader did not live to tell."""
+    digest = hashlib.sha256()
+    size = 0
+    os.lseek(file_fd, 0, os.SEEK_SET)
+    while piece := os.read(file_fd, _RECEIVE_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    return FileBytes(digest.hexdigest(), size, MEDIA_TYPES.get(suffix, "text/plain"))
+
+
+class _Server:
+    """A running read server, as its client sees it."""
+
+    def __init__(self) -> None:
+        """Starts it; it loads the parsers while the caller goes on."""
+        self._lock = threading.Lock()
+        self._control, other = socket.socketpair()
+        # The server finds the modules where this process did, but never in the current folder.
+        package = str(Path(pipeline.__file__).parent.parent)
+        path = [package, *(folder for folder in sys.path if folder not in {"", package})]
+        code = (
+            f"import sys; sys.path[:] = {path!r}; "
+            f"from pipeline.readserver import serve; serve({other.fileno()})"
+        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                pass_fds=(other.fileno(),),
+                # Nothing it might say of a document may be seen.
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # On macOS a fork without exec is refused after some frameworks were loaded.
+                env=os.environ | {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            )
+        except OSError as error:
+            self._control.close()
+            raise DocflashError(
+                f"the read server can't be started ({error.strerror}); "
+                "check the free memory and the limit of processes"
+            ) from error
+        finally:
+            other.close()
+        self._control.settimeout(_START_S)
+
+    def is_running(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """Ends it; its children end with it."""
+        self._control.close()
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, order: Order, file_fd: int) -> _Answer:
+        """Has one document read, and waits for it."""
+        data, data_out = socket.socketpair()
+        status, status_out = socket.socketpair()
+        with data, status:
+            try:
+                with data_out, status_out:
+                    self._send(order, [file_fd, data_out.fileno(), status_out.fileno()])
+                return _receive(data, status, order.timeout_s + _GRACE_S)
+            except OSError:
+                self._process.kill()
+                self._process.wait()
+                return _Answer(None, b"", ENDED_KILLED)
+
+    def _send(self, order: Order, fds: list[int]) -> None:
+        """One order at a time: the server answers with a byte when the child is on its way."""
+        with self._lock:
+            socket.send_fds(self._control, [json.dumps(asdict(order)).encode()], fds)
+            if not self._control.recv(1):
+                raise ConnectionResetError
+
+
+def _receive(data: socket.socket, status: socket.socket, timeout_s: float) -> _Answer:
+    data.settimeout(timeout_s)
+    status.settimeout(_GRACE_S)
+    pieces: list[bytes] = []
+    try:
+        while piece := data.recv(_RECEIVE_BYTES):
+            pieces.append(piece)
+    except TimeoutError:
+        # The child's alarm did not end it: it, or the server, is stopped.
+        return _Answer(None, b"", ENDED_LATE)
+    head, _, contents = b"".join(pieces).partition(b"\n")
+    try:
+        file = FileBytes(**json.loads(head))
+    except (ValueError, TypeError):
+        file, contents = None, b""  # it ended before it had read the bytes
+    if contents.endswith(b"\n"):
+        return _Answer(file, contents, ENDED_WELL)
+    # Cut off: the server says why, or is gone itself.
+    return _Answer(file, b"", status.recv(1) or ENDED_KILLED)
