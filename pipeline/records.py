@@ -129,7 +129,7 @@ class Field:
         name: Column name, an identifier.
         type: See FieldType.
         description: Shown to the model.
-        required: False lets the model answer null.
+        required: False lets the model answer null, or an empty list.
         values: The choices of an enum.
         items: The element of a list.
         fields: The members of an object.

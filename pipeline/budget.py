@@ -1,0 +1,82 @@
+"""Plans how much of a document fits a question, so that no prompt is ever too long.
+
+In: a task and a model. Out: the task's limits, lowered to what the model's context takes beside
+the question, the answer, and a second try with the first answer in it.
+"""
+
+import dataclasses
+
+from pipeline.chunks import MIN_CHUNK_TOKENS
+from pipeline.engine.interface import Message, ModelInfo
+from pipeline.errors import InputError
+from pipeline.messages import ask_about, ask_again, ask_to_merge
+from pipeline.records import Limits, Task
+from pipeline.tokens import Tokens, load_tokens
+
+TITLE_TOKENS = 64
+"""A longer title is shortened in the question; it is only a hint there."""
+
+ERROR_CHARS = 400
+"""A longer error is shortened in the question; it is recorded in full."""
+
+_TEMPLATE_TOKENS = 96  # what a chat template adds by itself, such as the date of today
+_TURN_TOKENS = 16  # what it adds to a turn
+_CLOSING_TOKENS = 32  # what the grammar may add to close an answer at its limit
+_PART_TOKENS = 12  # "Part 12: " and the blank line after it
+_MANY = 100_000
+
+
+def chunk_limits(task: Task, model: ModelInfo) -> Limits:
+    """The limits to cut chunks by, for one task under one model.
+
+    Args:
+        task: The task.
+        model: The model, for its tokenizer and its context.
+
+    Returns:
+        The task's limits; `chunk_tokens` and `overlap_tokens` lower if the context is short.
+
+    Raises:
+        InputError: The context has no room for the task, or its tokenizer can't be read.
+    """
+    tokens = load_tokens(model.tokenizer_json)
+    question = ask_about(task, "", "", part=_MANY, parts=_MANY)
+    room = _room(task, model, tokens, question) - TITLE_TOKENS
+    can_merge = task.kind != "text" or merge_tokens(task, model) >= 2 * part_tokens(task)
+    if room < MIN_CHUNK_TOKENS or not can_merge:
+        raise InputError(
+            f"the task {task.name!r} does not fit the model {model.name!r}: "
+            f"context_tokens={model.context_tokens}, max_tokens={task.limits.max_tokens}; lower "
+            "max_tokens under [limits], shorten the instructions, or choose a model with more "
+            "context"
+        )
+    chunk_tokens = min(task.limits.chunk_tokens, room)
+    return dataclasses.replace(
+        task.limits,
+        chunk_tokens=chunk_tokens,
+        overlap_tokens=min(task.limits.overlap_tokens, chunk_tokens // 2),
+    )
+
+
+def merge_tokens(task: Task, model: ModelInfo) -> int:
+    """How many tokens of partial answers fit one request to merge them.
+
+    At most a chunk's worth, which the model reads as well as it reads chunks, but always two
+    answers if the context takes them.
+    """
+    tokens = load_tokens(model.tokenizer_json)
+    room = _room(task, model, tokens, ask_to_merge(task, ()))
+    return min(room, max(task.limits.chunk_tokens, 2 * part_tokens(task)))
+
+
+def part_tokens(task: Task) -> int:
+    """The most tokens that one partial answer takes in a request to merge."""
+    return task.limits.max_tokens + _PART_TOKENS
+
+
+def _room(task: Task, model: ModelInfo, tokens: Tokens, question: tuple[Message, ...]) -> int:
+    """What the context leaves beside a question, its answer, and a second try at it."""
+    turns = ask_again(question, "", "x " * (ERROR_CHARS // 2))
+    words = sum(tokens.count(message.content) + _TURN_TOKENS for message in turns)
+    answers = 2 * (task.limits.max_tokens + _CLOSING_TOKENS)
+    return model.context_tokens - words - answers - _TEMPLATE_TOKENS

@@ -1,0 +1,118 @@
+"""What a task's answer must look like: for the grammar, for parquet, and for SQL.
+
+In: a task or a field. Out: a JSON schema of which every answer is finite, a pyarrow type, or a
+DuckDB type. Numbers travel as strings: as JSON numbers "1,234.50" would end at the comma, which
+is valid JSON and wrong; in a string the grammar lets the comma be nothing but left out.
+"""
+
+from typing import Any, cast
+
+from pipeline.records import Field, Task
+
+DECIMAL_DIGITS = 18
+DECIMAL_PLACES = 4
+INTEGER_DIGITS = 18
+
+# Escapes of control characters and of what needs none are left out; so is white space between
+# tokens, where small models get lost.
+_GUIDANCE = {"whitespace_flexible": False, "json_allowed_escapes": 'nt"\\'}
+# No space first. May be empty, so that an answer can be closed here; that counts as null.
+_TEXT = r"^(\S[\s\S]*)?$"
+_INTEGER = rf"-?(0|[1-9][0-9]{{0,{INTEGER_DIGITS - 1}}})"
+_DECIMAL = (
+    rf"-?(0|[1-9][0-9]{{0,{DECIMAL_DIGITS - DECIMAL_PLACES - 1}}})(\.[0-9]{{1,{DECIMAL_PLACES}}})?"
+)
+_YEAR = "[12][0-9]{3}"
+_LEAP_YEAR = "([12][0-9](0[48]|[2468][048]|[13579][26])|(1[26]|2[048])00)"
+_DATE = (
+    f"({_YEAR}-(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+    f"|{_YEAR}-(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    f"|{_YEAR}-02-(0[1-9]|1[0-9]|2[0-8])|{_LEAP_YEAR}-02-29)"
+)
+_PATTERNS = {"integer": _INTEGER, "decimal": _DECIMAL, "date": _DATE}
+
+
+def answer_schema(task: Task, *, partial: bool = False) -> dict[str, Any] | None:
+    """The JSON schema that the engine holds an answer to.
+
+    Args:
+        task: The task.
+        partial: The answer is about a part of a document, which may lack any field.
+
+    Returns:
+        The schema with llguidance's options in "x-guidance", or None for free text.
+    """
+    if task.kind == "text":
+        return None
+    if task.kind == "class":
+        return {"x-guidance": _GUIDANCE, "enum": list(task.classes)}
+    return {"x-guidance": _GUIDANCE, **_object_schema(task.fields, partial=partial)}
+
+
+def _object_schema(fields: tuple[Field, ...], *, partial: bool = False) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            field.name: _value_schema(field, nullable=partial or not field.required)
+            for field in fields
+        },
+        "required": [field.name for field in fields],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(field: Field, *, nullable: bool) -> dict[str, Any]:
+    schema: dict[str, Any]
+    if field.type == "enum":
+        return {"enum": [*field.values, None] if nullable else list(field.values)}
+    if field.type == "boolean":
+        schema = {"type": "boolean"}
+    elif field.type == "string":
+        schema = {"type": "string", "pattern": _TEXT, "maxLength": field.max_chars}
+    elif field.type == "list":
+        items = _value_schema(cast("Field", field.items), nullable=False)
+        least = 0 if nullable else 1
+        return {"type": "array", "items": items, "minItems": least, "maxItems": field.max_items}
+    elif field.type == "object":
+        schema = _object_schema(field.fields)
+    else:
+        schema = {"type": "string", "pattern": f"^{_PATTERNS[field.type]}$"}
+    return {"anyOf": [schema, {"type": "null"}]} if nullable else schema
+
+
+def arrow_type(field: Field) -> Any:
+    """The pyarrow `DataType` of a field's values (its stubs leave the class unknown)."""
+    import pyarrow as pa
+
+    if field.type == "list":
+        return pa.list_(arrow_type(cast("Field", field.items)))
+    if field.type == "object":
+        return pa.struct([pa.field(member.name, arrow_type(member)) for member in field.fields])
+    return {
+        "string": pa.string(),
+        "enum": pa.string(),
+        "integer": pa.int64(),
+        "decimal": pa.decimal128(DECIMAL_DIGITS, DECIMAL_PLACES),
+        "date": pa.date32(),
+        "boolean": pa.bool_(),
+    }[field.type]
+
+
+def duckdb_type(field: Field) -> str:
+    """The DuckDB type of a field's values, as SQL."""
+    if field.type == "list":
+        return f"{duckdb_type(cast('Field', field.items))}[]"
+    if field.type == "object":
+        members = ", ".join(
+            '"{}" {}'.format(member.name.replace('"', '""'), duckdb_type(member))
+            for member in field.fields
+        )
+        return f"STRUCT({members})"
+    return {
+        "string": "VARCHAR",
+        "enum": "VARCHAR",
+        "integer": "BIGINT",
+        "decimal": f"DECIMAL({DECIMAL_DIGITS}, {DECIMAL_PLACES})",
+        "date": "DATE",
+        "boolean": "BOOLEAN",
+    }[field.type]
