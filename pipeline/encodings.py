@@ -46,6 +46,7 @@ _LIKELY = [
     "cp949",
 ]
 _CONTROL = bytes(set(range(0x20)) - set(b"\t\n\r\f\v\x1b") | {0x7F})
+_FEW_CONTROLS = 4
 _SAMPLE_BYTES = 65_536
 _LINE_NOT_ASCII = re.compile(rb"[^\n]{0,200}[\x80-\xff][^\n]{0,200}\n?")
 
@@ -63,8 +64,11 @@ def decode_text(data: bytes) -> tuple[str, str]:
     Raises:
         DocumentError: Kind "binary" (it isn't text) or "encoding" (no encoding fits).
     """
-    text, note = _decode(data)
-    return valid_text(text), note
+    decoded, note = _decode(data)
+    text = valid_text(decoded)
+    if not note and text != decoded:
+        note = "some characters can't be stored and are shown as \ufffd"
+    return text, note
 
 
 def valid_text(text: str) -> str:
@@ -88,7 +92,8 @@ def _decode(data: bytes) -> tuple[str, str]:
     if (encoding := _wide_encoding(data)) is not None:
         text, note = _replace_wrong(data, encoding)
         return text, note or f"the file has no byte order mark; read as {encoding}"
-    if len(data.translate(None, _CONTROL)) < 0.97 * len(data):
+    controls = len(data) - len(data.translate(None, _CONTROL))
+    if controls > max(_FEW_CONTROLS, 0.03 * len(data)):
         raise DocumentError("binary", "this is not text; give the file its right suffix")
     if b"\x1b$" in data and (text := _decode_strictly(data, "iso2022_jp")) is not None:
         return text, "read as iso2022_jp"

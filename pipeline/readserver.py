@@ -46,7 +46,7 @@ _READ_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
-class _Child:
+class Child:
     """A running child: where to tell its end, and its memory limit."""
 
     status_fd: int
@@ -66,7 +66,7 @@ def serve(control_fd: int) -> None:
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
     gc.collect()
     gc.freeze()  # what is loaded stays: children don't look through it
-    children: dict[int, _Child] = {}
+    children: dict[int, Child] = {}
     with socket.socket(fileno=control_fd) as control:
         try:
             while _serve_once(control, wake_read, children):
@@ -76,7 +76,7 @@ def serve(control_fd: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, _Child]) -> bool:
+def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, Child]) -> bool:
     """Waits for one thing to happen; False when the client is gone."""
     # Linux enforces a child's memory limit; macOS does not, so there it is watched.
     wait_s = _CHECK_MEMORY_S if children and sys.platform == "darwin" else None
@@ -102,7 +102,7 @@ def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, _Child
             others = [child.status_fd for child in children.values()]
             _close_all([control.fileno(), wake_fd, status_fd, *others])
             _live(order, file_fd, data_fd)
-        children[pid] = _Child(status_fd, order.memory_bytes)
+        children[pid] = Child(status_fd, order.memory_bytes)
     _close_all([file_fd, data_fd])
     control.sendall(b"\n")
     return True
@@ -113,7 +113,7 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _reap(children: dict[int, _Child]) -> None:
+def _reap(children: dict[int, Child]) -> None:
     for pid in tuple(children):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -138,7 +138,7 @@ def _tell(status_fd: int, end: bytes) -> None:
         os.close(status_fd)
 
 
-def end_swollen(children: dict[int, "_Child"]) -> None:
+def end_swollen(children: dict[int, Child]) -> None:
     """Kills the children that hold more memory than they may."""
     for pid, child in children.items():
         try:
