@@ -60,6 +60,9 @@ def read_task(file: str, text: str) -> tuple[Task | None, tuple[TaskProblem, ...
     except tomllib.TOMLDecodeError as error:
         source.problems.append(_syntax_problem(file, text, str(error)))
         return None, tuple(source.problems)
+    except RecursionError:
+        source.report((), "the tables are nested too deep")
+        return None, tuple(source.problems)
     task = _read_table(Table(source, (), values), name, file)
     return (None if source.problems else task), tuple(source.problems)
 
