@@ -89,8 +89,14 @@ def read_document(file: FileBytes, data: bytes, parse: Callable[[bytes], Content
         return make_document(file, parse(data))
     except DocumentError as error:
         return fail_document(file, error.kind, str(error))
-    except RecursionError:
-        return fail_document(file, "damaged", "this document is nested without end; get it again")
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (parsers fail in more ways than they have errors for)
+        return fail_document(
+            file,
+            "damaged",
+            f"this document can't be parsed ({type(error).__name__}); get or save it again",
+        )
 
 
 def make_document(file: FileBytes, contents: Contents) -> Document:
@@ -119,7 +125,9 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         status="failed",
         failure_kind="no_text",
         failure="there is no text in this document: it is blank or scanned; OCR is not part of "
-        "this version, so run it through an OCR program and try again",
+        "this version, so run it through an OCR program and try again"
+        if contents.media_type == MEDIA_TYPES[".pdf"]
+        else "there is no text in this document, only white space or markup; exclude it",
     )
 
 
@@ -147,7 +155,7 @@ def fail_too_large(file: FileBytes, max_bytes: int) -> Document:
 
 def _judge(text: str, source: PageSource) -> str:
     if not text:
-        return NO_TEXT
+        return NO_TEXT if source == "pypdf" else "there is no text in this file"
     if source == "pypdf" and len(_UNREADABLE.findall(text)) * 5 > len(text):
         return "most characters of this page can't be read: its fonts don't say what they mean"
     return ""

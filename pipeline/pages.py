@@ -153,11 +153,30 @@ def _read_pages(reader: pypdf.PdfReader, count: int) -> list[RawPage]:
 
 def _read_page(reader: pypdf.PdfReader, index: int) -> RawPage:
     try:
-        return RawPage(valid_text(reader.pages[index].extract_text()), "pypdf")
+        page = reader.pages[index]
+        fields = _read_fields(page)
+        text = page.extract_text()
+        return RawPage(valid_text(f"{text}\n\n{fields}" if fields else text), "pypdf")
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (see read_pdf)
         return RawPage("", "pypdf", f"{_BROKEN_PAGE} ({_reason(error)})")
+
+
+def _read_fields(page: pypdf.PageObject) -> str:
+    """What was filled into the page's form; it is drawn over the page, not part of its text."""
+    lines: list[str] = []
+    for annotation in page.get("/Annots") or ():
+        widget: Any = annotation.get_object()
+        if not isinstance(widget, dict) or widget.get("/Subtype") != "/Widget":
+            continue
+        # A field shown in one place is one object with its widget, else the widget's parent.
+        holder: Any = widget if "/T" in widget else widget.get("/Parent", widget).get_object()
+        kind = widget.get("/FT") or holder.get("/FT")
+        value = widget.get("/V") or holder.get("/V")
+        if kind in {"/Tx", "/Ch"} and isinstance(value, str) and value.strip():
+            lines.append(f"{holder.get('/T', '')}: {value}")
+    return "\n".join(lines)
 
 
 def _read_title(reader: pypdf.PdfReader) -> str:

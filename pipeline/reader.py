@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,7 +36,7 @@ from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Or
 from pipeline.records import Document, FoundFile
 
 # Changes whenever the same bytes may give another Document, so that stored ones are read again.
-READER_VERSION = "1"
+READER_VERSION = f"1 pypdf-{version('pypdf')} lxml-{version('lxml')}"
 
 _SMALL_TEXT_BYTES = 65_536
 _ATTEMPTS = 3
@@ -65,7 +66,7 @@ class Reader:
     """
 
     def __init__(
-        self, timeout_s: float = 60.0, memory_bytes: int = 1 << 30, max_bytes: int = 32 << 20
+        self, timeout_s: float = 60.0, memory_bytes: int = 1 << 30, max_bytes: int = 16 << 20
     ) -> None:
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
@@ -110,17 +111,19 @@ class Reader:
             # Without O_NONBLOCK a pipe put in a file's place would never open.
             file_fd = os.open(found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                return self._read_open(file_fd, found.path)
+                return self._read_open(file_fd, found)
             finally:
                 os.close(file_fd)
         except OSError as error:
             raise DocumentError(*describe_os_error(error, found.name)) from error
 
-    def _read_open(self, file_fd: int, path: Path) -> Document:
+    def _read_open(self, file_fd: int, found: FoundFile) -> Document:
         status = os.fstat(file_fd)
         if not stat.S_ISREG(status.st_mode):
-            raise DocumentError("not_a_file", "this is a folder, a pipe or a device; exclude it")
-        suffix = path.suffix.lower()
+            raise DocumentError(
+                "not_a_file", f"name={found.name!r} is a folder, a pipe or a device; exclude it"
+            )
+        suffix = found.path.suffix.lower()
         if suffix in {".txt", ".md"} and status.st_size <= _SMALL_TEXT_BYTES:
             data = os.read(file_fd, _SMALL_TEXT_BYTES + 1)
             if len(data) <= _SMALL_TEXT_BYTES and not begins_as_pdf(data):

@@ -20,8 +20,6 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-import psutil
-
 from pipeline.contents import (
     MEDIA_TYPES,
     FileBytes,
@@ -140,6 +138,8 @@ def _tell(status_fd: int, end: bytes) -> None:
 
 def end_swollen(children: dict[int, Child]) -> None:
     """Kills the children that hold more memory than they may."""
+    import psutil
+
     for pid, child in children.items():
         try:
             held = psutil.Process(pid).memory_info().rss

@@ -63,14 +63,29 @@ def _show(text: str) -> bytes:
     return b"BT /F1 12 Tf 14 TL 72 720 Td " + b" ".join(b"(%b) Tj T*" % x for x in lines) + b" ET"
 
 
+def make_form_pdf() -> bytes:
+    """A page with a filled form: a field that is its own widget, and one with its parent's name."""
+    return assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [4 0 R 5 0 R] >> >>",
+            b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Annots [4 0 R 6 0 R 7 0 R] >>",
+            b"<< /Subtype /Widget /FT /Tx /T (total) /V (19.90) /Rect [0 0 1 1] >>",
+            b"<< /FT /Tx /T (name) /V (Ada) /Kids [6 0 R] >>",
+            b"<< /Subtype /Widget /Parent 5 0 R /Rect [0 0 1 1] >>",
+            b"<< /Subtype /Link /Rect [0 0 1 1] >>",
+        ]
+    )
+
+
 def make_slow_pdf(pages: int = 400) -> bytes:
-    """A small file that keeps a parser busy for minutes: many pages show one long stream."""
-    return make_pdf_of(b"BT /F1 12 Tf " + b"(a) Tj\n" * 100_000 + b"ET", sharing=pages)
+    """A small file that keeps a parser busy for a minute: many pages show one long stream."""
+    return make_pdf_of(b"BT /F1 12 Tf " + b"(a) Tj\n" * 30_000 + b"ET", sharing=pages)
 
 
 def make_swelling_pdf() -> bytes:
     """A small file that unpacks to much more than it is."""
-    return make_pdf_of(b"BT /F1 12 Tf " + b"(a) Tj\n" * 4_000_000 + b"ET")
+    return make_pdf_of(b"BT /F1 12 Tf " + b"(a) Tj\n" * 2_500_000 + b"ET")
 
 
 def encrypt(pdf: bytes, password: str) -> bytes:

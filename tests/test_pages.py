@@ -18,7 +18,7 @@ from pipeline.errors import DocumentError
 from pipeline.markup import read_email, read_html
 from pipeline.pages import read_contents
 from pipeline.records import Document
-from tests.pdfs import assemble, encrypt, make_pdf
+from tests.pdfs import assemble, encrypt, make_form_pdf, make_pdf
 
 CATALOGUE = b"<< /Type /Catalog /Pages 2 0 R >>"
 GERMAN = "Der M\xfcller \xfcberweist f\xfcr die Stra\xdfe; sch\xf6ne Gr\xfc\xdfe! " * 5
@@ -48,6 +48,16 @@ def test_a_pdf_gives_its_pages() -> None:
     assert second.raw[slice(*span)] == "exam-\nple"
     assert (document.status, document.media_type) == ("read", "application/pdf")
     assert len(document.text_sha256) == 64
+
+
+def test_what_is_filled_into_a_form_is_read() -> None:
+    assert document_of(make_form_pdf(), ".pdf").text == "total: 19.90\nname: Ada"
+
+
+def test_a_file_of_white_space_is_not_called_a_scan() -> None:
+    document = document_of(b" \n\n ", ".txt")
+    assert document.failure_kind == "no_text"
+    assert "OCR" not in document.failure
 
 
 def test_pages_without_text_are_noted() -> None:
