@@ -23,7 +23,7 @@ def assemble(objects: Sequence[bytes]) -> bytes:
 
 
 def stream(data: bytes, extra: bytes = b"") -> bytes:
-    packed = zlib.compress(data, 9)
+    packed = zlib.compress(data, 1)
     return b"<< /Length %d /Filter /FlateDecode %b >>\nstream\n%b\nendstream" % (
         len(packed),
         extra,
@@ -85,7 +85,7 @@ def make_slow_pdf(pages: int = 400) -> bytes:
 
 def make_swelling_pdf() -> bytes:
     """A small file that unpacks to much more than it is."""
-    return make_pdf_of(b"BT /F1 12 Tf " + b"(a) Tj\n" * 2_500_000 + b"ET")
+    return make_pdf_of(b"BT /F1 12 Tf (" + b"a" * 60_000_000 + b") Tj ET")
 
 
 def encrypt(pdf: bytes, password: str) -> bytes:

@@ -49,7 +49,7 @@ def test_what_changes(raw: str, text: str) -> None:
     assert normalise(raw)[0] == text
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(texts)
 def test_runs_cover_the_text_in_order_and_map_exactly(raw: str) -> None:
     text, alignment = normalise(raw)
@@ -75,7 +75,7 @@ def stands_for(shown: str, given: str) -> bool:
     return shown == given or shown in unicodedata.normalize("NFKC", given)
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(texts)
 def test_normalising_twice_changes_nothing(raw: str) -> None:
     text, _ = normalise(raw)
@@ -84,7 +84,7 @@ def test_normalising_twice_changes_nothing(raw: str) -> None:
     assert alignment.runs == ((Run(0, len(text), 0, len(text)),) if text else ())
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(texts)
 def test_the_text_is_nfc_valid_and_without_controls(raw: str) -> None:
     text, _ = normalise(raw)
@@ -97,7 +97,7 @@ def test_the_text_is_nfc_valid_and_without_controls(raw: str) -> None:
     text.encode()
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(texts, st.data())
 def test_a_span_leads_back_to_raw_text_that_gives_it(raw: str, data: st.DataObject) -> None:
     text, alignment = normalise(raw)

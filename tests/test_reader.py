@@ -81,10 +81,10 @@ def test_many_threads_share_a_reader(reader: Reader, tmp_path: Path) -> None:
 
 def test_a_document_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     data = make_slow_pdf()
-    with Reader(timeout_s=0.5) as reader:
+    with Reader(timeout_s=0.3) as reader:
         document = reader.read(put(tmp_path, "slow.pdf", data))
         assert (document.status, document.failure_kind) == ("failed", "timeout")
-        assert "timeout_s=0.5" in document.failure
+        assert "timeout_s=0.3" in document.failure
         assert document.sha256 == hashlib.sha256(data).hexdigest()
         assert reader.read(put(tmp_path, "good.pdf", make_pdf("good"))).status == "read"
 
