@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.embedded import ensure_embedded, hash_file, no_progress
+from pipeline.engine.embedded import (
+    CONVERTER_VERSION,
+    ensure_embedded,
+    hash_file,
+    no_progress,
+)
 from pipeline.engine.interface import ModelInfo
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL, cache_folder, private_folder
@@ -58,6 +63,26 @@ def resolve_model(name: str, progress: Callable[[str, float], None] = no_progres
         context_tokens=_context_tokens(config),
         tokenizer_json=str(folder / "tokenizer.json"),
     )
+
+
+def model_stamp(name: str) -> str:
+    """Changes whenever a file of the model's folder does; cheap, for each request.
+
+    Args:
+        name: As for `resolve_model`; an unknown folder gives an empty stamp.
+    """
+    if name == EMBEDDED_MODEL:
+        return f"{CONVERTER_VERSION}"
+    parts: list[str] = []
+    try:
+        with os.scandir(name) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name in FINGERPRINTED or entry.name.endswith(".safetensors"):
+                    status = entry.stat()
+                    parts.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}")
+    except OSError:
+        return ""
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _existing_folder(name: str) -> Path:

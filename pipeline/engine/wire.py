@@ -13,6 +13,9 @@ from typing import Any
 from pipeline.engine.interface import Message, Request, Sampling
 from pipeline.errors import RequestError
 
+BODY_BYTES = 16 << 20
+GRACE_S = 5.0
+"""The engine's core ends a late request by itself; after this much more, HTTP does."""
 DEFAULT_TIMEOUT_S = 3600.0
 LONGEST_TIMEOUT_S = 7 * 86400.0
 MOST_STOPS = 16
