@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import uvicorn
 
+from pipeline.engine.blas_threads import blas_threads
 from pipeline.engine.calls import CallBounds
 from pipeline.engine.endpoint import build, listen, socket_path, take_engine_lock
 from pipeline.engine.engine_thread import EngineThread
@@ -146,9 +147,12 @@ class Host:
             await watcher
 
     async def _watch(self) -> None:
-        """Leaves when there was nothing to do for long enough, or nobody can reach the socket."""
+        """Leaves after the idle time, or when the socket is gone; gives way to other processes."""
+        threads = blas_threads()
         while not self._reason:
             await asyncio.sleep(WATCH_S)
+            if threads:
+                threads.adjust()
             status = self._thread.status()
             limit_s = self._settings.idle_timeout
             if status.failure and not status.model:
