@@ -15,6 +15,7 @@ from typing import Self
 import httpx
 
 from pipeline.engine.embedded import no_progress
+from pipeline.engine.endpoint import is_listening
 from pipeline.engine.interface import Completion, Request
 from pipeline.engine.journal import log_path
 from pipeline.engine.launch import open_http, start_engine
@@ -24,6 +25,7 @@ from pipeline.errors import EngineError, InputError, RequestError
 from pipeline.settings import EMBEDDED_MODEL
 
 CONNECT_S = 10.0
+CLOSE_S = 5.0
 FREE_STARTS = 3
 """Starts per request that cost nothing, as the request had not reached an engine."""
 LONGEST_PAUSE_S = 10.0
@@ -62,7 +64,7 @@ class EngineClient:
         self._start = start
         self._progress = progress
         self._http = open_http(CONNECT_S)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._running: set[str] = set()
         self._ended = ""
 
@@ -74,11 +76,13 @@ class EngineClient:
 
     def close(self) -> None:
         """Ends this client: its running requests are cancelled and fail with EngineError."""
-        with self._lock:
+        with self._changed:
             self._ended = self._ended or "this client was closed"
             running = sorted(self._running)
         for request_id in running:
             self.cancel(request_id)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running, CLOSE_S)
         self._http.close()
 
     def cancel(self, request_id: str) -> None:
@@ -104,6 +108,7 @@ class EngineClient:
             try:
                 completion = self._ask(replace(request, id=attempt), deadline_s)
             except _EngineGoneError as gone:
+                self._check_open()
                 lost += gone.reached
                 starts += not gone.reached
                 if lost > self._restarts or starts > FREE_STARTS or not self._start:
@@ -143,9 +148,10 @@ class EngineClient:
             raise RequestError(
                 "body_too_large", f"the request is over {BODY_BYTES} bytes; send less text"
             )
-        with self._lock:
-            if self._ended:
-                raise EngineError(f"{self._ended}; run again to go on")
+        if not is_listening():
+            raise _EngineGoneError(reached=False)
+        with self._changed:
+            self._check_open()
             self._running.add(request.id)
         try:
             return self._http.send(body)
@@ -158,8 +164,9 @@ class EngineClient:
         except httpx.HTTPError:
             raise _EngineGoneError(reached=True) from None
         finally:
-            with self._lock:
+            with self._changed:
                 self._running.discard(request.id)
+                self._changed.notify_all()
 
     def _translated(self, error: RequestError) -> Exception:
         """What the engine's refusal means to the caller."""
@@ -168,11 +175,15 @@ class EngineClient:
         if error.kind == "engine_failed":
             return _EngineGoneError(reached=True)
         if error.kind == "stopped":
-            with self._lock:
+            with self._changed:
                 self._ended = self._ended or str(error)
-        if error.kind == "stopped" or (error.kind == "cancelled" and self._ended):
-            return EngineError(f"{self._ended}; run again to go on")
+        if error.kind in {"stopped", "cancelled"}:
+            self._check_open()
         return error
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise EngineError(f"{self._ended}; run again to go on")
 
 
 def _lost_error(lost: int, *, started: bool) -> EngineError:

@@ -54,6 +54,23 @@ def check_socket(path: Path) -> bool:
     return True
 
 
+def is_listening() -> bool:
+    """Whether somebody listens on this user's socket.
+
+    Raises:
+        InputError: As for `socket_path` and `check_socket`.
+    """
+    path = socket_path()
+    if not check_socket(path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:  # left behind by an engine that was killed
+            return False
+    return True
+
+
 def take_engine_lock() -> int | None:
     """Takes the lock that makes the engine the only one, until this process ends.
 

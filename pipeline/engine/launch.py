@@ -18,7 +18,7 @@ import httpx
 
 from pipeline.engine.blas import engine_environment
 from pipeline.engine.embedded import no_progress
-from pipeline.engine.endpoint import build, check_socket, lock_holder, socket_path, start_lock
+from pipeline.engine.endpoint import build, is_listening, lock_holder, socket_path, start_lock
 from pipeline.engine.interface import EngineStats
 from pipeline.engine.journal import log_path, output_path
 from pipeline.engine.models import resolve_model
@@ -71,15 +71,14 @@ def engine_status() -> EngineStatus | None:
         InputError: The runtime folder or the socket is not this user's.
         EngineError: There is an engine, but it does not answer.
     """
-    path = socket_path()
-    if not check_socket(path):
+    if not is_listening():
         return None
     try:
         with open_http(ANSWER_S) as http:
             body = http.get("/health").json()
         return _parse_status(body)
     except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):
-        return None  # left behind by a killed engine, or the engine has just left
+        return None  # it has just left
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise EngineError(
             f"the engine (pid={lock_holder()!r}) gives no sensible answer "

@@ -80,7 +80,7 @@ def model_stamp(name: str) -> str:
                 if entry.name in FINGERPRINTED or entry.name.endswith(".safetensors"):
                     status = entry.stat()
                     parts.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}")
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
