@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from pipeline.engine import embedded
+from pipeline.engine.client import EngineClient
 from pipeline.engine.embedded import ensure_embedded, find_gguf, is_whole
+from pipeline.engine.interface import Message, Request
+from pipeline.engine.launch import stop_engine
+from pipeline.engine.models import resolve_model
 from pipeline.errors import InputError
 
 SOURCE = b"GGUF, so to speak"
@@ -127,3 +132,21 @@ def test_a_converter_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="can't be converted"):
         embedded._run_converter([str(broken), str(tmp_path / "out"), "f32"], embedded.no_progress)
+
+
+@pytest.mark.model
+def test_the_real_one_answers_sensibly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE", "RUNTIME"):
+        monkeypatch.setenv(f"DOCFLASH_{name}", str(tmp_path / name.lower()))
+    info = resolve_model("embedded")
+    assert (info.name, info.context_tokens) == ("embedded", 8192)
+    tokenizer = Tokenizer.from_file(info.tokenizer_json)
+    for text in ("Total: 1,234.50 €", "日本語 ß ñ", "a\r\n\tb  c", "👩‍👩‍👧"):
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids) == text
+    question = Message("user", "What is the capital of France? Answer in one short sentence.")
+    try:
+        with EngineClient() as client:
+            answer = client.complete(Request("q", "embedded", (question,), max_tokens=16))
+    finally:
+        stop_engine(now=True)
+    assert "Paris" in answer.text

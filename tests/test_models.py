@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ def test_weights_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     first = resolve_model(str(folder)).fingerprint
     monkeypatch.setattr(models, "hash_file", None)
     assert resolve_model(str(folder)).fingerprint == first
+
+
+def test_many_threads_may_resolve_at_once(folder: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda _: resolve_model(str(folder)).fingerprint, range(64))
+    assert len(set(found)) == 1
 
 
 def test_a_torn_entry_of_the_hash_cache_is_no_hash(folder: Path, cache: Path) -> None:

@@ -217,6 +217,8 @@ def test_the_client_tells_refusals_bad_models_and_lost_engines_apart(served: Ser
         assert not isinstance(lost.value, RequestError)
         with pytest.raises(RequestError, match="16777216 bytes"):
             client.complete(ask("x" * (17 << 20)))
+        with pytest.raises(RequestError, match="surrogate"):
+            client.complete(ask("say \ud800"))
 
 
 def test_a_closed_client_ends_its_requests(served: Served) -> None:

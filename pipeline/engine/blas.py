@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def _link(link: Path, target: Path) -> None:
     """Makes or corrects a link so that no other process ever misses it."""
     if link.is_symlink() and link.readlink() == target:
         return
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh = link.with_name(f".{link.name}.{os.getpid()}-{threading.get_ident()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.replace(link)

@@ -138,16 +138,7 @@ class EngineClient:
                 raise _EngineGoneError(reached=False)
 
     def _post(self, request: Request, left_s: float) -> httpx.Response:
-        body = self._http.build_request(
-            "POST",
-            "/v1/chat/completions",
-            json=request_body(request, left_s),
-            timeout=httpx.Timeout(CONNECT_S, read=left_s + 2 * GRACE_S, pool=None),
-        )
-        if len(body.content) > BODY_BYTES:
-            raise RequestError(
-                "body_too_large", f"the request is over {BODY_BYTES} bytes; send less text"
-            )
+        body = self._built(request, left_s)
         if not is_listening():
             raise _EngineGoneError(reached=False)
         with self._changed:
@@ -167,6 +158,26 @@ class EngineClient:
             with self._changed:
                 self._running.discard(request.id)
                 self._changed.notify_all()
+
+    def _built(self, request: Request, left_s: float) -> httpx.Request:
+        try:
+            body = self._http.build_request(
+                "POST",
+                "/v1/chat/completions",
+                json=request_body(request, left_s),
+                timeout=httpx.Timeout(CONNECT_S, read=left_s + 2 * GRACE_S, pool=None),
+            )
+        except ValueError as error:
+            raise RequestError(
+                "bad_parameter",
+                f"the request can't be sent as JSON ({type(error).__name__}): a number is not "
+                "finite, or a text has half a surrogate pair",
+            ) from None
+        if len(body.content) > BODY_BYTES:
+            raise RequestError(
+                "body_too_large", f"the request is over {BODY_BYTES} bytes; send less text"
+            )
+        return body
 
     def _translated(self, error: RequestError) -> Exception:
         """What the engine's refusal means to the caller."""

@@ -37,6 +37,8 @@ EMPTY_IDLE_S = 30.0
 """An engine that could not load its model has nothing to keep in memory."""
 WATCH_S = 0.5
 CLOSE_S = 5
+KEEP_ALIVE_S = 30
+"""Longer than clients keep an idle connection, so that none is closed while they write to it."""
 DRAIN_S = 30.0
 """After a signal, started requests may take this long to finish."""
 PATIENCE_SIGNALS = 3
@@ -85,6 +87,7 @@ class Host:
             server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=CLOSE_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
         )
         self._server = _Server(config, self._signalled)
 

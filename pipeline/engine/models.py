@@ -4,9 +4,11 @@ In: a model's name ("embedded" or a path). Out: a `ModelInfo`. The weights are h
 hash is kept in the cache folder until the file's size or time changes.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +198,8 @@ def _file_hash(file: Path, progress: Callable[[float], None]) -> str:
         raise InputError(
             f"the model's file={str(file)!r} can't be read ({_reason(error)}); {ADVICE}"
         ) from error
-    fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
-    fresh.write_text(digest, encoding="ascii")
-    fresh.replace(kept)
+    with contextlib.suppress(OSError):  # on a full disk the next call hashes again
+        fresh = kept.with_name(f"{kept.name}.{os.getpid()}-{threading.get_ident()}")
+        fresh.write_text(digest, encoding="ascii")
+        fresh.replace(kept)
     return digest
