@@ -35,6 +35,8 @@ class Commands(typer.core.TyperGroup):
         """Runs the command."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except DocflashError as error:
             print_error(type(error).__name__, str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from error
@@ -51,6 +53,8 @@ class Commands(typer.core.TyperGroup):
             print_error("OSError", f"the system refused: {message}; check disk and permissions", 2)
             raise typer.Exit(2) from error
         except Exception as error:
+            if hasattr(error, "show"):  # a mistake in the command's own options: it shows itself
+                raise
             if os.environ.get("DOCFLASH_DEBUG") == "1":
                 raise
             print_error("Fault", _describe_fault(error), EXIT_FAULT)

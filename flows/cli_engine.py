@@ -1,0 +1,80 @@
+"""`docflash engine start|stop|status`: the process that holds the model."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from flows.cli_output import make_app, print_json, print_table, stderr_console
+from pipeline.settings import EMBEDDED_MODEL
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+app = make_app(
+    "The process that holds the model. It starts by itself when a run needs it, and leaves when it "
+    "has been idle for a while."
+)
+
+
+@app.command()
+def start(
+    model: Annotated[
+        str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")
+    ] = EMBEDDED_MODEL,
+    as_json: Json = False,
+) -> None:
+    """Starts the engine and waits until it is ready.
+
+    Example: `docflash engine start --model ~/models/Qwen3-4B-4bit`
+    """
+    from pipeline.engine.launch import start_engine
+
+    console = stderr_console()
+    told: set[str] = set()
+
+    def tell(doing: str, _: float) -> None:
+        if doing and doing not in told:
+            told.add(doing)
+            console.print(f"{doing} ...", markup=False)
+
+    status = start_engine(model, tell)
+    if as_json:
+        print_json(asdict(status))
+    else:
+        console.print(f"the engine is ready: pid {status.pid}, model {status.model}", markup=False)
+
+
+@app.command()
+def stop(
+    now: Annotated[bool, typer.Option("--now", help="End running requests, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stops the engine once the requests it has begun are done.
+
+    Example: `docflash engine stop --now`
+    """
+    from pipeline.engine.launch import stop_engine
+
+    was_running = stop_engine(now=now)
+    if as_json:
+        print_json({"was_running": was_running})
+    else:
+        stderr_console().print("the engine has stopped" if was_running else "no engine was running")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Says whether an engine is running, with which model, and what it does.
+
+    Example: `docflash engine status --json`
+    """
+    from pipeline.engine.launch import engine_status
+
+    found = engine_status()
+    if as_json:
+        print_json(None if found is None else asdict(found))
+    elif found is None:
+        stderr_console().print("no engine is running; a run starts one when it needs it")
+    else:
+        rows = [(name, value) for name, value in asdict(found).items() if name != "stats"]
+        print_table(("engine", ""), [*rows, *asdict(found.stats).items()])

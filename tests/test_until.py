@@ -1,0 +1,48 @@
+"""`--until`: the next time the clock shows it, past midnight and through summer time."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.until import next_time
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("now", "text", "expected"),
+    [
+        ("2026-11-24T05:59:00Z", "07:00", "2026-11-24T06:00:00Z"),
+        ("2026-11-24T06:00:00Z", "07:00", "2026-11-25T06:00:00Z"),
+        ("2026-11-24T22:00:00Z", " 7:00 ", "2026-11-25T06:00:00Z"),
+        ("2026-12-31T22:59:00Z", "00:00", "2026-12-31T23:00:00Z"),
+        ("2026-10-24T20:00:00Z", "07:00", "2026-10-25T06:00:00Z"),  # summer time ends that night
+        ("2026-03-28T21:00:00Z", "07:00", "2026-03-29T05:00:00Z"),  # and begins that night
+    ],
+)
+def test_it_is_the_next_such_time(now: str, text: str, expected: str) -> None:
+    found = next_time(text, datetime.fromisoformat(now))
+    assert found == datetime.fromisoformat(expected)
+    assert found.tzinfo is not None
+
+
+def test_it_is_within_a_day() -> None:
+    now = datetime(2026, 5, 5, 12, tzinfo=UTC)
+    assert now < next_time("23:59", now) <= now + timedelta(days=1)
+
+
+@pytest.mark.parametrize("text", ["", "7", "24:00", "07:60", "7.00", "tomorrow", "07:00:00"])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="such as 07:00"):
+        next_time(text, datetime(2026, 1, 1, tzinfo=UTC))
