@@ -1,7 +1,7 @@
 """A core without a model, whose answers are written in the questions; and a loader for it.
 
 A request's last message says what happens: "say a b c" answers word by word, one per step; "hold"
-answers "..." and no more until it is cancelled; "refuse" is refused; "break" makes the step fail.
+answers "..." and no more until it is cancelled; "refuse" is refused; "break" makes the step fail; "lose" never ends.
 """
 
 import threading
@@ -60,6 +60,9 @@ class ScriptedCore:
             verb = row.request.messages[-1].content.split()[0]
             if verb == "break":
                 raise RuntimeError("the secret text of a document")
+            if verb == "lose":
+                self.rows.remove(row)
+                continue
             if verb == "hold":
                 if not row.said:
                     row.said.append("...")

@@ -156,6 +156,11 @@ def test_a_broken_step_fails_what_was_running_and_the_model_is_loaded_anew(engin
     assert engine.loader.loaded == ["embedded", "embedded"]
 
 
+def test_a_request_that_the_core_forgot_still_ends(engine: Engine) -> None:
+    assert engine.ask("lose").failure() == "engine_failed"
+    assert isinstance(engine.ask("say a").last(), Done)
+
+
 def test_stopping_finishes_what_was_started_and_refuses_the_rest() -> None:
     engine = Engine(CallBounds(started=1))
     engine.thread.start()

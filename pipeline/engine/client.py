@@ -26,7 +26,7 @@ from pipeline.settings import EMBEDDED_MODEL
 
 CONNECT_S = 10.0
 CLOSE_S = 5.0
-FREE_STARTS = 3
+FREE_STARTS = 10
 """Starts per request that cost nothing, as the request had not reached an engine."""
 LONGEST_PAUSE_S = 10.0
 OK = 200
@@ -113,9 +113,19 @@ class EngineClient:
                 starts += not gone.reached
                 if lost > self._restarts or starts > FREE_STARTS or not self._start:
                     raise _lost_error(lost, started=self._start) from None
-                start_engine(request.model, self._progress)
+                lost += self._start_again(request.model, last=lost == self._restarts)
             else:
                 return replace(completion, id=request.id)
+
+    def _start_again(self, model: str, *, last: bool) -> int:
+        """Starts the engine; returns 1 if it was lost while it started, and that may be."""
+        try:
+            start_engine(model, self._progress)
+        except EngineError:
+            if last:
+                raise
+            return 1
+        return 0
 
     def _ask(self, request: Request, deadline_s: float) -> Completion:
         """Asks until the engine has room for the request."""

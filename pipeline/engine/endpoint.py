@@ -105,9 +105,12 @@ def lock_holder() -> int | None:
 @contextlib.contextmanager
 def start_lock() -> Generator[None]:
     """Held while an engine is being started, so that starters come one at a time."""
-    with (runtime_folder() / START_LOCK_NAME).open("a") as lock:
+    lock = os.open(runtime_folder() / START_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def listen() -> socket.socket:

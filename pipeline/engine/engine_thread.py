@@ -213,13 +213,16 @@ class EngineThread:
         if self._core is None or not self._calls.started():
             return
         try:
-            self._core.step()
+            busy = self._core.step()
             self._stats = self._core.stats()
         except Exception as error:  # noqa: BLE001  the next request loads the model anew
             note_fault("step_failed", error, rows=len(self._calls.started()))
             fault = _fault("a step", error)
         else:
-            return
+            if busy or not self._calls.started():
+                return
+            note("requests_lost", rows=len(self._calls.started()))
+            fault = RequestError("engine_failed", "the engine lost the request; see its log")
         for call in self._calls.started():
             self._pass_on(call, Failed(call.request.id, fault))
         self._drop_core()
