@@ -1,7 +1,8 @@
 """A core without a model, whose answers are written in the questions; and a loader for it.
 
 A request's last message says what happens: "say a b c" answers word by word, one per step; "hold"
-answers "..." and no more until it is cancelled; "refuse" is refused; "break" makes the step fail; "lose" never ends.
+answers "..." and no more until it is cancelled; "refuse" is refused; "break" makes the step fail;
+"lose" is forgotten.
 """
 
 import threading
