@@ -1,0 +1,242 @@
+"""The DuckDB file under the store: opened by one process, written by one thread at a time.
+
+In: SQL and rows from the store's rooms. Out: rows, or an error that says what to do. Publishing
+reads from a snapshot of its own, so that nobody's writing waits for it.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.errors import BusyError, InputError
+from pipeline.settings import private_folder
+from pipeline.store.migrations import MIGRATIONS, Migration, migrate
+from pipeline.store.ownership import take_lock
+
+FILE_NAME = "store.duckdb"
+_NEW_FILE_NAME = "store.new.duckdb"
+_SPILL_NAME = "spill"
+_OPTIONS = {
+    "memory_limit": "512MB",
+    "threads": "2",  # the engine's threads are more urgent
+    "checkpoint_threshold": "64MB",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_MACHINE_ERRORS = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.OutOfMemoryException,
+    duckdb.SerializationException,
+)
+
+
+class Session:
+    """SQL on one connection, as the store's rooms see it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._views: list[str] = []
+
+    def run(self, sql: str, *values: Any) -> None:
+        """Runs a statement with values for its `?`."""
+        self.connection.execute(sql, values or None)
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query. Times must be asked for as `epoch_us(...)`."""
+        return self.connection.execute(sql, values or None).fetchall()
+
+    def count(self, sql: str, *values: Any) -> int:
+        """The one number that a query or a change gives."""
+        return int(self.rows(sql, *values)[0][0])
+
+    def offer(self, name: str, columns: Any, rows: Iterable[Sequence[Any]]) -> None:
+        """Makes rows readable as the view `name` until the end of the transaction.
+
+        Row by row DuckDB is slow; a whole batch at once as an Arrow table is not.
+
+        Args:
+            name: The view.
+            columns: A pyarrow schema.
+            rows: Values in the order of the columns.
+        """
+        values = list(zip(*rows, strict=True)) or [()] * len(columns)
+        arrays = [
+            pa.array(column, field.type) for column, field in zip(values, columns, strict=True)
+        ]
+        self.connection.register(name, pa.Table.from_arrays(arrays, schema=columns))
+        self._views.append(name)
+
+    def forget_views(self) -> None:
+        """Drops the views that were offered."""
+        for name in self._views:
+            with suppress(duckdb.Error):
+                self.connection.unregister(name)
+        self._views.clear()
+
+
+class Database:
+    """The open file. All methods may be called from any thread.
+
+    Attributes:
+        out: The library's folder.
+    """
+
+    def __init__(self, out: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+        """Takes the library's lock and opens its store, new or brought to the newest schema.
+
+        From here to `close` the process makes all its files private (umask 077): DuckDB makes
+        files of its own when it likes.
+
+        Raises:
+            BusyError: Another process has the store.
+            InputError: It can't be opened; the message says why.
+        """
+        self.out = private_folder(out)
+        self._mutex = threading.RLock()
+        self._session: Session | None = None
+        self._lock_file = take_lock(out)
+        self._umask = os.umask(0o077)
+        try:
+            self._session = Session(_open(out, migrations))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Writes everything to the file and gives the lock back. Twice is once."""
+        with self._mutex:
+            if self._lock_file < 0:
+                return
+            try:
+                if self._session is not None:
+                    self._session.connection.close()
+            finally:
+                self._session = None
+                shutil.rmtree(self.out / _SPILL_NAME, ignore_errors=True)
+                os.umask(self._umask)
+                os.close(self._lock_file)
+                self._lock_file = -1
+
+    @contextmanager
+    def transaction(self) -> Generator[Session]:
+        """All that is run inside happens, or nothing; one thread at a time.
+
+        Raises:
+            InputError: The store can't be written: the disk is full, say.
+        """
+        with self._mutex, self._transaction(self._open_session()) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Generator[Session]:
+        """Reads the store as it is now, whatever others write meanwhile; holds up nobody.
+
+        Raises:
+            InputError: As `transaction`.
+        """
+        with self._mutex:
+            session = Session(self._open_session().connection.cursor())
+        try:
+            with self._transaction(session):
+                yield session
+        finally:
+            session.connection.close()
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise InputError(f"the store in out={str(self.out)!r} was closed; open it again")
+        return self._session
+
+    @contextmanager
+    def _transaction(self, session: Session) -> Generator[Session]:
+        try:
+            session.run("BEGIN")
+            yield session
+            session.run("COMMIT")
+        except BaseException as error:
+            with suppress(duckdb.Error):
+                session.run("ROLLBACK")
+            if isinstance(error, _MACHINE_ERRORS):
+                raise InputError(
+                    f"the store in out={str(self.out)!r} can't be read or written "
+                    f"({first_line(error)}); check the free disk space and memory and run again: "
+                    "what was finished before is kept"
+                ) from error
+            raise
+        finally:
+            session.forget_views()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text."""
+    return str(error).partition("\n")[0][:400]
+
+
+def _open(out: Path, migrations: Sequence[Migration]) -> duckdb.DuckDBPyConnection:
+    path = out / FILE_NAME
+    shutil.rmtree(out / _SPILL_NAME, ignore_errors=True)  # of a run that was killed
+    try:
+        if not path.exists():
+            _make(out, path, migrations)
+        connection = _connect(path, out)
+        try:
+            migrate(connection, migrations)
+        except BaseException:
+            connection.close()
+            raise
+    except duckdb.Error as error:
+        if "lock on file" in str(error):
+            raise BusyError(
+                f"another program has the store open: path={str(path)!r} "
+                f"({first_line(error)}); close it and run again"
+            ) from error
+        raise InputError(
+            f"the store can't be opened: path={str(path)!r} ({first_line(error)}); check disk and "
+            "permissions. If the file is damaged, move it away: the next run makes a new one, and "
+            "the published tables stay until then"
+        ) from error
+    path.chmod(0o600)
+    return connection
+
+
+def _make(out: Path, path: Path, migrations: Sequence[Migration]) -> None:
+    """Makes a new store under another name first: killed here, there is none, not half of one."""
+    new = out / _NEW_FILE_NAME
+    new.unlink(missing_ok=True)
+    new.with_name(f"{_NEW_FILE_NAME}.wal").unlink(missing_ok=True)
+    connection = _connect(new, out)
+    try:
+        migrate(connection, migrations)
+    finally:
+        connection.close()
+    new.replace(path)
+
+
+def _connect(path: Path, out: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        name = str(path)
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the name of the folder out={os.fsencode(out)!r} is not valid UTF-8; "
+            "choose another with --out"
+        ) from None
+    connection = duckdb.connect(name, config=dict(_OPTIONS))
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute(f"SET temp_directory = {quoted(str(out / _SPILL_NAME))}")
+    return connection
+
+
+def quoted(text: str) -> str:
+    """Text as a string of SQL."""
+    return "'" + text.replace("'", "''") + "'"

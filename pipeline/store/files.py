@@ -1,0 +1,178 @@
+"""The files of a library: which are new or changed, and which are gone.
+
+In: what a search of a folder found. Out: what must be read; what need not is noted as still there.
+A file that is gone keeps its row: its document's results leave the published tables, and come back
+without the model if it does.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.records import FoundFile
+from pipeline.store.database import Database, Session
+from pipeline.store.texts import folder_text, storable
+
+UNSETTLED_NS = 2_000_000_000
+"""A file that was changed this shortly before it was read, or later, may have changed again without
+another time or size (a file system's clock ticks in steps); it is read again."""
+
+TRANSIENT_KINDS = ("crashed",)
+"""Kinds of failed documents that say nothing of the document: they are read again."""
+
+_FOUND = pa.schema(
+    [
+        ("place", pa.int64()),
+        ("folder", pa.string()),
+        ("name", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("modified_ns", pa.int64()),
+        ("document_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFiles:
+    """What `Files.check` tells of a batch of files.
+
+    Attributes:
+        unchanged: Their documents are stored; nothing is to be done.
+        to_read: New, changed, not readable last time, or read by another reader.
+    """
+
+    unchanged: tuple[FoundFile, ...]
+    to_read: tuple[FoundFile, ...]
+
+
+class Files:
+    """The files of a library. `Store.files`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def check(
+        self,
+        run_id: str,
+        found: Sequence[FoundFile],
+        reader_version: str,
+        *,
+        retry: bool = False,
+    ) -> CheckedFiles:
+        """Tells which files must be read, and notes the others as seen by this run.
+
+        A file need not be read if its size and time are those it was last read with and its
+        document was stored by the same reader, read or failed. Call it with batches of some
+        hundreds.
+
+        Args:
+            run_id: This run, begun.
+            found: A batch of a search.
+            reader_version: `pipeline.reader.READER_VERSION`.
+            retry: Documents that failed are read again, too.
+        """
+        with self._database.transaction() as session:
+            _offer(session, ((file, None) for file in found))
+            places = session.rows(
+                "SELECT n.place FROM found n JOIN files f USING (folder, name) "
+                "JOIN documents d ON d.sha256 = f.document_sha256 "
+                "WHERE f.size_bytes = n.size_bytes AND f.modified_ns = n.modified_ns "
+                "AND f.modified_ns < f.read_started_ns - ? AND d.reader_version = ? "
+                "AND NOT (d.status = 'failed' AND (? OR list_contains(?, d.failure_kind)))",
+                UNSETTLED_NS,
+                reader_version,
+                retry,
+                list(TRANSIENT_KINDS),
+            )
+            known = {place for (place,) in places}
+            unchanged = tuple(file for place, file in enumerate(found) if place in known)
+            session.forget_views()
+            _offer(session, ((file, None) for file in unchanged))
+            session.run(
+                "UPDATE files SET last_run_id = ?, deleted_run_id = NULL FROM found n "
+                "WHERE files.folder = n.folder AND files.name = n.name",
+                run_id,
+            )
+        to_read = tuple(file for place, file in enumerate(found) if place not in known)
+        return CheckedFiles(unchanged, to_read)
+
+    def record_unreadable(self, run_id: str, found: Iterable[FoundFile]) -> None:
+        """Notes files that are there but gave no bytes; every run tries them again.
+
+        Why goes to `Runs.record_failure`. What was stored of their documents is kept, but is not
+        shown as theirs any more: they have changed since, or they would not have been read.
+        """
+        with self._database.transaction() as session:
+            save_files(session, run_id, [(file, None) for file in found])
+
+    def finish_search(self, run_id: str, root: Path, unreachable: Iterable[str] = ()) -> int:
+        """Marks the files of a folder that this run did not see as deleted.
+
+        Call it after a complete search, when everything found was checked and saved. Failures of
+        earlier runs over this folder that were recorded by `Runs.record_failure` and not met again
+        are forgotten.
+
+        Args:
+            run_id: This run.
+            root: The folder that was searched.
+            unreachable: Names (as `FoundFile.name`) of what could not be entered or looked at;
+                what is below is not deleted, it is just not seen.
+
+        Returns:
+            How many files were marked.
+        """
+        folder = folder_text(root)
+        names = [storable(name) for name in unreachable]
+        with self._database.transaction() as session:
+            session.run("DELETE FROM failures WHERE folder = ? AND run_id <> ?", folder, run_id)
+            return session.count(
+                "UPDATE files SET deleted_run_id = $1 WHERE folder = $2 AND last_run_id <> $1 "
+                "AND deleted_run_id IS NULL AND NOT EXISTS (FROM unnest($3::VARCHAR[]) u(below) "
+                "WHERE name = below OR starts_with(name, below || '/'))",
+                run_id,
+                folder,
+                names,
+            )
+
+
+def save_files(
+    session: Session, run_id: str, files: Sequence[tuple[FoundFile, str | None]]
+) -> None:
+    """Saves files with their documents (None: no bytes), seen by this run."""
+    session.run("DROP TABLE IF EXISTS temp.seen_files")
+    latest = {(file.root, file.name): (file, sha256) for file, sha256 in files}
+    _offer(session, latest.values())
+    # The clock of the run: whatever was read in it was read after it began.
+    session.run(
+        "CREATE TEMP TABLE seen_files AS SELECT n.folder, n.name, n.size_bytes, n.modified_ns, "
+        "n.document_sha256, coalesce((SELECT epoch_ns(started_at) FROM runs WHERE run_id = $1), 0) "
+        "AS read_started_ns, coalesce(f.first_run_id, $1) AS first_run_id, $1 AS last_run_id, "
+        "NULL::VARCHAR AS deleted_run_id "
+        "FROM found n LEFT JOIN files f USING (folder, name)",
+        run_id,
+    )
+    session.run(
+        "DELETE FROM files USING seen_files s WHERE files.folder = s.folder AND files.name = s.name"
+    )
+    session.run("INSERT INTO files BY NAME SELECT * FROM seen_files")
+    session.run("DROP TABLE temp.seen_files")
+
+
+def _offer(session: Session, files: Iterable[tuple[FoundFile, str | None]]) -> None:
+    session.offer(
+        "found",
+        _FOUND,
+        (
+            (
+                place,
+                folder_text(file.root),
+                storable(file.name),
+                file.size_bytes,
+                file.modified_ns,
+                sha256,
+            )
+            for place, (file, sha256) in enumerate(files)
+        ),
+    )
