@@ -279,17 +279,17 @@ def test_chunks_come_back_and_go_when_the_text_changes(tmp_path: Path) -> None:
     other = replace(make_document("another text"), sha256=document.sha256)
     with open_store(tmp_path) as store:
         ingest(store, "run1", (make_file("a.txt"), document))
-        assert store.documents.load_chunks(document.sha256, "cut1") is None
-        assert store.documents.list_uncut([document.sha256], "cut1") == (document.sha256,)
-        store.documents.save_chunks([CutDocument(document.sha256, "cut1", chunks)])
-        store.documents.save_chunks([CutDocument(document.sha256, "cut2", ())])
-        assert store.documents.load_chunks(document.sha256, "cut1") == chunks
-        assert store.documents.load_chunks(document.sha256, "cut2") == ()
-        assert store.documents.list_uncut([document.sha256, "x"], "cut1") == ("x",)
+        assert store.chunks.load(document.sha256, "cut1") is None
+        assert store.chunks.list_uncut([document.sha256], "cut1") == (document.sha256,)
+        store.chunks.save([CutDocument(document.sha256, "cut1", chunks)])
+        store.chunks.save([CutDocument(document.sha256, "cut2", ())])
+        assert store.chunks.load(document.sha256, "cut1") == chunks
+        assert store.chunks.load(document.sha256, "cut2") == ()
+        assert store.chunks.list_uncut([document.sha256, "x"], "cut1") == ("x",)
         store.documents.save("run1", "reader 2", [(make_file("a.txt"), document)])
-        assert store.documents.load_chunks(document.sha256, "cut1") == chunks
+        assert store.chunks.load(document.sha256, "cut1") == chunks
         store.documents.save("run1", "reader 3", [(make_file("a.txt"), other)])
-        assert store.documents.load_chunks(document.sha256, "cut1") is None
+        assert store.chunks.load(document.sha256, "cut1") is None
         assert store.documents.load(document.sha256) == other
 
 

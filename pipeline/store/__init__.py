@@ -8,7 +8,7 @@ the newest of them (`pipeline.parquet`). It may hold the documents of several fo
         store.files.check(run_id, found, ...)    # what must be read?
         store.documents.save(run_id, ...)        # documents, pages, and their files
         store.files.finish_search(run_id, root)  # what is gone?
-        store.documents.save_chunks(...)
+        store.chunks.save([CutDocument(...)])
         store.jobs.plan(run_id, plan_jobs(...))  # what must be done?
         store.jobs.finish(run_id, job, result)   # or .fail(...)
 
@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.store.chunks import Chunks, CutDocument
 from pipeline.store.database import Database, Session
-from pipeline.store.documents import CutDocument, Documents, StoredText
+from pipeline.store.documents import Documents, StoredText
 from pipeline.store.files import CheckedFiles, Files
 from pipeline.store.jobs import Counts, Jobs, Workload
 from pipeline.store.runs import Runs
@@ -36,7 +37,8 @@ class Store:
         out: The library's folder.
         runs: Runs and their failures.
         files: Files and what became of them.
-        documents: Documents, pages and chunks.
+        documents: Documents and pages.
+        chunks: Chunks of documents.
         jobs: Jobs and results.
     """
 
@@ -46,6 +48,7 @@ class Store:
         self.runs = Runs(database)
         self.files = Files(database)
         self.documents = Documents(database)
+        self.chunks = Chunks(database)
         self.jobs = Jobs(database)
         self._database = database
 

@@ -1,7 +1,6 @@
-"""The documents of a library: their pages with the maps back to raw text, and their chunks.
+"""The documents of a library: their texts, and their pages with the maps back to raw text.
 
-In: documents as they were read, chunks as they were cut. Out: the same, loaded back, and what the
-planning has to know of them.
+In: documents as they were read. Out: the same, loaded back, and what planning has to know of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.jobs import DocumentEntry
-from pipeline.records import Chunk, Document, FoundFile, Page
+from pipeline.records import Document, FoundFile, Page
 from pipeline.store.database import Database, Session
 from pipeline.store.files import save_files
 from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
@@ -49,43 +48,6 @@ _PAGES = pa.schema(
         ("note", pa.string()),
     ]
 )
-_CUTS = pa.schema(
-    [
-        ("document_sha256", pa.string()),
-        ("chunking", pa.string()),
-        ("chunk_count", pa.int32()),
-    ]
-)
-_CHUNK_COLUMNS = "number, start_char, end_char, own_start, own_end, page_first, page_last, tokens"
-_CHUNKS = pa.schema(
-    [
-        ("document_sha256", pa.string()),
-        ("chunking", pa.string()),
-        ("number", pa.int32()),
-        ("start_char", pa.int64()),
-        ("end_char", pa.int64()),
-        ("own_start", pa.int64()),
-        ("own_end", pa.int64()),
-        ("page_first", pa.int32()),
-        ("page_last", pa.int32()),
-        ("tokens", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class CutDocument:
-    """A document's chunks under one chunking.
-
-    Attributes:
-        document_sha256: The document.
-        chunking: `pipeline.jobs.chunking_fingerprint`.
-        chunks: All of them; none for a text without any.
-    """
-
-    document_sha256: str
-    chunking: str
-    chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,64 +197,6 @@ class Documents:
             for sha256, text_sha256, names, document_class in rows
         )
 
-    def save_chunks(self, cut: Iterable[CutDocument]) -> None:
-        """Saves the chunks of documents, in place of those of the same chunking."""
-        latest = {(each.document_sha256, each.chunking): each for each in cut}
-        with self._database.transaction() as session:
-            session.offer(
-                "new_cuts",
-                _CUTS,
-                (
-                    (each.document_sha256, each.chunking, len(each.chunks))
-                    for each in latest.values()
-                ),
-            )
-            for table in ("chunks", "cuts"):
-                session.run(
-                    f"DELETE FROM {table} USING new_cuts n WHERE {table}.chunking = "
-                    f"n.chunking AND {table}.document_sha256 = n.document_sha256"
-                )
-            session.run(
-                "INSERT INTO cuts BY NAME SELECT *, nextval('revisions') AS revision FROM new_cuts"
-            )
-            session.offer(
-                "new_chunks",
-                _CHUNKS,
-                (
-                    (each.document_sha256, each.chunking, *_chunk_row(chunk))
-                    for each in latest.values()
-                    for chunk in each.chunks
-                ),
-            )
-            session.run("INSERT INTO chunks BY NAME SELECT * FROM new_chunks")
-
-    def load_chunks(self, sha256: str, chunking: str) -> tuple[Chunk, ...] | None:
-        """A document's chunks, None if it was not cut like this."""
-        with self._database.transaction() as session:
-            cuts = session.rows(
-                "SELECT 1 FROM cuts WHERE document_sha256 = ? AND chunking = ?", sha256, chunking
-            )
-            rows = session.rows(
-                f"SELECT {_CHUNK_COLUMNS} FROM chunks "
-                "WHERE document_sha256 = ? AND chunking = ? ORDER BY number",
-                sha256,
-                chunking,
-            )
-        return tuple(Chunk(*row) for row in rows) if cuts else None
-
-    def list_uncut(self, sha256s: Iterable[str], chunking: str) -> tuple[str, ...]:
-        """Which of these documents have no chunks of this chunking yet, in their order."""
-        wanted = list(sha256s)
-        with self._database.transaction() as session:
-            rows = session.rows(
-                "SELECT document_sha256 FROM cuts "
-                "WHERE chunking = ? AND list_contains(?::VARCHAR[], document_sha256)",
-                chunking,
-                wanted,
-            )
-        cut = {sha256 for (sha256,) in rows}
-        return tuple(sha256 for sha256 in wanted if sha256 not in cut)
-
 
 def _forget(session: Session) -> None:
     """Deletes what `new_documents` replace."""
@@ -336,16 +240,3 @@ def _page_rows(document: Document) -> Iterable[Sequence[Any]]:
             page.source,
             storable(page.note),
         )
-
-
-def _chunk_row(chunk: Chunk) -> Sequence[Any]:
-    return (
-        chunk.number,
-        chunk.start_char,
-        chunk.end_char,
-        chunk.own_start,
-        chunk.own_end,
-        chunk.page_first,
-        chunk.page_last,
-        chunk.tokens,
-    )
