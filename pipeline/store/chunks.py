@@ -5,6 +5,7 @@ In: chunks as they were cut. Out: the same, loaded back, and which documents are
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
