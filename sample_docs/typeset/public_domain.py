@@ -71,7 +71,9 @@ def write_xz_format(path: Path) -> None:
 def _prose(name: str, size: float) -> list[Flowable]:
     """Paragraphs of a text file, its short lines without a full stop as headings."""
     running = justified("Times-Roman", size)
-    heading = style("Times-Bold", size, spaceBefore=size, spaceAfter=4, textColor=INK)
+    heading = style(
+        "Times-Bold", size, spaceBefore=size, spaceAfter=4, textColor=INK, keepWithNext=1
+    )
     title = style("Times-Bold", size + 5, alignment=TA_CENTER, spaceAfter=10, textColor=INK)
     blocks = (TEXTS / name).read_text("utf-8").replace("\f", "").strip().split("\n\n")
     story: list[Flowable] = []
