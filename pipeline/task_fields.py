@@ -10,9 +10,14 @@ from pipeline.task_tables import Table, did_you_mean
 
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 RESERVED_COLUMNS = frozenset(
-    ("document_id", "document_sha256", "text_sha256", "job_key", "run_id", "task", "path")
+    (
+        *("document_id", "document_sha256", "text_sha256", "path", "paths", "task", "is_current"),
+        *("job_key", "run_id", "finished_at", "model", "model_fingerprint", "prompt_fingerprint"),
+        *("calls", "cut", "prompt_tokens", "cached_tokens", "completion_tokens", "model_s"),
+        *("chunking", "chunks"),
+    )
 )
-"""Columns that every result table has of its own."""
+"""Columns that every result table has of its own (`pipeline.tables.ANSWER_COLUMNS`)."""
 
 MOST_NAME_CHARS = 60
 _MOST_DEPTH = 4

@@ -1,0 +1,244 @@
+"""Publishes the store as parquet: a whole snapshot at once, behind one pointer.
+
+In: an open store and the tasks. Out: `snapshots/<run_id>/<table>.parquet` and the link `latest`,
+which is replaced in one step, so that a reader sees one run or the next, never half of one. Tables
+that did not change are hard links to the snapshot before.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.errors import InputError
+from pipeline.records import Task
+from pipeline.settings import private_folder
+from pipeline.store import Session, Store
+from pipeline.tables import Table, list_tables, quoted
+
+SNAPSHOTS = "snapshots"
+LATEST = "latest"
+MANIFEST = "manifest.json"
+
+_FORMAT = 1
+_BUILDING = ".building"
+_NEW_LINK = ".latest.new"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+_PUBLISHING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """One file of a snapshot.
+
+    Attributes:
+        name: The table.
+        version: Another whenever its rows are.
+        size_bytes: Of its file.
+    """
+
+    name: str
+    version: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTask:
+    """A task whose answers are in a snapshot."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is in a snapshot: the file `manifest.json` in it.
+
+    Attributes:
+        run_id: The run that published it.
+        published_at: When, ISO 8601 in UTC.
+        tables: Its tables.
+        tasks: The tasks it was published for.
+    """
+
+    run_id: str
+    published_at: str
+    tables: tuple[PublishedTable, ...]
+    tasks: tuple[PublishedTask, ...]
+
+
+def publish(store: Store, tasks: Sequence[Task], run_id: str) -> Path:
+    """Publishes the store as it is now. The store may be written meanwhile.
+
+    Args:
+        store: The open store.
+        tasks: All tasks whose answers are to be shown, not just those of this run.
+        run_id: Names the snapshot; a second one of the same run gets a number after it.
+
+    Returns:
+        The snapshot's folder.
+
+    Raises:
+        InputError: It can't be written, because the disk is full, say. What was published before
+            stays as it was.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(
+            f"run_id={run_id!r} can't be a folder's name; use letters, digits, - and _"
+        )
+    with _PUBLISHING:
+        building = store.out / SNAPSHOTS / _BUILDING
+        try:
+            return _publish(store, tasks, run_id, building)
+        except OSError as error:
+            raise InputError(
+                f"the tables can't be published in out={str(store.out)!r} "
+                f"({error.strerror or error}); check the free disk space and permissions and run "
+                "again: what was published before is unharmed"
+            ) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _publish(store: Store, tasks: Sequence[Task], run_id: str, building: Path) -> Path:
+    snapshots = private_folder(store.out / SNAPSHOTS)
+    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+    building.mkdir(mode=0o700)
+    previous = current_snapshot(store.out)
+    with store.snapshot() as session:
+        tables = [_write_table(session, table, building, previous) for table in list_tables(tasks)]
+    manifest = Manifest(
+        run_id,
+        datetime.now(UTC).isoformat(),
+        tuple(tables),
+        tuple(PublishedTask(task.name, task.kind) for task in tasks),
+    )
+    _write_manifest(building, manifest)
+    _sync(building)
+    snapshot = snapshots / _free_name(snapshots, run_id)
+    building.rename(snapshot)
+    _sync(snapshots)
+    _point_to(store.out, snapshot)
+    # The one before stays for who is still reading it.
+    _remove_others(snapshots, {snapshot.name, previous.name if previous else ""})
+    return snapshot
+
+
+def current_snapshot(out: Path) -> Path | None:
+    """The folder that `latest` points to, None if nothing is published."""
+    with suppress(OSError):
+        return (out / LATEST).resolve(strict=True)
+    return None
+
+
+def read_manifest(snapshot: Path) -> Manifest:
+    """What is in a snapshot.
+
+    Raises:
+        OSError: The snapshot is gone.
+        InputError: It is not one that this docflash can read.
+    """
+    text = (snapshot / MANIFEST).read_text(encoding="utf-8")
+    try:
+        values: dict[str, Any] = json.loads(text)
+        if values["format"] != _FORMAT:
+            raise InputError(
+                f"the tables in snapshot={str(snapshot)!r} have the unknown format="
+                f"{values['format']!r}; update docflash, or publish again"
+            )
+        return Manifest(
+            values["run_id"],
+            values["published_at"],
+            tuple(PublishedTable(**table) for table in values["tables"]),
+            tuple(PublishedTask(**task) for task in values["tasks"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"the file {MANIFEST} in snapshot={str(snapshot)!r} is damaged; run again to publish"
+        ) from error
+
+
+def _write_table(
+    session: Session, table: Table, building: Path, previous: Path | None
+) -> PublishedTable:
+    file = building / f"{table.name}.parquet"
+    version = _find_version(session, table)
+    if previous is None or not _link(previous, file, version):
+        session.run(
+            f"COPY ({table.sql}) TO {quoted(str(file))} "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {table.group_rows})"
+        )
+        file.chmod(0o600)
+        _sync(file)
+    return PublishedTable(table.name, version, file.stat().st_size)
+
+
+def _find_version(session: Session, table: Table) -> str:
+    sql = table.version_sql or f"SELECT count(*), sum(hash(t)) FROM ({table.sql}) t"
+    state = (_FORMAT, duckdb.__version__, table.sql, table.group_rows, session.rows(sql)[0])
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
+
+
+def _link(previous: Path, file: Path, version: str) -> bool:
+    """Links an unchanged table from the snapshot before."""
+    before = previous / file.name
+    try:
+        for table in read_manifest(previous).tables:
+            if (table.name, table.version) == (file.stem, version):
+                if before.stat().st_size != table.size_bytes:
+                    return False
+                os.link(before, file)
+                return True
+    except (OSError, InputError):  # gone, damaged, or a file system without hard links
+        file.unlink(missing_ok=True)
+    return False
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST
+    path.touch(mode=0o600)
+    with path.open("w", encoding="utf-8") as file:
+        json.dump({"format": _FORMAT, **asdict(manifest)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _free_name(snapshots: Path, run_id: str) -> str:
+    name, number = run_id, 1
+    while (snapshots / name).exists():
+        number += 1
+        name = f"{run_id}.{number}"
+    return name
+
+
+def _point_to(out: Path, snapshot: Path) -> None:
+    new = out / _NEW_LINK
+    new.unlink(missing_ok=True)
+    new.symlink_to(Path(SNAPSHOTS) / snapshot.name)
+    new.replace(out / LATEST)
+    _sync(out)
+
+
+def _remove_others(snapshots: Path, kept: set[str]) -> None:
+    for folder in snapshots.iterdir():
+        if folder.name not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
