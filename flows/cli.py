@@ -5,20 +5,38 @@ are wrong; 3 the run stopped before its end and can be resumed; 130 stopped by C
 70 a fault of docflash itself.
 """
 
+import gc
+import sys
+
 from flows import cli_engine
 from flows.cli_doctor import doctor
 from flows.cli_output import make_app
+from flows.cli_query import sql, status
+from flows.cli_run import run
 from flows.cli_tasks import tasks
 
 app = make_app(
     "Turns a folder of private documents into tables that you query with SQL, on this machine. "
     "Start with `docflash run FOLDER`, then ask `docflash sql`."
 )
-app.command()(tasks)
+for command in (run, status, sql, tasks):
+    app.command()(command)
 app.add_typer(cli_engine.app, name="engine")
 app.command()(doctor)
 
 
 def main() -> None:
     """Runs the command line."""
-    app(prog_name="docflash")
+    code = _run()
+    # An error keeps the frames it went through alive, and with them DuckDB's connections, about
+    # which its bindings would complain at the end.
+    gc.collect()
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    try:
+        app(prog_name="docflash")
+    except SystemExit as ended:
+        return ended.code
+    return 0

@@ -8,15 +8,13 @@ import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 import typer.core
 
-from pipeline.errors import DocflashError
+from pipeline.errors import DocflashError, describe_fault
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +55,8 @@ class Commands(typer.core.TyperGroup):
                 raise
             if os.environ.get("DOCFLASH_DEBUG") == "1":
                 raise
-            print_error("Fault", _describe_fault(error), EXIT_FAULT)
+            advice = "set DOCFLASH_DEBUG=1 to see the traceback (it may show text of documents)"
+            print_error("Fault", f"{describe_fault(error)}; {advice}", EXIT_FAULT)
             raise typer.Exit(EXIT_FAULT) from error
 
 
@@ -124,17 +123,3 @@ def stderr_console() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
-
-
-def _describe_fault(error: Exception) -> str:
-    """Where a fault arose, without its message, which could hold text of a document."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename
-    ]
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
-    return (
-        f"a fault of docflash itself: {type(error).__name__} at {place}; what is finished is kept. "
-        "Set DOCFLASH_DEBUG=1 to see the traceback (it may show text of your documents)"
-    )

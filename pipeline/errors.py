@@ -11,6 +11,8 @@
 Every message says what happened, `name=value!r`, and what to do.
 """
 
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -76,3 +78,14 @@ class RequestError(EngineError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def describe_fault(error: BaseException) -> str:
+    """Where an unexpected error arose; without its own text, which could be a document's."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+    ]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+    return f"a fault of docflash itself: {type(error).__name__} at {place}; please report it"

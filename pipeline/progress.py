@@ -6,6 +6,7 @@ Written by the run's threads, read by a display or by nobody. Holds numbers and 
 import threading
 import time
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Literal
 
 from pipeline.records import Result
@@ -48,13 +49,14 @@ class Progress:
     Attributes:
         phase: What it is at.
         doing: More about that, e.g. what the engine is loading; may be empty.
+        until: When the run is to stop; None for when it is done.
     """
 
     phase: Phase = "starting"
     doing: str = ""
+    until: datetime | None = None
     _counts: Counts = field(default_factory=Counts)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stop: threading.Event = field(default_factory=threading.Event)
     _stop_reason: str = ""
     _answering_since: float = 0.0
 
@@ -108,8 +110,10 @@ class Progress:
         """Asks the run to stop soon; what is finished is kept. The first reason counts."""
         with self._lock:
             self._stop_reason = self._stop_reason or reason
-        self._stop.set()
 
     def is_stopping(self) -> bool:
-        """Whether the run has been asked to stop."""
-        return self._stop.is_set()
+        """Whether the run has been asked to stop, or its time is over."""
+        # The clock on the wall, not a timer: the machine may have slept.
+        if self.until is not None and datetime.now(self.until.tzinfo) >= self.until:
+            self.stop(f"it is {self.until:%H:%M}")
+        return bool(self._stop_reason)

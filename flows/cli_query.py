@@ -1,0 +1,126 @@
+"""`docflash sql` and `docflash status`: what is in the published tables."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_output import print_json, print_table, stderr_console
+from pipeline.errors import InputError
+from pipeline.settings import out_folder
+
+Out = Annotated[Path | None, typer.Option(help="The folder for the tables, as for `run`.")]
+
+_CELL_CHARS = 400
+_TABLE_ROWS = 1000
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def sql(
+    statement: Annotated[
+        str | None, typer.Argument(help="One statement that reads; none: lists the tables.")
+    ] = None,
+    out: Out = None,
+    as_format: Annotated[
+        Format, typer.Option("--format", "-f", help="How rows are printed.")
+    ] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+) -> None:
+    """Asks the published tables in SQL (DuckDB's); it can read them and nothing else.
+
+    Example: `docflash sql "SELECT path, text FROM summaries" --format csv > summaries.csv`
+    """
+    from pipeline.queries import list_views, query
+
+    form = Format.JSON if as_json else as_format
+    library = out_folder(out)
+    if statement is None:
+        names = list_views(library)
+        if form is Format.JSON:
+            print_json(list(names))
+        else:
+            print_table(("table",), [(name,) for name in names])
+        return
+    _print_rows(query(library, statement), form)
+
+
+def _print_rows(table: Any, form: Format) -> None:
+    from pipeline.formats import write_table
+
+    if form is Format.TABLE:
+        rows = table.slice(0, _TABLE_ROWS)
+        columns = [column.to_pylist() for column in rows.columns]
+        print_table(
+            table.column_names,
+            [[_cell(value) for value in row] for row in zip(*columns, strict=True)],
+        )
+        if table.num_rows > _TABLE_ROWS:
+            left = table.num_rows - _TABLE_ROWS
+            stderr_console().print(f"... and {left} more rows; --format csv prints all")
+        return
+    if form is Format.PARQUET and sys.stdout.isatty():
+        raise InputError("parquet is not for a terminal; add `> file.parquet`")
+    write_table(table, form.value, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell; a long one says how much of it is not shown."""
+    from pipeline.formats import encode_json
+
+    text = encode_json(value) if isinstance(value, dict | list) else str(value)
+    if value is None or len(text) <= _CELL_CHARS:
+        return "" if value is None else text
+    return f"{text[:_CELL_CHARS]} ... (+{len(text) - _CELL_CHARS} characters)"
+
+
+def status(
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Shows the last runs, what is published, what is still to be done and what failed.
+
+    Example: `docflash status`
+    """
+    from pipeline.engine.launch import engine_status
+    from pipeline.queries import query
+
+    library = out_folder(out)
+    figures = query(library, _FIGURES).to_pylist()[0]
+    runs = query(library, _RUNS).to_pylist()
+    engine = engine_status()
+    state = "not running" if engine is None else f"{engine.state}, pid {engine.pid}"
+    if as_json:
+        print_json({"tables": str(library / "latest"), **figures, "engine": state, "runs": runs})
+        return
+    named = [*((name.replace("_", " "), value) for name, value in figures.items())]
+    print_table(("library", str(library)), [*named, ("engine", state)])
+    if runs:
+        print_table(tuple(runs[0]), [tuple(row.values()) for row in runs], title="last runs")
+
+
+_FIGURES = """
+SELECT (SELECT count(*) FROM files) AS files,
+    (SELECT count(*) FROM documents) AS documents,
+    (SELECT count(*) FROM documents WHERE status = 'failed') AS documents_failed,
+    (SELECT count(*) FROM jobs WHERE state = 'done') AS answers,
+    (SELECT count(*) FROM jobs WHERE state = 'pending') AS answers_pending,
+    (SELECT count(*) FROM jobs WHERE state = 'failed') AS answers_failed,
+    (SELECT count(*) FROM failures) AS failures
+"""
+
+_RUNS = """
+SELECT started_at::VARCHAR AS started, state, folder, files, documents, jobs_done AS answers,
+    jobs_failed AS failed, model_calls, round(epoch(finished_at - started_at))::INT AS seconds
+FROM runs ORDER BY started_at DESC LIMIT 5
+"""

@@ -1,0 +1,190 @@
+"""`docflash run FOLDER`: the main job, as the flow `process-folder` in this very process."""
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli_output import (
+    EXIT_INTERRUPTED,
+    EXIT_STOPPED,
+    print_json,
+    print_table,
+    stderr_console,
+)
+from flows.control import Control, offer_control
+from pipeline.errors import DocflashError, InputError
+from pipeline.progress import Progress
+from pipeline.settings import EMBEDDED_MODEL, out_folder
+
+_BY_YOU = "by you"
+_FAILURES_SHOWN = 20
+
+
+def run(  # noqa: PLR0913 (options)
+    folder: Annotated[Path, typer.Argument(help="The folder with your documents.")],
+    *,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask this of every document; can be given several times."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the tables.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A folder with tasks of your own.")] = None,
+    model: Annotated[
+        str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")
+    ] = EMBEDDED_MODEL,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Take only files like this: '*.pdf', '2026/**'.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Pass over files and folders like this.")
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files, too.")] = False,
+    symlinks: Annotated[bool, typer.Option("--symlinks", help="Follow symbolic links.")] = False,
+    until: Annotated[
+        str | None, typer.Option(help="Stop when the clock shows this, e.g. 07:00.")
+    ] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="Begin with what was changed last.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Reads the documents of a folder, asks the model about them, and publishes the tables.
+
+    What was done before is not done again, so stop a run whenever you like (Ctrl-C) and run again.
+
+    Example: `docflash run ~/Documents --until 07:00`
+
+    Exit codes: 0 all done; 1 some documents failed, see the table `failures`; 2 the input or the
+    settings are wrong; 3 stopped before the end (by --until or the engine) and 130 (by Ctrl-C):
+    what is finished is published, run again to go on.
+    """
+    from flows.watch import watch_run
+
+    parameters: dict[str, Any] = {
+        "folder": str(folder.expanduser().absolute()),
+        "tasks": task or None,
+        "out": None if out is None else str(out_folder(out)),
+        "prompts": None if prompts is None else str(prompts.expanduser().absolute()),
+        "model": model,
+        "include": include or None,
+        "exclude": exclude or None,
+        "hidden": hidden,
+        "symlinks": symlinks,
+        "until": until,
+        "newest_first": newest_first,
+        "retry": retry,
+    }
+    control = Control()
+    with watch_run(control.progress), _stop_gently(control.progress):
+        try:
+            _run_flow(parameters, control)
+        except DocflashError:
+            if control.summary is not None and not as_json:
+                _print_summary(control, out_folder(out))
+            raise
+    if as_json:
+        print_json(_as_json(control, out_folder(out)))
+    else:
+        _print_summary(control, out_folder(out))
+    raise typer.Exit(_exit_code(control))
+
+
+def _run_flow(parameters: dict[str, Any], control: Control) -> None:
+    """Runs the flow with a Prefect server of its own, or the user's."""
+    from flows.api_server import start_server
+    from flows.prefect_env import prepare_prefect
+
+    for value in (parameters["folder"], parameters["out"], parameters["prompts"]):
+        _check_name(value)
+    server = start_server() if prepare_prefect() else None
+    try:
+        from flows.process_folder import process_folder
+
+        if server is not None:
+            server.wait_ready()
+        offer_control(control)
+        process_folder(**parameters)
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def _check_name(path: str | None) -> None:
+    """A folder's name goes through JSON on its way to the flow."""
+    try:
+        (path or "").encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the name of the folder path={path!r} is not valid UTF-8; rename it, or give a link "
+            "to it with another name"
+        ) from None
+
+
+@contextmanager
+def _stop_gently(progress: Progress) -> Generator[None]:
+    """Makes the first Ctrl-C a wish to stop, so that what is finished is published."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if progress.stop_reason == _BY_YOU:
+            raise KeyboardInterrupt
+        progress.stop(_BY_YOU)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _exit_code(control: Control) -> int:
+    if control.progress.stop_reason:
+        return EXIT_INTERRUPTED if control.progress.stop_reason == _BY_YOU else EXIT_STOPPED
+    return 1 if control.failures else 0
+
+
+def _as_json(control: Control, out: Path) -> dict[str, Any]:
+    return {
+        "run": None if control.summary is None else asdict(control.summary),
+        "stopped": control.progress.stop_reason,
+        "documents_read": control.progress.counts.documents_read,
+        "failures": [asdict(failure) for failure in control.failures],
+        "tables": str(out / "latest"),
+        "exit_code": _exit_code(control),
+    }
+
+
+def _print_summary(control: Control, out: Path) -> None:
+    console = stderr_console()
+    summary, counts = control.summary, control.progress.counts
+    if summary is None:
+        return
+    took = (summary.finished_at or datetime.now(UTC)) - summary.started_at
+    console.print(
+        f"{counts.files} files, {counts.documents_read} of them read; {counts.jobs_done} answers "
+        f"in {counts.calls} model calls; {took.total_seconds():.0f} s",
+        markup=False,
+    )
+    failures = control.failures
+    if failures:
+        print_table(
+            ("file", "task", "kind", "why"),
+            [(f.name, f.task, f.kind, f.message) for f in failures[:_FAILURES_SHOWN]],
+            title=f"{len(failures)} failures",
+        )
+    if len(failures) > _FAILURES_SHOWN:
+        console.print(f"... and {len(failures) - _FAILURES_SHOWN} more in the table failures")
+    if control.progress.stop_reason:
+        console.print(
+            f"stopped ({control.progress.stop_reason}): what is finished is published; run the "
+            "same command again to go on",
+            markup=False,
+        )
+    console.print(f"tables: {out / 'latest'}", markup=False)

@@ -1,0 +1,38 @@
+"""What a flow run shares with the command line that called it in the same process.
+
+Prefect's parameters and results are plain values in its database; a display and the wish to stop
+are neither, so they are handed over here.
+"""
+
+from dataclasses import dataclass, field
+
+from pipeline.progress import Progress
+from pipeline.records import Failure, RunSummary
+
+
+@dataclass(slots=True)
+class Control:
+    """One run, as its caller sees it.
+
+    Attributes:
+        progress: How far it is; stops it, too.
+        summary: Its row of the table `runs`, once it has ended.
+        failures: What of its folder is published as failed.
+    """
+
+    progress: Progress = field(default_factory=Progress)
+    summary: RunSummary | None = None
+    failures: list[Failure] = field(default_factory=list[Failure])
+
+
+_next: list[Control] = []
+
+
+def offer_control(control: Control) -> None:
+    """The next flow run in this process takes this control."""
+    _next[:] = [control]
+
+
+def take_control() -> Control:
+    """What was offered, or a control that nobody watches (a run by a worker)."""
+    return _next.pop() if _next else Control()

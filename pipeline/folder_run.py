@@ -1,0 +1,295 @@
+"""One run over a folder, step by step, whoever calls the steps: a Prefect flow, or a test.
+
+In: a `RunOrder`. Out: a library brought up to date: documents read, jobs answered, tables
+published. The steps: `ingest`, `plan`, `answer` per job, `publish`, `close`.
+"""
+
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from pipeline.answers import answer_job
+from pipeline.cutting import Cutting
+from pipeline.engine.client import EngineClient
+from pipeline.engine.interface import Engine
+from pipeline.engine.launch import start_engine
+from pipeline.errors import (
+    DocflashError,
+    DocumentError,
+    EngineError,
+    RequestError,
+    ResultError,
+    describe_fault,
+)
+from pipeline.ingest import Ingest, check_folder, ingest_folder
+from pipeline.jobs import DocumentEntry, plan_jobs
+from pipeline.parquet import publish
+from pipeline.progress import Progress
+from pipeline.prompts import task_applies
+from pipeline.queries import query
+from pipeline.records import Failure, Job, RunSummary
+from pipeline.run_order import RunOrder, choose
+from pipeline.store import Store
+from pipeline.store.texts import folder_text
+
+RunState = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The jobs of one document that can be done now.
+
+    Attributes:
+        document_sha256: The document.
+        name: One of its files.
+        class_job: Finds its class; its other jobs are planned after that (`FolderRun.plan_rest`).
+        jobs: The others.
+    """
+
+    document_sha256: str
+    name: str
+    class_job: Job | None = None
+    jobs: tuple[Job, ...] = ()
+
+
+class FolderRun:
+    """A run that has begun. The owner of the library until it is closed.
+
+    Attributes:
+        run_id: Names the run in every table.
+        order: What it is to do.
+        chosen: The tasks and the model.
+        progress: Where it tells how far it is, and is asked to stop.
+        summary: Its row of the table `runs`, as it was last written.
+    """
+
+    def __init__(self, order: RunOrder, progress: Progress) -> None:
+        """Checks the order, takes the library and begins the run.
+
+        Raises:
+            BusyError: Another run has the library.
+            InputError: The folder, the tasks, the model or the library are wrong.
+        """
+        self.order = order
+        self.progress = progress
+        check_folder(order.search)
+        self.chosen = choose(order, lambda doing, _: progress.enter("starting", doing))
+        self._store = Store.open(order.search.out)
+        started = datetime.now(UTC)
+        self.run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.summary = RunSummary(
+            self.run_id,
+            str(order.search.folder),
+            started,
+            None,
+            "running",
+            self.chosen.model.name,
+            self.chosen.model.fingerprint,
+            tasks=tuple(task.name for task in self.chosen.tasks),
+        )
+        self._client: EngineClient | None = None
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[DocumentEntry]] = {}
+        self._ended: set[str] = set()
+        self._cutting = Cutting(self._store, self.chosen, progress)
+        try:
+            self._store.runs.save(self.summary)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def ingest(self) -> Ingest:
+        """Reads what is new or changed in the folder.
+
+        Raises:
+            InputError: The folder can't be searched, or the library can't be written.
+        """
+        self.progress.enter("reading")
+        return ingest_folder(self._store, self.run_id, self.order.search, self.progress)
+
+    def plan(self) -> list[Work]:
+        """What is to be asked, in the order to be worked; nothing for what was done before."""
+        chosen = self.chosen
+        documents = self._store.documents.list_live(
+            self.order.search.folder,
+            class_fingerprint=chosen.class_task.fingerprint if chosen.class_task else "",
+            model_fingerprint=chosen.model.fingerprint,
+            newest_first=self.order.newest_first,
+        )
+        class_jobs = self._plan_classes(documents)
+        ready = [entry for entry in documents if entry.text_sha256 not in class_jobs]
+        by_document: dict[str, list[Job]] = {}
+        for job in self._plan_tasks(ready):
+            by_document.setdefault(job.document_sha256, []).append(job)
+        works: list[Work] = []
+        for entry in documents:
+            class_job = class_jobs.get(entry.text_sha256)
+            if class_job is not None and class_job.document_sha256 == entry.sha256:
+                works.append(Work(entry.sha256, entry.names[0], class_job))
+            elif jobs := by_document.get(entry.sha256):
+                works.append(Work(entry.sha256, entry.names[0], jobs=tuple(jobs)))
+        self._cutting.cut([job for work in works for job in (work.class_job, *work.jobs) if job])
+        return works
+
+    def plan_rest(self, class_job: Job) -> list[Work]:
+        """What is to be asked of the documents whose class a job has found, or has not."""
+        result = self._store.jobs.load_result(class_job.key)
+        found = None if result is None else str(result.value)
+        entries = self._waiting.pop(class_job.text_sha256, [])
+        self.progress.add(jobs=-sum(self._expected(entry) for entry in entries))
+        jobs = self._plan_tasks([replace(entry, document_class=found) for entry in entries])
+        names = {entry.sha256: entry.names[0] for entry in entries}
+        return [
+            Work(sha256, name, jobs=tuple(job for job in jobs if job.document_sha256 == sha256))
+            for sha256, name in names.items()
+        ]
+
+    def answer(self, job: Job, name: str) -> bool:
+        """Answers a job and saves the result, or why there is none.
+
+        Args:
+            job: A job of the plan.
+            name: A file of its document, for the table of failures.
+
+        Returns:
+            Whether there is a result.
+
+        Raises:
+            EngineError: The engine stopped, or the run was asked to: nothing was saved.
+            InputError: The model can't be loaded, or the library can't be written.
+        """
+        task = self.chosen.task(job.task)
+        chunking = self.chosen.chunking(job.task)
+        try:
+            document = self._cutting.load(job)
+            result = answer_job(job, task, document, self._engine(), self.chosen.model)
+        except (ResultError, RequestError, DocumentError) as error:
+            return self._fail(job, name, error.kind, str(error))
+        except DocflashError:
+            raise
+        except Exception as error:  # noqa: BLE001 (one document must not end the run)
+            return self._fail(job, name, "fault", describe_fault(error))
+        self._store.jobs.finish(self.run_id, job, result, chunking)
+        self._ended.add(job.key)
+        self.progress.add_result(result)
+        return True
+
+    def is_ended(self, job: Job) -> bool:
+        """Whether this run has answered a job, or recorded why it can't."""
+        return job.key in self._ended
+
+    def publish(self, state: RunState = "running") -> None:
+        """Publishes all that is finished as a new snapshot of the tables.
+
+        Args:
+            state: How the run is now, or how it ended.
+
+        Raises:
+            InputError: The library can't be written.
+        """
+        summary = self._counted(state, None if state == "running" else datetime.now(UTC))
+        self._store.runs.save(summary)
+        publish(self._store, self.chosen.known, self.run_id)
+        self.summary = summary
+
+    def list_failures(self) -> list[Failure]:
+        """What of the folder is published as failed, in this run or before."""
+        inside = folder_text(self.order.search.folder).rstrip("/") + "/"
+        rows = query(self.order.search.out, "FROM failures").to_pylist()
+        return [
+            Failure(
+                row["kind"],
+                row["message"],
+                (row["path"] or "").removeprefix(inside),
+                row["document_id"] or "",
+                row["task"] or "",
+                row["job_key"] or "",
+            )
+            for row in rows
+            if row["path"] is None or row["path"].startswith(inside)
+        ]
+
+    def stop_answering(self) -> None:
+        """Ends the running requests: their jobs stay as they are, for the next run."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def close(self) -> None:
+        """Ends what still runs, and lets the next run have the library. The engine stays."""
+        self.stop_answering()
+        self._store.close()
+
+    def _fail(self, job: Job, name: str, kind: str, message: str) -> bool:
+        failure = Failure(kind, message, name, job.document_sha256, job.task, job.key)
+        self._store.jobs.fail(self.run_id, job, failure)
+        self._ended.add(job.key)
+        self.progress.add(jobs_failed=1)
+        return False
+
+    def _counted(self, state: RunState, ended: datetime | None) -> RunSummary:
+        counts = self.progress.counts
+        return replace(
+            self.summary,
+            state=state,
+            finished_at=ended,
+            files=counts.files,
+            documents=self._store.jobs.count().documents,
+            jobs_planned=counts.jobs,
+            jobs_done=counts.jobs_done,
+            jobs_failed=counts.jobs_failed,
+            model_calls=counts.calls,
+            prompt_tokens=counts.prompt_tokens,
+            completion_tokens=counts.completion_tokens,
+        )
+
+    def _plan_classes(self, documents: Sequence[DocumentEntry]) -> dict[str, Job]:
+        """The class questions that are still open, by the text they are about."""
+        finder = self.chosen.class_task
+        asked = [entry for entry in documents if self.chosen.needs_class(entry)]
+        if finder is None or not asked:
+            return {}
+        plan = plan_jobs(asked, [finder], self.chosen.model.fingerprint)
+        load = self._store.jobs.plan(self.run_id, plan, retry=self.order.search.retry)
+        jobs = {job.text_sha256: job for job in load.pending}
+        self._waiting = {text: [] for text in jobs}
+        for entry in asked:
+            if entry.text_sha256 in jobs:
+                self._waiting[entry.text_sha256].append(entry)
+                self.progress.add(jobs=self._expected(entry))
+        self.progress.add(jobs=len(jobs))
+        return jobs
+
+    def _plan_tasks(self, documents: Sequence[DocumentEntry]) -> tuple[Job, ...]:
+        plan = plan_jobs(
+            documents,
+            self.chosen.tasks,
+            self.chosen.model.fingerprint,
+            force=self.chosen.force,
+        )
+        load = self._store.jobs.plan(self.run_id, plan, retry=self.order.search.retry)
+        self.progress.add(jobs=len(load.pending))
+        return load.pending
+
+    def _expected(self, entry: DocumentEntry) -> int:
+        """How many jobs a document will have at least, whatever its class."""
+        return sum(task_applies(task, entry.names, None) for task in self.chosen.tasks)
+
+    def _engine(self) -> Engine:
+        """The engine, started when the first job needs it."""
+        with self._lock:
+            if self.progress.is_stopping():
+                raise EngineError(f"the run is stopping: {self.progress.stop_reason}")
+            if self._client is None:
+                start_engine(self.chosen.model.name, self._tell)
+                self._client = EngineClient(progress=self._tell)
+            return self._client
+
+    def _tell(self, doing: str, done: float) -> None:
+        if self.progress.is_stopping():
+            raise EngineError(f"the run is stopping: {self.progress.stop_reason}")
+        self.progress.doing = f"{doing} ({done:.0%})" if 0 < done < 1 else doing
