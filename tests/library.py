@@ -1,7 +1,9 @@
 """Records for tests of the store and of publishing: small, valid, and different where asked."""
 
 import hashlib
+import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,24 @@ READER = "reader 1"
 MODEL = "m" * 64
 OLD_NS = 1_700_000_000_000_000_000
 STARTED = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+
+
+@cache
+def _empty_store() -> bytes:
+    """The file of an empty store: copied, it is there sooner than made."""
+    with tempfile.TemporaryDirectory() as folder:
+        Store.open(Path(folder)).close()
+        return (Path(folder) / "store.duckdb").read_bytes()
+
+
+def open_library(out: Path, *run_ids: str) -> Store:
+    """A new library with these runs begun."""
+    out.mkdir(mode=0o700, exist_ok=True)
+    (out / "store.duckdb").write_bytes(_empty_store())
+    store = Store.open(out)
+    for run_id in run_ids:
+        store.runs.save(make_run(run_id))
+    return store
 
 
 def make_run(run_id: str = "run1", folder: str = "/in", **changes: Any) -> RunSummary:

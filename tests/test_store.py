@@ -30,6 +30,7 @@ from tests.library import (
     make_result,
     make_run,
     make_task,
+    open_library,
     plan,
 )
 
@@ -37,10 +38,7 @@ ROOT = Path("/in")
 
 
 def open_store(tmp_path: Path, *run_ids: str) -> Store:
-    store = Store.open(tmp_path / "out")
-    for run_id in run_ids or ("run1",):
-        store.runs.save(make_run(run_id))
-    return store
+    return open_library(tmp_path / "out", *(run_ids or ("run1",)))
 
 
 def ingest(
@@ -435,6 +433,13 @@ def test_a_damaged_store_says_what_to_do(tmp_path: Path) -> None:
         Store.open(out)
     (out / "store.duckdb").unlink()
     Store.open(out).close()
+
+
+@pytest.mark.parametrize("name", ["what?", "not \udcff text"])
+def test_folders_that_duckdb_can_not_use_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="choose another with --out"):
+        Store.open(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

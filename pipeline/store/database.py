@@ -19,6 +19,7 @@ from pipeline.errors import BusyError, InputError
 from pipeline.settings import private_folder
 from pipeline.store.migrations import MIGRATIONS, Migration, migrate
 from pipeline.store.ownership import take_lock
+from pipeline.store.texts import storable
 
 FILE_NAME = "store.duckdb"
 _NEW_FILE_NAME = "store.new.duckdb"
@@ -36,6 +37,7 @@ _MACHINE_ERRORS = (
     duckdb.InternalException,
     duckdb.OutOfMemoryException,
     duckdb.SerializationException,
+    duckdb.TransactionException,  # a commit that could not be written
 )
 
 
@@ -100,6 +102,7 @@ class Database:
             BusyError: Another process has the store.
             InputError: It can't be opened; the message says why.
         """
+        _check_name(out)
         self.out = private_folder(out)
         self._mutex = threading.RLock()
         self._session: Session | None = None
@@ -176,6 +179,15 @@ class Database:
             session.forget_views()
 
 
+def _check_name(out: Path) -> None:
+    """Refuses names that DuckDB takes for something else; it puts its log before a "?"."""
+    if "?" in str(out) or storable(str(out)) != str(out):
+        raise InputError(
+            f"the store can't be in out={os.fsencode(out)!r}: its name has a question mark or is "
+            "not valid UTF-8; choose another with --out"
+        )
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text."""
     return str(error).partition("\n")[0][:400]
@@ -222,15 +234,7 @@ def _make(out: Path, path: Path, migrations: Sequence[Migration]) -> None:
 
 
 def _connect(path: Path, out: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        name = str(path)
-        name.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"the name of the folder out={os.fsencode(out)!r} is not valid UTF-8; "
-            "choose another with --out"
-        ) from None
-    connection = duckdb.connect(name, config=dict(_OPTIONS))
+    connection = duckdb.connect(str(path), config=dict(_OPTIONS))
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")
     connection.execute(f"SET temp_directory = {quoted(str(out / _SPILL_NAME))}")
