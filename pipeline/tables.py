@@ -105,10 +105,10 @@ ORDER BY live.path
 """
 
 _PAGES = """
-SELECT p.document_sha256 AS document_id, p.number AS page_number, p.text,
+SELECT d.sha256 AS document_id, p.number AS page_number, p.text,
     coalesce(p.raw, p.text) AS raw_text, p.start_char, p.start_char + length(p.text) AS end_char,
     p.source, nullif(p.note, '') AS note
-FROM pages p WHERE p.document_sha256 IN (SELECT sha256 FROM live)
+FROM pages p JOIN documents d ON d.revision = p.document_revision JOIN live USING (sha256)
 """
 
 _PAGES_VERSION = """
@@ -117,9 +117,10 @@ FROM documents d JOIN live USING (sha256)
 """
 
 _CHUNKS = """
-SELECT c.document_sha256 AS document_id, c.chunking, c.number AS chunk_number,
+SELECT cuts.document_sha256 AS document_id, cuts.chunking, c.number AS chunk_number,
     c.start_char, c.end_char, c.own_start, c.own_end, c.page_first, c.page_last, c.tokens
-FROM chunks c WHERE c.document_sha256 IN (SELECT sha256 FROM live)
+FROM chunks c JOIN cuts ON cuts.revision = c.cut_revision
+JOIN live ON live.sha256 = cuts.document_sha256
 """
 
 _CHUNKS_VERSION = """

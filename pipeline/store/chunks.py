@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.records import Chunk
-from pipeline.store.database import Database
+from pipeline.store.database import Database, Session
 
 _CUTS = pa.schema(
     [
@@ -69,11 +69,9 @@ class Chunks:
                     for each in latest.values()
                 ),
             )
-            for table in ("chunks", "cuts"):
-                session.run(
-                    f"DELETE FROM {table} USING new_cuts n WHERE {table}.chunking = "
-                    f"n.chunking AND {table}.document_sha256 = n.document_sha256"
-                )
+            replaced = "FROM cuts c JOIN new_cuts n USING (document_sha256, chunking)"
+            revisions = [revision for (revision,) in session.rows(f"SELECT c.revision {replaced}")]
+            delete_cuts(session, revisions)
             session.run(
                 "INSERT INTO cuts BY NAME SELECT *, nextval('revisions') AS revision FROM new_cuts"
             )
@@ -86,21 +84,28 @@ class Chunks:
                     for chunk in each.chunks
                 ),
             )
-            session.run("INSERT INTO chunks BY NAME SELECT * FROM new_chunks")
+            session.run(
+                "INSERT INTO chunks BY NAME "
+                "SELECT c.revision AS cut_revision, n.* EXCLUDE (document_sha256, chunking) "
+                "FROM new_chunks n JOIN cuts c USING (document_sha256, chunking) "
+                "ORDER BY c.revision, n.number"
+            )
 
     def load(self, sha256: str, chunking: str) -> tuple[Chunk, ...] | None:
         """A document's chunks, None if it was not cut like this."""
         with self._database.transaction() as session:
             cuts = session.rows(
-                "SELECT 1 FROM cuts WHERE document_sha256 = ? AND chunking = ?", sha256, chunking
-            )
-            rows = session.rows(
-                f"SELECT {_CHUNK_COLUMNS} FROM chunks "
-                "WHERE document_sha256 = ? AND chunking = ? ORDER BY number",
+                "SELECT revision FROM cuts WHERE document_sha256 = ? AND chunking = ?",
                 sha256,
                 chunking,
             )
-        return tuple(Chunk(*row) for row in rows) if cuts else None
+            if not cuts:
+                return None
+            rows = session.rows(
+                f"SELECT {_CHUNK_COLUMNS} FROM chunks WHERE cut_revision = ? ORDER BY number",
+                cuts[0][0],
+            )
+        return tuple(Chunk(*row) for row in rows)
 
     def list_uncut(self, sha256s: Iterable[str], chunking: str) -> tuple[str, ...]:
         """Which of these documents have no chunks of this chunking yet, in their order."""
@@ -108,12 +113,21 @@ class Chunks:
         with self._database.transaction() as session:
             rows = session.rows(
                 "SELECT document_sha256 FROM cuts "
-                "WHERE chunking = ? AND list_contains(?::VARCHAR[], document_sha256)",
+                "WHERE chunking = ? AND document_sha256 IN (SELECT unnest(?::VARCHAR[]))",
                 chunking,
                 wanted,
             )
         cut = {sha256 for (sha256,) in rows}
         return tuple(sha256 for sha256 in wanted if sha256 not in cut)
+
+
+def delete_cuts(session: Session, revisions: list[int]) -> None:
+    """Deletes cuts and their chunks, inside a transaction."""
+    if revisions:
+        session.run(
+            "DELETE FROM chunks WHERE cut_revision IN (SELECT unnest(?::BIGINT[]))", revisions
+        )
+        session.run("DELETE FROM cuts WHERE revision IN (SELECT unnest(?::BIGINT[]))", revisions)
 
 
 def _chunk_row(chunk: Chunk) -> Sequence[Any]:

@@ -25,7 +25,7 @@ FILE_NAME = "store.duckdb"
 _NEW_FILE_NAME = "store.new.duckdb"
 _SPILL_NAME = "spill"
 _OPTIONS = {
-    "memory_limit": "512MB",
+    "memory_limit": "256MB",
     "threads": "2",  # the engine's threads are more urgent
     "checkpoint_threshold": "64MB",
     "autoinstall_known_extensions": "false",

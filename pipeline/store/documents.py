@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.jobs import DocumentEntry
 from pipeline.records import Document, FoundFile, Page
+from pipeline.store.chunks import delete_cuts
 from pipeline.store.database import Database, Session
 from pipeline.store.files import save_files
 from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
@@ -104,7 +105,12 @@ class Documents:
                 _PAGES,
                 (row for document in documents.values() for row in _page_rows(document)),
             )
-            session.run("INSERT INTO pages BY NAME SELECT * FROM new_pages")
+            session.run(
+                "INSERT INTO pages BY NAME "
+                "SELECT d.revision AS document_revision, n.* EXCLUDE (document_sha256) "
+                "FROM new_pages n JOIN documents d ON d.sha256 = n.document_sha256 "
+                "ORDER BY d.revision, n.number"
+            )
             save_files(session, run_id, [(file, document.sha256) for file, document in pairs])
 
     def known(self, sha256s: Iterable[str], reader_version: str) -> frozenset[str]:
@@ -117,7 +123,7 @@ class Documents:
         with self._database.transaction() as session:
             rows = session.rows(
                 "SELECT sha256 FROM documents "
-                "WHERE list_contains(?::VARCHAR[], sha256) AND reader_version = ?",
+                "WHERE sha256 IN (SELECT unnest(?::VARCHAR[])) AND reader_version = ?",
                 wanted,
                 reader_version,
             )
@@ -133,8 +139,8 @@ class Documents:
             )
             pages = session.rows(
                 "SELECT number, coalesce(raw, text), text, alignment, start_char, source, note "
-                "FROM pages WHERE document_sha256 = ? ORDER BY number",
-                sha256,
+                "FROM pages WHERE document_revision = ? ORDER BY number",
+                _revision(session, sha256),
             )
         if not rows:
             return None
@@ -155,7 +161,8 @@ class Documents:
         with self._database.transaction() as session:
             rows = session.rows("SELECT title FROM documents WHERE sha256 = ?", sha256)
             pages = session.rows(
-                "SELECT text FROM pages WHERE document_sha256 = ? ORDER BY number", sha256
+                "SELECT text FROM pages WHERE document_revision = ? ORDER BY number",
+                _revision(session, sha256),
             )
         if not rows:
             return None
@@ -198,17 +205,29 @@ class Documents:
         )
 
 
+def _revision(session: Session, sha256: str) -> int:
+    rows = session.rows("SELECT revision FROM documents WHERE sha256 = ?", sha256)
+    return rows[0][0] if rows else -1
+
+
 def _forget(session: Session) -> None:
     """Deletes what `new_documents` replace."""
-    changed = (
-        "(SELECT d.sha256 FROM documents d JOIN new_documents n USING (sha256) "
-        "WHERE d.text_sha256 <> n.text_sha256)"
+    replaced = session.rows(
+        "SELECT d.revision, d.text_sha256 <> n.text_sha256, d.sha256 "
+        "FROM documents d JOIN new_documents n USING (sha256)"
     )
-    for table in ("chunks", "cuts"):
-        session.run(f"DELETE FROM {table} WHERE document_sha256 IN {changed}")
-    stored = "(SELECT d.sha256 FROM documents d JOIN new_documents n USING (sha256))"
-    session.run(f"DELETE FROM pages WHERE document_sha256 IN {stored}")
-    session.run(f"DELETE FROM documents WHERE sha256 IN {stored}")
+    if not replaced:
+        return
+    session.run(
+        "DELETE FROM pages WHERE document_revision IN (SELECT unnest(?::BIGINT[]))",
+        [revision for revision, _, _ in replaced],
+    )
+    cuts = session.rows(
+        "SELECT revision FROM cuts WHERE document_sha256 IN (SELECT unnest(?::VARCHAR[]))",
+        [sha256 for _, is_changed, sha256 in replaced if is_changed],
+    )
+    delete_cuts(session, [revision for (revision,) in cuts])
+    session.run("DELETE FROM documents WHERE sha256 IN (SELECT sha256 FROM new_documents)")
 
 
 def _document_row(document: Document) -> tuple[Any, ...]:

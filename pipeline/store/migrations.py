@@ -59,9 +59,10 @@ MIGRATIONS = (
             reader_version VARCHAR NOT NULL, read_run_id VARCHAR NOT NULL,
             read_at TIMESTAMPTZ NOT NULL, revision BIGINT NOT NULL
         );
-        -- raw is null where it equals text.
+        -- Pages and chunks are found by a rising number, so that DuckDB looks at few blocks of
+        -- them and not at all. raw is null where it equals text.
         CREATE TABLE pages (
-            document_sha256 VARCHAR NOT NULL, number INTEGER NOT NULL, raw VARCHAR,
+            document_revision BIGINT NOT NULL, number INTEGER NOT NULL, raw VARCHAR,
             text VARCHAR NOT NULL, alignment BLOB NOT NULL, start_char BIGINT NOT NULL,
             source VARCHAR NOT NULL, note VARCHAR NOT NULL
         );
@@ -71,7 +72,7 @@ MIGRATIONS = (
             PRIMARY KEY (document_sha256, chunking)
         );
         CREATE TABLE chunks (
-            document_sha256 VARCHAR NOT NULL, chunking VARCHAR NOT NULL, number INTEGER NOT NULL,
+            cut_revision BIGINT NOT NULL, number INTEGER NOT NULL,
             start_char BIGINT NOT NULL, end_char BIGINT NOT NULL,
             own_start BIGINT NOT NULL, own_end BIGINT NOT NULL,
             page_first INTEGER NOT NULL, page_last INTEGER NOT NULL, tokens BIGINT NOT NULL
@@ -90,6 +91,7 @@ MIGRATIONS = (
             run_id VARCHAR NOT NULL,
             PRIMARY KEY (document_sha256, task)
         );
+        CREATE INDEX assignments_by_job ON assignments (job_key);
         CREATE TABLE results (
             job_key VARCHAR PRIMARY KEY, value JSON NOT NULL, probability DOUBLE NOT NULL,
             chunking VARCHAR NOT NULL, chunks INTEGER[] NOT NULL, calls INTEGER NOT NULL,
