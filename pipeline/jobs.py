@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pipeline.prompts import task_applies
 from pipeline.records import Job, Limits, Task
 
-TRANSIENT_KINDS = frozenset({"cancelled", "crashed", "engine_lost", "out_of_memory", "timeout"})
+TRANSIENT_KINDS = frozenset(
+    (
+        *("cancelled", "crashed", "duplicate_id", "engine_failed", "engine_lost", "fault"),
+        *("leaving", "out_of_memory", "queue_full", "timeout", "vanished"),
+    )
+)
 """Kinds of failures that say nothing of the document or the task.
 
 A job that failed with one of these is tried again by the next run. Any other failed job would fail

@@ -100,11 +100,13 @@ def _find_snapshot(out: Path) -> Path:
 
 
 def _query_snapshot(snapshot: Path, sql: str) -> Any:
-    views = _views(snapshot, read_manifest(snapshot))
+    manifest = read_manifest(snapshot)
+    views = _views(snapshot, manifest)
+    files = [_file(snapshot, table.name) for table in manifest.tables]
     with duckdb.connect(":memory:", config=dict(_LIMITS)) as connection:
         for view in views:
             connection.execute(f"CREATE VIEW {name_in_sql(view.name)} AS {view.sql}")
-        _lock_down(connection, snapshot)
+        _lock_down(connection, files)
         statement = _check_statement(connection, sql)
         try:
             return connection.sql(statement).to_arrow_table()
@@ -122,7 +124,7 @@ def _views(snapshot: Path, manifest: Manifest) -> list[View]:
     views = [
         View(
             table.name,
-            f"SELECT * FROM read_parquet({quoted(str(snapshot / f'{table.name}.parquet'))})",
+            f"SELECT * FROM read_parquet({quoted(_file(snapshot, table.name))})",
         )
         for table in manifest.tables
     ]
@@ -137,13 +139,17 @@ def _views(snapshot: Path, manifest: Manifest) -> list[View]:
     return views
 
 
-def _lock_down(connection: duckdb.DuckDBPyConnection, snapshot: Path) -> None:
-    """Takes everything from the connection but reading the files of one snapshot."""
-    files = ", ".join(quoted(str(file)) for file in snapshot.glob("*.parquet"))
+def _file(snapshot: Path, table: str) -> str:
+    return str(snapshot / f"{table}.parquet")
+
+
+def _lock_down(connection: duckdb.DuckDBPyConnection, files: list[str]) -> None:
+    """Takes everything from the connection but reading these files."""
     for setting in (
         "python_enable_replacements = false",  # no Python variables as tables
         "temp_directory = ''",  # no text of documents elsewhere on the disk
-        f"allowed_paths = [{files}]",  # files, not their folder: nothing can be added to it
+        # Files, not their folder: nothing can be added to it.
+        f"allowed_paths = [{', '.join(map(quoted, files))}]",
         "enable_external_access = false",
         "lock_configuration = true",
     ):

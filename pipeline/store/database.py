@@ -168,6 +168,8 @@ class Database:
         except BaseException as error:
             with suppress(duckdb.Error):
                 session.run("ROLLBACK")
+            if isinstance(error, RuntimeError) and "nterrupted" in str(error):
+                raise KeyboardInterrupt from None  # what DuckDB makes of Ctrl-C
             if isinstance(error, _MACHINE_ERRORS):
                 raise InputError(
                     f"the store in out={str(self.out)!r} can't be read or written "
