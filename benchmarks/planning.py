@@ -3,9 +3,9 @@
     uv run python benchmarks/planning.py [--files 1000] [--out FILE.json]
 
 Makes small text files, then runs `FolderRun.ingest`, `.plan` and `.publish` over them, as
-`docflash run` does: once with all files new, once with nothing changed, once with one file
-changed; and with three tasks for every document. The model is only looked up (its tokenizer counts); it is converted before the clock
-starts. Writes benchmarks/planning.json.
+`docflash run` does: with all files new, with nothing changed, with one file changed, and once more
+with all files new and three tasks for every document (otherwise the class is asked first). The
+model is only looked up, for its tokenizer. Writes benchmarks/planning.json.
 """
 
 import argparse
