@@ -80,6 +80,25 @@ READING = """
 """
 
 
+INTERRUPTED = """
+    import sys
+    from pathlib import Path
+    from pipeline.store.database import Database
+
+    database = Database(Path(sys.argv[1]))
+    try:
+        with database.transaction() as session:
+            session.run("INSERT INTO runs SELECT 'half', '', now(), now(), '', '', '', 0, 0, 0, 0, "
+                "0, 0, 0, 0, [], now()")
+            print("ready", flush=True)
+            session.rows("SELECT sum(a.range * b.range) "
+                "FROM range(10000000) a, range(10000000) b")
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    database.close()
+"""
+
+
 @contextmanager
 def child(code: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
     """A Python process that ends with the test."""
@@ -222,6 +241,16 @@ def test_a_full_disk_while_publishing_leaves_what_was_published(tmp_path: Path) 
         assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["run1"]
         publish(store, [make_task()], "run2")
     assert query(tmp_path, "FROM documents").num_rows == 1
+
+
+def test_ctrl_c_in_the_store_is_an_interrupt_and_undoes_what_was_begun(tmp_path: Path) -> None:
+    with child(INTERRUPTED, str(tmp_path)) as process:
+        reader = read_lines(process)
+        assert next(reader) == "ready"
+        process.send_signal(signal.SIGINT)
+        assert next(reader) == "interrupted"
+    with Store.open(tmp_path) as store:
+        assert store.runs.latest() is None
 
 
 def test_many_threads_may_use_the_store(tmp_path: Path) -> None:

@@ -102,8 +102,9 @@ class Database:
             BusyError: Another process has the store.
             InputError: It can't be opened; the message says why.
         """
+        self.out = out = out.absolute()
         _check_name(out)
-        self.out = private_folder(out)
+        private_folder(out)
         self._mutex = threading.RLock()
         self._session: Session | None = None
         self._lock_file = take_lock(out)
