@@ -16,6 +16,11 @@ import mlx.core as mx
 GROWTH_COLUMNS = 256
 
 
+def round_up(number: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `number`."""
+    return -(-number // step) * step
+
+
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """Keys and values of the first tokens of a prompt, copied out of a row.
@@ -91,7 +96,8 @@ class LayerCache:
         """Writes the new keys and values, returns all that the rows may see.
 
         Args:
-            keys, values: [B, H, T, D].
+            keys: [B, H, T, D].
+            values: Likewise.
 
         Returns:
             Keys and values, [B, H, K, D].
@@ -148,24 +154,28 @@ class RaggedCache:
         """Columns (tokens of a row) the buffers have room for."""
         return self._columns
 
-    def reserve(self, rows: int, columns: int) -> None:
-        """Makes room for so many rows of so many tokens; keeps what is there."""
-        rows = max(rows, self._rows)
-        columns = max(-(-columns // GROWTH_COLUMNS) * GROWTH_COLUMNS, self._columns)
+    def resize(self, rows: int, columns: int) -> None:
+        """Sets the room to `rows` rows of at least `columns` tokens; keeps what fits.
+
+        Slots below the smaller of the old and the new number of rows keep their first `columns`
+        tokens: the caller sees to it that no running row loses any.
+        """
+        columns = round_up(columns, GROWTH_COLUMNS)
         if (rows, columns) == (self._rows, self._columns):
             return
         for layer in self.layers:
             if layer.keys is not None and layer.values is not None:
-                layer.keys = self._grown(layer.keys, rows, columns)
-                layer.values = self._grown(layer.values, rows, columns)
+                layer.keys = self._resized(layer.keys, rows, columns)
+                layer.values = self._resized(layer.values, rows, columns)
                 mx.eval(layer.keys, layer.values)  # one layer at a time: the old one is freed
+        self.lengths = (self.lengths + [0] * rows)[:rows]
         self._rows, self._columns = rows, columns
 
-    def _grown(self, buffer: mx.array, rows: int, columns: int) -> mx.array:
-        grown = mx.zeros((rows, buffer.shape[1], columns, buffer.shape[3]), buffer.dtype)
-        used, longest = len(self.lengths), max(self.lengths, default=0)
-        grown[:used, :, :longest] = buffer[:used, :, :longest]
-        return grown
+    def _resized(self, buffer: mx.array, rows: int, columns: int) -> mx.array:
+        resized = mx.zeros((rows, buffer.shape[1], columns, buffer.shape[3]), buffer.dtype)
+        kept_rows, kept_columns = min(rows, self._rows), min(columns, self._columns)
+        resized[:kept_rows, :, :kept_columns] = buffer[:kept_rows, :, :kept_columns]
+        return resized
 
     def release(self) -> None:
         """Gives the memory back; there must be no rows."""
@@ -190,7 +200,7 @@ class RaggedCache:
             self.look_at_row(0, width)
             return
         starts = tuple(self.lengths[:count])
-        columns = -(-(max(starts) + width) // self._step) * self._step
+        columns = round_up(max(starts) + width, self._step)
         offset = mx.array(starts)
         self._masks.clear()
         self.window = _Window(
@@ -203,9 +213,7 @@ class RaggedCache:
             write_columns=offset[:, None] + mx.arange(width)[None, :],
         )
 
-    def mask(
-        self, width: int, window_size: int | None, *, as_array: bool
-    ) -> mx.array | str | None:
+    def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
         """See `LayerCache.make_mask`; made once per forward and kind of layer."""
         key = (width, window_size, as_array)
         if key not in self._masks:

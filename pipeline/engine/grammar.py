@@ -29,9 +29,7 @@ class Grammars:
         stop_tokens: Tokens that end an answer.
     """
 
-    def __init__(
-        self, tokenizer_json: str, vocabulary: int, stop_tokens: Sequence[int]
-    ) -> None:
+    def __init__(self, tokenizer_json: str, vocabulary: int, stop_tokens: Sequence[int]) -> None:
         self._tokenizer = LLTokenizer(
             tokenizer_json, n_vocab=vocabulary, eos_token=sorted(stop_tokens)
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx import nn
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import load_model
 
@@ -50,14 +51,15 @@ class Target:
                 "docflash can't batch yet; choose a model with plain or sliding attention"
             )
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
-        self.cache = RaggedCache(len(make_prompt_cache(self.model)), 1 if on_cpu else GPU_COLUMN_STEP)
+        self.cache = RaggedCache(
+            len(make_prompt_cache(self.model)), 1 if on_cpu else GPU_COLUMN_STEP
+        )
         self.weights_bytes = _weights_bytes(self.model)
         self.vocabulary, self.kv_bytes_per_token = self._probe()
 
     def _probe(self) -> tuple[int, int]:
         """Runs one token through, to learn V and the size of its keys and values."""
-        self.cache.reserve(1, 1)
-        self.cache.lengths = [0]
+        self.cache.resize(1, 1)
         self.cache.look_at_row(0, 1)
         logits = self.model(mx.array([[0]]), cache=self.cache.layers)
         mx.eval(logits)
@@ -87,20 +89,16 @@ class Target:
             Logits [B, T, V], being computed.
         """
         self.cache.look_at_rows(len(tokens), len(tokens[0]))
-        logits: mx.array = self.model(mx.array(tokens), cache=self.cache.layers)
+        logits: mx.array = self.model(
+            mx.array([list(row) for row in tokens]), cache=self.cache.layers
+        )
         mx.async_eval(logits)
         return logits
 
 
 def _weights_bytes(model: nn.Module) -> int:
-    leaves: list[Any] = [value for _, value in _flatten(model.parameters())]
-    return sum(int(leaf.nbytes) for leaf in leaves)
-
-
-def _flatten(tree: Any) -> list[tuple[str, Any]]:
-    from mlx.utils import tree_flatten
-
-    return list(tree_flatten(tree))
+    leaves: Any = tree_flatten(model.parameters())
+    return sum(int(array.nbytes) for _, array in leaves)
 
 
 def _one_line(error: BaseException) -> str:

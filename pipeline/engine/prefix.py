@@ -1,0 +1,87 @@
+"""Prompts that were run before: their keys and values are reused by prompts that begin alike.
+
+Kept least-recently-used first out, within a budget of bytes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.cache import Prefix
+
+MOSTLY_COVERED = 0.8
+
+
+def common_length(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
+    """How many leading tokens two prompts share."""
+    size = min(len(a), len(b))
+    differ = np.flatnonzero(a[:size] != b[:size])
+    return int(differ[0]) if len(differ) else size
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kept prompt: its tokens and their keys and values."""
+
+    tokens: NDArray[np.int32]
+    prefix: Prefix
+
+
+class PrefixCache:
+    """Prefixes of finished rows.
+
+    Args:
+        limit_bytes: The most memory to hold.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
+        self._next = 0
+        self.size_bytes = 0
+
+    def find(self, tokens: NDArray[np.int32]) -> tuple[int, Entry | None]:
+        """The entry that shares the longest beginning with `tokens`, and that length."""
+        best, best_key = 0, -1
+        for key, entry in self._entries.items():
+            shared = common_length(entry.tokens, tokens)
+            if shared > best:
+                best, best_key = shared, key
+        if best_key < 0:
+            return 0, None
+        self._entries.move_to_end(best_key)
+        return best, self._entries[best_key]
+
+    def wants(self, tokens: NDArray[np.int32], size_bytes: int) -> bool:
+        """Whether keeping a prompt of this size is worth a copy."""
+        if size_bytes > self._limit:
+            return False
+        return all(
+            common_length(entry.tokens, tokens) < len(tokens) for entry in self._entries.values()
+        )
+
+    def keep(self, tokens: NDArray[np.int32], prefix: Prefix) -> None:
+        """Adds an entry; drops those it mostly covers, then the least recently used."""
+        for key, entry in list(self._entries.items()):
+            if common_length(entry.tokens, tokens) >= MOSTLY_COVERED * len(entry.tokens):
+                self._drop(key)
+        self._entries[self._next] = Entry(tokens, prefix)
+        self._next += 1
+        self.size_bytes += prefix.size_bytes
+        self.shrink(self._limit)
+
+    def shrink(self, limit_bytes: int) -> None:
+        """Drops the least recently used entries until at most `limit_bytes` are held."""
+        while self._entries and self.size_bytes > max(limit_bytes, 0):
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: int) -> None:
+        self.size_bytes -= self._entries.pop(key).prefix.size_bytes
+
+
+def as_tokens(tokens: Sequence[int]) -> NDArray[np.int32]:
+    """Tokens as an array that compares fast."""
+    return np.asarray(tokens, dtype=np.int32)

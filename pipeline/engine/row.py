@@ -1,0 +1,142 @@
+"""A row: one request on its way through the engine, from its prompt to its last token."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.engine.grammar import Matcher
+from pipeline.engine.interface import (
+    Completion,
+    Done,
+    Event,
+    Failed,
+    Request,
+    TextDelta,
+    TokenLogprob,
+)
+from pipeline.engine.sampling import History
+from pipeline.engine.tokenizer import Detokenizer
+from pipeline.errors import RequestError
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """The state of one request.
+
+    Attributes:
+        request: What was asked.
+        prompt: Its prompt's tokens.
+        on_event: Gets the row's events, the last of them exactly once.
+        detokenizer: Turns its tokens into text.
+        history: Its answer's tokens.
+        matcher: Its grammar, if it has a schema.
+        slot: Its place in the cache, -1 while it waits.
+        cached: How many prompt tokens were reused.
+        finish_reason: Set once the answer is complete.
+    """
+
+    request: Request
+    prompt: list[int]
+    on_event: Callable[[Event], None]
+    detokenizer: Detokenizer
+    history: History
+    matcher: Matcher | None
+    slot: int = -1
+    cached: int = 0
+    finish_reason: str = ""
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    submitted_s: float = field(default_factory=time.monotonic)
+    admitted_s: float = 0.0
+    decoding_s: float = 0.0
+    _sent: int = 0
+
+    @property
+    def pending(self) -> int:
+        """The last token, which the next forward runs."""
+        return self.history.tokens[-1] if self.history.tokens else self.prompt[-1]
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that the row can come to hold."""
+        return len(self.prompt) + self.request.max_tokens
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return time.monotonic() - self.submitted_s > self.request.timeout_s
+
+    def accept(self, tokens: Sequence[int], stop_tokens: frozenset[int]) -> None:
+        """Adds tokens to the answer until it ends; sets `finish_reason` if it does.
+
+        Raises:
+            RequestError: The grammar failed.
+        """
+        for token in tokens:
+            if token in stop_tokens:
+                self._end("stop")
+                return
+            self.history.push(token)
+            if self.matcher:
+                self.matcher.consume([token])
+            self.text += self.detokenizer.push(token)
+            complete = self.matcher is not None and self.matcher.complete
+            if self._cut_at_stop_string() or complete:
+                self._end("stop")
+            elif len(self.history.tokens) >= self.request.max_tokens:
+                self._end_at_limit()
+            if self.finish_reason:
+                return
+        self._send()
+
+    def finish(self) -> None:
+        """Sends the completion: the row's last event."""
+        self._send()
+        now = time.monotonic()
+        completion = Completion(
+            id=self.request.id,
+            text=self.text,
+            finish_reason=self.finish_reason,  # type: ignore[arg-type]
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached,
+            completion_tokens=len(self.history.tokens),
+            queue_s=self.admitted_s - self.submitted_s,
+            prefill_s=self.decoding_s - self.admitted_s,
+            decode_s=now - self.decoding_s,
+            logprobs=tuple(self.logprobs),
+        )
+        self.on_event(Done(completion))
+
+    def fail(self, error: RequestError) -> None:
+        """Sends the failure: the row's last event."""
+        self.on_event(Failed(self.request.id, error))
+
+    def _end(self, reason: str) -> None:
+        self.finish_reason = reason
+        self.text += self.detokenizer.finish()
+        self._cut_at_stop_string()
+
+    def _end_at_limit(self) -> None:
+        closing = self.matcher.close() if self.matcher else None
+        for token in closing or ():
+            self.history.push(token)
+            self.text += self.detokenizer.push(token)
+        self._end("length" if closing is None else "closed")
+
+    def _cut_at_stop_string(self) -> bool:
+        places = [
+            place
+            for stop in self.request.stop
+            if (place := self.text.find(stop, max(0, self._sent - len(stop)))) >= 0
+        ]
+        if places:
+            self.text = self.text[: min(places)]
+        return bool(places)
+
+    def _send(self) -> None:
+        """Sends the text that can't change any more: a stop string may have begun at its end."""
+        held = 0 if self.finish_reason else max((len(s) - 1 for s in self.request.stop), default=0)
+        final = max(self._sent, len(self.text) - held)
+        if final > self._sent:
+            self.on_event(TextDelta(self.request.id, self.text[self._sent : final]))
+            self._sent = final
