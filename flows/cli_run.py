@@ -27,34 +27,43 @@ _BY_YOU = "by you"
 _FAILURES_SHOWN = 20
 
 
+FolderArgument = Annotated[Path, typer.Argument(help="The folder with your documents.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Ask this of every document; can be given several times."),
+]
+Out = Annotated[Path | None, typer.Option(help="The folder for the tables.")]
+Prompts = Annotated[Path | None, typer.Option(help="A folder with tasks of your own.")]
+Model = Annotated[str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")]
+Include = Annotated[
+    list[str] | None, typer.Option(help="Take only files like this: '*.pdf', '2026/**'.")
+]
+Exclude = Annotated[list[str] | None, typer.Option(help="Pass over files and folders like this.")]
+Hidden = Annotated[bool, typer.Option("--hidden", help="Take hidden files, too.")]
+Symlinks = Annotated[bool, typer.Option("--symlinks", help="Follow symbolic links.")]
+Until = Annotated[str | None, typer.Option(help="Stop when the clock shows this, e.g. 07:00.")]
+NewestFirst = Annotated[
+    bool, typer.Option("--newest-first", help="Begin with what was changed last.")
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 def run(  # noqa: PLR0913 (options)
-    folder: Annotated[Path, typer.Argument(help="The folder with your documents.")],
+    folder: FolderArgument,
     *,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Ask this of every document; can be given several times."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder for the tables.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A folder with tasks of your own.")] = None,
-    model: Annotated[
-        str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")
-    ] = EMBEDDED_MODEL,
-    include: Annotated[
-        list[str] | None, typer.Option(help="Take only files like this: '*.pdf', '2026/**'.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Pass over files and folders like this.")
-    ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Take hidden files, too.")] = False,
-    symlinks: Annotated[bool, typer.Option("--symlinks", help="Follow symbolic links.")] = False,
-    until: Annotated[
-        str | None, typer.Option(help="Stop when the clock shows this, e.g. 07:00.")
-    ] = None,
-    newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Begin with what was changed last.")
-    ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    task: Tasks = None,
+    out: Out = None,
+    prompts: Prompts = None,
+    model: Model = EMBEDDED_MODEL,
+    include: Include = None,
+    exclude: Exclude = None,
+    hidden: Hidden = False,
+    symlinks: Symlinks = False,
+    until: Until = None,
+    newest_first: NewestFirst = False,
+    retry: Retry = False,
+    as_json: Json = False,
 ) -> None:
     """Reads the documents of a folder, asks the model about them, and publishes the tables.
 
