@@ -11,6 +11,7 @@ settings are locked. It sees every table by its name, and a view for each task:
 
 import difflib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,25 @@ def _query_snapshot(snapshot: Path, sql: str) -> Any:
         _lock_down(connection, files)
         statement = _check_statement(connection, sql)
         try:
-            return connection.sql(statement).to_arrow_table()
+            return _fetch(connection, statement)
         except duckdb.IOException:
             raise
         except duckdb.Error as error:
             raise InputError(_explain(error, views)) from None
-        except RuntimeError as error:
-            if "nterrupted" in str(error):
-                raise KeyboardInterrupt from None
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> Any:
+    """The rows of a statement; Ctrl-C ends it.
+
+    DuckDB's own look for signals comes between its tasks, and one task of a join of two large
+    tables may take hours. So it runs in a thread, while this one is free to hear of a signal.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: connection.sql(statement).to_arrow_table())
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
             raise
 
 

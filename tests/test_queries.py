@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -230,8 +232,18 @@ def test_ctrl_c_ends_a_query(out: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        _wait_until_at_work(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
+
+
+def _wait_until_at_work(pid: int) -> None:
+    """Until the query runs: nothing else would take a process that is ready so much time."""
+    process = psutil.Process(pid)
+    before_s = process.cpu_times().user
+    limit = time.monotonic() + 60
+    while process.cpu_times().user - before_s < 0.5:
+        assert time.monotonic() < limit, "the query never began"
 
 
 TABLE = pa.table(
