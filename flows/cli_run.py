@@ -19,9 +19,11 @@ from flows.cli_output import (
     stderr_console,
 )
 from flows.control import Control, offer_control
+from flows.parameters import Parameters
 from pipeline.errors import DocflashError, InputError
 from pipeline.progress import Progress
 from pipeline.settings import EMBEDDED_MODEL, out_folder
+from pipeline.until import next_time
 
 _BY_YOU = "by you"
 _FAILURES_SHOWN = 20
@@ -77,20 +79,20 @@ def run(  # noqa: PLR0913 (options)
     """
     from flows.watch import watch_run
 
-    parameters: dict[str, Any] = {
-        "folder": str(folder.expanduser().absolute()),
-        "tasks": task or None,
-        "out": None if out is None else str(out_folder(out)),
-        "prompts": None if prompts is None else str(prompts.expanduser().absolute()),
-        "model": model,
-        "include": include or None,
-        "exclude": exclude or None,
-        "hidden": hidden,
-        "symlinks": symlinks,
-        "until": until,
-        "newest_first": newest_first,
-        "retry": retry,
-    }
+    parameters = Parameters(
+        folder=str(folder.expanduser().absolute()),
+        tasks=task or None,
+        out=None if out is None else str(out_folder(out)),
+        prompts=None if prompts is None else str(prompts.expanduser().absolute()),
+        model=model,
+        include=include or None,
+        exclude=exclude or None,
+        hidden=hidden,
+        symlinks=symlinks,
+        until=until,
+        newest_first=newest_first,
+        retry=retry,
+    )
     control = Control()
     with watch_run(control.progress), _stop_gently(control.progress):
         try:
@@ -106,13 +108,12 @@ def run(  # noqa: PLR0913 (options)
     raise typer.Exit(_exit_code(control))
 
 
-def _run_flow(parameters: dict[str, Any], control: Control) -> None:
+def _run_flow(parameters: Parameters, control: Control) -> None:
     """Runs the flow with a Prefect server of its own, or the user's."""
     from flows.api_server import start_server
     from flows.prefect_env import prepare_prefect
 
-    for value in (parameters["folder"], parameters["out"], parameters["prompts"]):
-        _check_name(value)
+    _check(parameters, control.progress)
     server = start_server() if prepare_prefect() else None
     try:
         from flows.process_folder import process_folder
@@ -120,10 +121,29 @@ def _run_flow(parameters: dict[str, Any], control: Control) -> None:
         if server is not None:
             server.wait_ready()
         offer_control(control)
-        process_folder(**parameters)
+        process_folder(**asdict(parameters))
     finally:
         if server is not None:
             server.stop()
+
+
+def _check(parameters: Parameters, progress: Progress) -> None:
+    """What the flow would find wrong at its beginning: Prefect takes seconds to start.
+
+    Raises:
+        InputError: As `FolderRun`.
+    """
+    from pipeline.ingest import check_folder
+    from pipeline.run_order import choose
+
+    for value in (parameters.folder, parameters.out, parameters.prompts, parameters.model):
+        _check_name(value)
+    if parameters.until:
+        next_time(parameters.until, datetime.now(UTC))
+    order = parameters.order()
+    check_folder(order.search)
+    choose(order, lambda doing, _: progress.enter("starting", doing))
+    progress.enter("starting")
 
 
 def _check_name(path: str | None) -> None:

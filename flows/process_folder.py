@@ -5,7 +5,6 @@ pass ids only: Prefect keeps parameters and results in plain text.
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -15,15 +14,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.answering import WORKERS, DocumentLine
 from flows.control import Control, take_control
+from flows.parameters import Parameters
 from flows.prefect_env import refuse_remote
 from flows.reporting import report_run
 from flows.steps import RUNS, Running, ingest, publish
-from pipeline.documents import Selection
 from pipeline.errors import DocflashError, EngineError
 from pipeline.folder_run import FolderRun, RunState
-from pipeline.ingest import Search
-from pipeline.run_order import RunOrder
-from pipeline.settings import EMBEDDED_MODEL, out_folder
+from pipeline.settings import EMBEDDED_MODEL
 from pipeline.until import next_time
 
 # Prefect's own types don't fit each other here.
@@ -77,15 +74,19 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
     control = take_control()
     if until:
         control.progress.until = next_time(until, datetime.now(UTC))
-    selection = Selection(tuple(include or ()), tuple(exclude or ()), hidden, symlinks)
-    search = Search(
-        Path(folder).expanduser().absolute(),
-        out_folder(Path(out) if out else None),
-        selection,
-        retry,
-    )
-    user_prompts = Path(prompts).expanduser() if prompts else None
-    order = RunOrder(search, model, tuple(tasks or ()), user_prompts, newest_first)
+    order = Parameters(
+        folder=folder,
+        tasks=tasks,
+        out=out,
+        model=model,
+        prompts=prompts,
+        include=include,
+        exclude=exclude,
+        hidden=hidden,
+        symlinks=symlinks,
+        newest_first=newest_first,
+        retry=retry,
+    ).order()
     run = FolderRun(order, control.progress)
     RUNS[run.run_id] = Running(run)
     try:

@@ -1,0 +1,45 @@
+"""What a run is asked for, as plain values: a form, a schedule, Prefect's database take no others.
+
+In: the values. Out: a `RunOrder`. The command line makes one before anything is started, so that a
+mistake is told at once; the flow makes its own from the parameters it was given.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.documents import Selection
+from pipeline.ingest import Search
+from pipeline.run_order import RunOrder
+from pipeline.settings import EMBEDDED_MODEL, out_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """The parameters of the flow `process-folder`, which explains them."""
+
+    folder: str
+    tasks: list[str] | None = None
+    out: str | None = None
+    model: str = EMBEDDED_MODEL
+    prompts: str | None = None
+    include: list[str] | None = None
+    exclude: list[str] | None = None
+    hidden: bool = False
+    symlinks: bool = False
+    until: str | None = None
+    newest_first: bool = False
+    retry: bool = False
+
+    def order(self) -> RunOrder:
+        """The order that they stand for; nothing of it is checked yet."""
+        selection = Selection(
+            tuple(self.include or ()), tuple(self.exclude or ()), self.hidden, self.symlinks
+        )
+        search = Search(
+            Path(self.folder).expanduser().absolute(),
+            out_folder(Path(self.out) if self.out else None),
+            selection,
+            self.retry,
+        )
+        prompts = Path(self.prompts).expanduser() if self.prompts else None
+        return RunOrder(search, self.model, tuple(self.tasks or ()), prompts, self.newest_first)
