@@ -43,7 +43,14 @@ def write_tokenizer(folder: Path, vocabulary: int = 512) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def write_llama(folder: Path, *, seed: int = 0, vocabulary: int = 512, scale: float = 4.0) -> Path:
+def write_llama(
+    folder: Path,
+    *,
+    seed: int = 0,
+    vocabulary: int = 512,
+    scale: float = 4.0,
+    context_tokens: int = 1024,
+) -> Path:
     """A random 2-layer Llama in float32. `scale` spreads the logits, so that ties are rare."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, vocabulary)
@@ -57,7 +64,7 @@ def write_llama(folder: Path, *, seed: int = 0, vocabulary: int = 512, scale: fl
         "head_dim": 16,
         "rms_norm_eps": 1e-5,
         "vocab_size": vocabulary,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": context_tokens,
         "tie_word_embeddings": True,
         "eos_token_id": 2,
     }
