@@ -6,12 +6,17 @@ Running rows are slots 0..B-1; a row being prefilled takes the next slot.
 
 mlx-lm's models see a `LayerCache` per layer, which speaks the interface of `mlx_lm.models.cache`
 (`offset`, `make_mask`, `update_and_fetch`), so any model with plain or sliding attention works.
+Recurrent layers of hybrid models keep their states in `recurrent.py`, by the same slots.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
+from mlx import nn
+
+from pipeline.engine.recurrent import RecurrentStates, Saved, StateCache, longest_usable
+from pipeline.engine.window import Window
 
 GROWTH_COLUMNS = 256
 
@@ -26,38 +31,26 @@ class Prefix:
     """Keys and values of the first tokens of a prompt, copied out of a row.
 
     Attributes:
-        keys, values: One [1, H, L, D] array per layer.
+        keys, values: One [1, H, L, D] array per layer with attention.
         length: L, in tokens.
+        states: If the model is recurrent, the states that were kept of those tokens.
     """
 
     keys: tuple[mx.array, ...]
     values: tuple[mx.array, ...]
     length: int
+    states: tuple[Saved, ...] | None = None
 
     @property
     def size_bytes(self) -> int:
         """Memory held by the arrays."""
-        return sum(array.nbytes for array in (*self.keys, *self.values))
+        states = sum(saved.states.size_bytes for saved in self.states or ())
+        return states + sum(array.nbytes for array in (*self.keys, *self.values))
 
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Where the next forward writes, and what it sees: shared by all layers.
-
-    `slots` rows from `first`; row i writes at column `starts[i]`; columns `[0, columns)` are read.
-    """
-
-    first: int
-    starts: tuple[int, ...]
-    width: int
-    columns: int
-    offset: mx.array | int
-    write_rows: mx.array | None
-    write_columns: mx.array | None
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.first, self.first + len(self.starts))
+    def usable(self, wanted: int) -> int:
+        """How many of its first `wanted` tokens a row can begin with."""
+        wanted = min(wanted, self.length)
+        return wanted if self.states is None else longest_usable(self.states, wanted)
 
 
 class LayerCache:
@@ -127,22 +120,38 @@ class RaggedCache:
         layers: Number of layers.
         column_step: Round the number of columns read up to a multiple of this. 1 reads no more
             than needed; GPUs want few different shapes.
+        mixers: By their layer's number, the modules of recurrent layers.
     """
 
-    def __init__(self, layers: int, column_step: int = 1) -> None:
-        self.layers = [LayerCache(self) for _ in range(layers)]
+    def __init__(
+        self, layers: int, column_step: int = 1, mixers: Mapping[int, nn.Module] | None = None
+    ) -> None:
+        self.states = RecurrentStates(list(mixers.values())) if mixers else None
+        self.attention = [LayerCache(self) for i in range(layers) if i not in (mixers or ())]
+        recurrent = iter(self.states.layers if self.states else ())
+        attention = iter(self.attention)
+        self.layers: list[LayerCache | StateCache] = [
+            next(recurrent) if i in (mixers or ()) else next(attention) for i in range(layers)
+        ]
         self.lengths: list[int] = []
         self._step = column_step
         self._rows = 0
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
-        self.window = _Window(0, (), 0, 0, 0, None, None)
+        self.window = Window(0, (), 0, 0, 0, None, None)
 
     @property
     def size_bytes(self) -> int:
         """Memory held by the buffers."""
-        arrays = [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
-        return sum(array.nbytes for array in arrays)
+        arrays = [
+            a for layer in self.attention for a in (layer.keys, layer.values) if a is not None
+        ]
+        return self.state_bytes + sum(array.nbytes for array in arrays)
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory held by the states of recurrent layers."""
+        return self.states.size_bytes if self.states else 0
 
     @property
     def rows(self) -> int:
@@ -160,10 +169,13 @@ class RaggedCache:
         Slots below the smaller of the old and the new number of rows keep their first `columns`
         tokens: the caller sees to it that no running row loses any.
         """
+        self.settle()
         columns = round_up(columns, GROWTH_COLUMNS)
         if (rows, columns) == (self._rows, self._columns):
             return
-        for layer in self.layers:
+        if self.states:
+            self.states.resize(rows)
+        for layer in self.attention:
             if layer.keys is not None and layer.values is not None:
                 layer.keys = self._resized(layer.keys, rows, columns)
                 layer.values = self._resized(layer.values, rows, columns)
@@ -179,8 +191,10 @@ class RaggedCache:
 
     def release(self) -> None:
         """Gives the memory back; there must be no rows."""
-        for layer in self.layers:
+        for layer in self.attention:
             layer.keys = layer.values = None
+        if self.states:
+            self.states.release()
         self._rows = self._columns = 0
         self.lengths = []
 
@@ -188,11 +202,33 @@ class RaggedCache:
         """A zero buffer with the heads, head size and dtype of `new` [B, H, T, D]."""
         return mx.zeros((self._rows, new.shape[1], self._columns, new.shape[3]), new.dtype)
 
-    def look_at_row(self, slot: int, width: int) -> None:
-        """The next forward has one row, `slot`, and `width` new tokens."""
+    def settle(self) -> None:
+        """Takes over what was counted since the last forward; called by whatever comes next."""
+        if self.states:
+            self.states.settle(self.lengths)
+
+    def piece(self, slot: int, width: int) -> int:
+        """How many of the next `width` prompt tokens to run at once."""
+        if not self.states:
+            return width
+        self.settle()
+        start = self.lengths[slot]
+        return self.states.next_stop(slot, start, start + width) - start
+
+    def look_at_row(self, slot: int, width: int, *, whole: bool = False) -> None:
+        """The next forward has one row, `slot`, and `width` new tokens.
+
+        Args:
+            slot: The row.
+            width: T.
+            whole: All of them are known to stay.
+        """
         start = self.lengths[slot]
         self._masks.clear()
-        self.window = _Window(slot, (start,), width, start + width, start, None, None)
+        if self.states:
+            self.states.settle(self.lengths)
+            self.states.look_at(slot, (start,), width, whole=whole)
+        self.window = Window(slot, (start,), width, start + width, start, None, None)
 
     def look_at_rows(self, count: int, width: int) -> None:
         """The next forward has rows 0..count-1 with `width` new tokens each."""
@@ -203,7 +239,10 @@ class RaggedCache:
         columns = round_up(max(starts) + width, self._step)
         offset = mx.array(starts)
         self._masks.clear()
-        self.window = _Window(
+        if self.states:
+            self.states.settle(self.lengths)
+            self.states.look_at(0, starts, width, whole=False)
+        self.window = Window(
             first=0,
             starts=starts,
             width=width,
@@ -217,52 +256,63 @@ class RaggedCache:
         """See `LayerCache.make_mask`; made once per forward and kind of layer."""
         key = (width, window_size, as_array)
         if key not in self._masks:
-            self._masks[key] = self._make_mask(width, window_size, as_array=as_array)
+            self._masks[key] = self.window.mask(width, window_size, as_array=as_array)
         return self._masks[key]
-
-    def _make_mask(
-        self, width: int, window_size: int | None, *, as_array: bool
-    ) -> mx.array | str | None:
-        one_row = self.window.write_rows is None
-        if one_row and not as_array and (not window_size or self.window.columns <= window_size):
-            return None if width == 1 else "causal"
-        seen = mx.arange(self.window.columns)[None, None, :]  # [1, 1, K]
-        starts = mx.array(self.window.starts)
-        here = (starts[:, None] + mx.arange(width)[None, :])[:, :, None]  # [B, T, 1]
-        mask = seen <= here
-        if window_size:
-            mask = mask & (here < seen + window_size)
-        return mask[:, None]
 
     def copy_prefix(self, slot: int, length: int) -> Prefix:
         """Copies a row's first tokens out, to outlive the row."""
+        self.settle()
         keys: list[mx.array] = []
         values: list[mx.array] = []
-        for layer in self.layers:
+        for layer in self.attention:
             if layer.keys is None or layer.values is None:
                 raise ValueError(f"slot={slot!r} holds nothing yet")
             keys.append(mx.contiguous(layer.keys[slot : slot + 1, :, :length]))
             values.append(mx.contiguous(layer.values[slot : slot + 1, :, :length]))
         mx.eval(keys, values)
-        return Prefix(tuple(keys), tuple(values), length)
+        states = self.states.save(slot, length) if self.states else None
+        return Prefix(tuple(keys), tuple(values), length, states)
 
-    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> None:
-        """Writes the first `length` tokens of a prefix into a row; the row then has that length."""
-        for layer, keys, values in zip(self.layers, prefix.keys, prefix.values, strict=True):
+    def load_prefix(self, slot: int, prefix: Prefix, length: int) -> int:
+        """Gives a row the first tokens of a prefix, and that length.
+
+        Returns:
+            How many: `length`, or as much less as a recurrent model needs, see `Prefix.usable`.
+        """
+        self.settle()
+        if self.states:
+            length = self.states.load(slot, prefix.states or (), length)
+        for layer, keys, values in zip(self.attention, prefix.keys, prefix.values, strict=True):
             if layer.keys is None or layer.values is None:
                 layer.keys, layer.values = self.empty_like(keys), self.empty_like(values)
             layer.keys[slot : slot + 1, :, :length] = keys[:, :, :length]
             layer.values[slot : slot + 1, :, :length] = values[:, :, :length]
         self.lengths[slot] = length
+        return length
 
-    def copy_row(self, source: int, target: int, length: int) -> None:
-        """Gives one row the first `length` tokens of another, and that length."""
-        for layer in self.layers:
+    def usable(self, slot: int, wanted: int) -> int:
+        """How many of a row's first `wanted` tokens `copy_row` can give another."""
+        self.settle()
+        return self.states.usable(slot, wanted) if self.states else wanted
+
+    def copy_row(self, source: int, target: int, length: int) -> int:
+        """Gives one row the first tokens of another, and that length.
+
+        Returns:
+            How many: `length`, or as much less as a recurrent model needs, see `usable`.
+        """
+        self.settle()
+        if self.states:
+            length = self.states.copy(source, target, length)
+        for layer in self.attention:
             for buffer in (layer.keys, layer.values):
                 if buffer is not None:
                     buffer[target, :, :length] = buffer[source, :, :length]
         self.lengths[target] = length
+        return length
 
     def state(self) -> Sequence[mx.array]:
         """All buffers, to evaluate them."""
-        return [a for layer in self.layers for a in (layer.keys, layer.values) if a is not None]
+        states = self.states.arrays() if self.states else []
+        buffers = ((layer.keys, layer.values) for layer in self.attention)
+        return [*states, *(a for pair in buffers for a in pair if a is not None)]

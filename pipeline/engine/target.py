@@ -1,6 +1,7 @@
 """The target model: weights, forward passes over the ragged cache, and what is asked of a model.
 
-Loads any mlx-lm model folder whose layers use plain or sliding-window attention.
+Loads any mlx-lm model folder whose layers use plain or sliding-window attention, or the gated
+delta rule (the hybrid Qwen models).
 """
 
 import json
@@ -11,13 +12,15 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import ArraysCache, make_prompt_cache
 from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.interface import ModelInfo
+from pipeline.engine.recurrent import STATES_PER_ROW
 from pipeline.errors import InputError
 
+GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
 GPU_COLUMN_STEP = 128  # few distinct attention shapes: a new one can cost 80 ms on CUDA
 
 
@@ -43,29 +46,47 @@ class Target:
                 "that the files are complete and that mlx-lm knows the architecture"
             ) from error
         self.model.eval()
-        kinds = {type(cache) for cache in make_prompt_cache(self.model)}
-        if not kinds <= {KVCache, RotatingKVCache}:
-            names = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise InputError(
-                f"model_type={self.config.get('model_type')!r} keeps a state ({names}) that "
-                "docflash can't batch yet; choose a model with plain or sliding attention"
-            )
+        caches = make_prompt_cache(self.model)
+        mixers = self._mixers(caches)
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
-        self.cache = RaggedCache(
-            len(make_prompt_cache(self.model)), 1 if on_cpu else GPU_COLUMN_STEP
-        )
+        self.cache = RaggedCache(len(caches), 1 if on_cpu else GPU_COLUMN_STEP, mixers)
         self.weights_bytes = _weights_bytes(self.model)
-        self.vocabulary, self.kv_bytes_per_token = self._probe()
+        self.vocabulary, self.kv_bytes_per_token, self.state_bytes_per_row = self._probe()
 
-    def _probe(self) -> tuple[int, int]:
-        """Runs one token through, to learn V and the size of its keys and values."""
+    def _mixers(self, caches: Sequence[Any]) -> dict[int, nn.Module]:
+        """The modules of recurrent layers, by layer number; refuses what can't be batched."""
+        kinds = {type(cache).__name__ for cache in caches}
+        recurrent = [i for i, cache in enumerate(caches) if type(cache) is ArraysCache]
+        layers: Any = getattr(self.model, "layers", [])
+        mixers: dict[int, Any] = {i: getattr(layers[i], "linear_attn", None) for i in recurrent}
+        if (
+            kinds <= {"KVCache", "RotatingKVCache", "ArraysCache"}
+            and len(recurrent) < len(caches)
+            and all(type(mixer).__name__ in GATED_DELTA for mixer in mixers.values())
+        ):
+            return mixers
+        raise InputError(
+            f"model_type={self.config.get('model_type')!r} keeps a state "
+            f"({', '.join(sorted(kinds))}) that docflash can't batch yet; choose a model with "
+            "plain or sliding attention, or a hybrid Qwen model"
+        )
+
+    def _probe(self) -> tuple[int, int, int]:
+        """Runs one token through, to learn V, and the bytes per token and to reserve per row."""
         self.cache.resize(1, 1)
         self.cache.look_at_row(0, 1)
         logits = self.model(mx.array([[0]]), cache=self.cache.layers)
         mx.eval(logits)
-        per_token = self.cache.size_bytes // (self.cache.rows * self.cache.columns)
+        self.cache.lengths[0] = 1
+        self.cache.settle()
+        per_row = self.cache.state_bytes
+        per_token = (self.cache.size_bytes - per_row) // (self.cache.rows * self.cache.columns)
         self.cache.release()
-        return int(logits.shape[-1]), per_token
+        return int(logits.shape[-1]), per_token, per_row * STATES_PER_ROW
+
+    def reserved_bytes(self, rows: int, columns: int) -> int:
+        """Memory that a cache of this size takes: what a token costs, and what a row costs."""
+        return rows * (columns * self.kv_bytes_per_token + self.state_bytes_per_row)
 
     def prefill(self, slot: int, tokens: Sequence[int]) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
@@ -74,10 +95,15 @@ class Target:
             slot: The row.
             tokens: The next L tokens of its prompt.
         """
-        self.cache.look_at_row(slot, len(tokens))
-        self.model(mx.array([list(tokens)]), cache=self.cache.layers)
-        mx.eval(self.cache.state())
-        self.cache.lengths[slot] += len(tokens)
+        left = list(tokens)
+        while left:
+            piece = left[: self.cache.piece(slot, len(left))]
+            self.cache.look_at_row(slot, len(piece), whole=True)
+            self.model(mx.array([piece]), cache=self.cache.layers)
+            mx.eval(self.cache.state())
+            self.cache.lengths[slot] += len(piece)
+            self.cache.settle()
+            left = left[len(piece) :]
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.

@@ -1,0 +1,80 @@
+"""Remembers what went into the recurrent layers, to run their recurrence again and nothing else.
+
+In: the recurrent layers' modules. Out: their states after the first few tokens of the last forward.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.models.cache import ArraysCache
+
+
+class Tape:
+    """The outputs of the recurrent layers' input projections in the last forward.
+
+    Only the given modules are told to report: their class becomes a subclass of its own.
+
+    Args:
+        mixers: The recurrent layers' modules; their input projections are named `in_proj*`.
+    """
+
+    def __init__(self, mixers: Sequence[nn.Module]) -> None:
+        self._mixers = tuple(mixers)
+        self._outputs: dict[tuple[int, str], mx.array] = {}
+        self._recording = self._replaying = False
+        self._rows = self._width = 0
+        self._dtype = mx.float32
+        for layer, mixer in enumerate(mixers):
+            for name, child in mixer.children().items():
+                if name.startswith("in_proj") and isinstance(child, nn.Module):
+                    self._listen(child, (layer, name))
+
+    def record(self, *, on: bool) -> None:
+        """Starts anew, with or without remembering the next forward."""
+        self._outputs.clear()
+        self._recording = on
+
+    def _listen(self, projection: nn.Module, key: tuple[int, str]) -> None:
+        kind: type[nn.Module] = type(projection)
+
+        def call(module: nn.Module, x: mx.array) -> mx.array:
+            if self._replaying:
+                return self._outputs[key][:, : self._width]
+            out: mx.array = kind.__call__(module, x)
+            if self._recording:
+                self._outputs[key] = out
+                self._dtype = x.dtype
+            return out
+
+        projection.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+
+    def replay(
+        self, before: Sequence[Sequence[mx.array | None]], kept: Sequence[int]
+    ) -> tuple[tuple[mx.array, ...], ...]:
+        """Runs the recurrence over each row's first tokens of the last forward.
+
+        mlx-lm's own layer code runs, on the remembered projections; what it does after the
+        recurrence is part of a graph that nobody evaluates.
+
+        Args:
+            before: Per layer its arrays before that forward, each [B, ...] or None for zeros.
+            kept: How many tokens stay, per row.
+
+        Returns:
+            Per layer its arrays, being computed.
+        """
+        self._width = max(kept)
+        inputs = mx.zeros((len(kept), self._width, 1), self._dtype)  # only its shape is looked at
+        after: list[tuple[mx.array, ...]] = []
+        self._replaying = True
+        try:
+            for mixer, arrays in zip(self._mixers, before, strict=True):
+                cache = ArraysCache(size=len(arrays))
+                cache.cache = list(arrays)
+                cache.prepare(lengths=list(kept))
+                mixer(inputs, mask=cache.make_mask(self._width), cache=cache)
+                after.append(tuple(array for array in cache.cache if array is not None))
+        finally:
+            self._replaying = False
+        return tuple(after)

@@ -1,0 +1,48 @@
+"""The window of a forward: which rows of the cache it writes, and which columns each may see."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where the next forward writes, and what it sees: shared by all layers.
+
+    Row i of the window is slot `first + i` of the cache.
+
+    Attributes:
+        first: Slot of the first row.
+        starts: [B] columns where each row's new tokens begin.
+        width: T, new tokens per row.
+        columns: K; columns `[0, K)` are read.
+        offset: `starts` as the models want it: an array, or a number if there is one row.
+        write_rows: [B, 1] row indices to write at; None if one row's columns are one stretch.
+        write_columns: [B, T] columns to write at; likewise.
+    """
+
+    first: int
+    starts: tuple[int, ...]
+    width: int
+    columns: int
+    offset: mx.array | int
+    write_rows: mx.array | None
+    write_columns: mx.array | None
+
+    @property
+    def rows(self) -> slice:
+        """The rows' slots."""
+        return slice(self.first, self.first + len(self.starts))
+
+    def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
+        """The attention mask, see `LayerCache.make_mask`."""
+        one_row = self.write_rows is None
+        if one_row and not as_array and (not window_size or self.columns <= window_size):
+            return None if width == 1 else "causal"
+        seen = mx.arange(self.columns)[None, None, :]  # [1, 1, K]
+        starts = mx.array(self.starts)
+        here = (starts[:, None] + mx.arange(width)[None, :])[:, :, None]  # [B, T, 1]
+        mask = seen <= here
+        if window_size:
+            mask = mask & (here < seen + window_size)
+        return mask[:, None]
