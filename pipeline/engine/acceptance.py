@@ -1,0 +1,192 @@
+"""How far drafts survive: the chance that each position is accepted, by source, task and row.
+
+In: for every draft how many of its tokens the target chose itself. Out: the tokens that a verify
+of a draft is expected to yield. A position's chance is counted given that all before it were
+accepted, so a draft that fell at its second token says nothing about its third.
+
+What is known of few trials leans on what is known of many: a row on its task, the task on all,
+and all on a prior (shrinkage: `strength` trials' worth). Old trials fade, a row's soonest.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["dflash", "copy", "forced", "spliced"]
+
+POSITIONS = 15
+"""The longest draft: a block of 16 whose first token is the anchor."""
+MATCHES = (1, 2, 3, 5, 9)
+"""Lower ends of the buckets of a copy's match length."""
+COPY_PRIOR = (0.25, 0.5, 0.7, 0.85, 0.93)
+"""Chance of a copy's next token by the bucket of its match; it grows with each one accepted."""
+PRIOR: dict[Source, float] = {"dflash": 0.72, "copy": 0.5, "forced": 0.97, "spliced": 0.75}
+MOST_TASKS = 256
+REFRESH = 32
+"""Recorded drafts after which the tasks' chances are worked out anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A draft that a row could use.
+
+    Attributes:
+        source: Where it comes from.
+        length: Its tokens, at most 15.
+        match_length: For "copy" its match; for "spliced" that of its first part; else 0.
+    """
+
+    source: Source
+    length: int
+    match_length: int = 0
+
+    @property
+    def bucket(self) -> int:
+        """Which match lengths it is counted with."""
+        return max(0, bisect_right(MATCHES, self.match_length) - 1)
+
+
+class Counts:
+    """Trials and hits of each position, the older the lighter."""
+
+    __slots__ = ("hits", "keep", "strength", "trials")
+
+    def __init__(self, window: int, strength: float) -> None:
+        self.hits = [0.0] * POSITIONS
+        self.trials = [0.0] * POSITIONS
+        self.keep = 1 - 1 / window
+        self.strength = strength
+
+    def add(self, drafted: int, accepted: int) -> None:
+        """Counts one draft: hits up to the first rejection, which is a trial too."""
+        hits, trials, keep = self.hits, self.trials, self.keep
+        for k in range(min(drafted, accepted + 1, POSITIONS)):
+            hits[k] = hits[k] * keep + (k < accepted)
+            trials[k] = trials[k] * keep + 1
+
+    def chances(self, prior: list[float]) -> list[float]:
+        """The chance of each position given all before it."""
+        strength = self.strength
+        return [
+            (hit + strength * p) / (trial + strength)
+            for hit, trial, p in zip(self.hits, self.trials, prior, strict=True)
+        ]
+
+
+WINDOWS = {"all": (256, 4.0), "task": (64, 8.0), "row": (24, 3.0)}
+"""By level: trials until an old one has faded to a third, and how many its prior is worth."""
+
+_Key = tuple[Source, int]
+
+
+class Acceptance:
+    """The tracked chances.
+
+    Rows are forgotten by `forget`, tasks when `MOST_TASKS` newer ones came.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[_Key, Counts] = {}
+        self._tasks: OrderedDict[str, dict[_Key, Counts]] = OrderedDict()
+        self._rows: dict[str, dict[_Key, Counts]] = {}
+        self._priors: dict[tuple[str, _Key], list[float]] = {}
+        self._curves: dict[str, dict[_Key, tuple[float, ...]]] = {}
+        self._recorded = 0
+
+    def record(self, row: str, task: str, offer: Offer, accepted: int) -> None:
+        """Counts one draft, run or not: see `checked`.
+
+        Args:
+            row: The row's id.
+            task: What its acceptance has in common with other rows.
+            offer: The draft, as long as it was checked.
+            accepted: How many of its tokens the target chose.
+        """
+        key = (offer.source, offer.bucket)
+        length = offer.length
+        _counts(self._all, key, "all").add(length, accepted)
+        _counts(self._task(task), key, "task").add(length, accepted)
+        _counts(self._rows.setdefault(row, {}), key, "row").add(length, accepted)
+        if row in self._curves:
+            self._curves[row].pop(key, None)
+        self._recorded += 1
+        if self._recorded % REFRESH == 0:  # what other rows taught reaches those that draft nothing
+            self._curves.clear()
+            self._priors.clear()
+
+    def expected(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
+        """Tokens that a verify is expected to yield, by how many of the draft it runs.
+
+        Returns:
+            Element d is the mean for d drafted tokens, the target's own included: element 0 is 1.
+        """
+        key = (offer.source, offer.bucket)
+        curves = self._curves.setdefault(row, {})
+        if key not in curves:
+            counts = self._rows.get(row, {}).get(key)
+            prior = self._prior(task, key)
+            curves[key] = tokens_expected(counts.chances(prior) if counts else prior)
+        return curves[key]
+
+    def forget(self, row: str) -> None:
+        """Drops a row that has left."""
+        self._rows.pop(row, None)
+        self._curves.pop(row, None)
+
+    def _task(self, task: str) -> dict[_Key, Counts]:
+        if task not in self._tasks:
+            self._tasks[task] = {}
+            if len(self._tasks) > MOST_TASKS:
+                self._tasks.popitem(last=False)
+        self._tasks.move_to_end(task)
+        return self._tasks[task]
+
+    def _prior(self, task: str, key: _Key) -> list[float]:
+        """What a row of the task is believed to do, as of the last refresh."""
+        if (task, key) not in self._priors:
+            chances = prior_chances(*key)
+            for counts in (self._all, self._tasks.get(task, {})):
+                if key in counts:
+                    chances = counts[key].chances(chances)
+            self._priors[task, key] = chances
+        return self._priors[task, key]
+
+
+def _counts(level: dict[_Key, Counts], key: _Key, name: str) -> Counts:
+    if key not in level:
+        level[key] = Counts(*WINDOWS[name])
+    return level[key]
+
+
+def tokens_expected(chances: list[float]) -> tuple[float, ...]:
+    """One token of the target's own, and each drafted one with the chance that it survives."""
+    curve, survival = [1.0], 1.0
+    for chance in chances:
+        survival *= chance
+        curve.append(curve[-1] + survival)
+    return tuple(curve)
+
+
+def prior_chances(source: Source, bucket: int) -> list[float]:
+    """What is believed before anything was seen."""
+    if source != "copy":
+        return [PRIOR[source]] * POSITIONS
+    lengths = range(MATCHES[bucket], MATCHES[bucket] + POSITIONS)
+    return [COPY_PRIOR[bisect_right(MATCHES, length) - 1] for length in lengths]
+
+
+def checked(draft: list[int], gained: list[int]) -> tuple[int, int]:
+    """Compares a draft, run or not, with the tokens that the target then chose.
+
+    A draft that was not run is known as far as the gained tokens reach, so copies are learnt for
+    nothing, even while decoding plainly.
+
+    Returns:
+        How many of its tokens could be checked, and how many of those were right.
+    """
+    length = min(len(draft), len(gained))
+    right = 0
+    while right < length and draft[right] == gained[right]:
+        right += 1
+    return length, right

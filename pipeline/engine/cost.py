@@ -1,0 +1,276 @@
+"""What a step costs: milliseconds of a forward by rows, width and context.
+
+In: a callable that runs one forward of a given shape, then the time of every real step. Out:
+`StepCosts`, which foretells the target's verify and the drafter's forward for any shape. Measured
+points are few; the others are filled in from their neighbours and corrected as steps are seen.
+Knows nothing of mlx: whoever measures hands in a call that blocks until the device is done.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from math import log2
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+WIDTHS = (1, 2, 4, 8, 16)
+CONTEXTS = (256, 1024, 4096, 8192)
+
+RATE = 0.4
+"""How much of a seen error is corrected at once."""
+LARGEST_ERROR = 2.0
+"""Errors are cut to a factor of four (log2): one wild step must not decide anything."""
+RECENT = 5
+"""Steps of a shape whose median counts, so that a pause of the machine does not."""
+SETTLED = 0.1
+"""Part of a correction that each observation makes lasting."""
+AGEING = 256
+"""Observations after which passing corrections that were not renewed are halved: what was slow
+once, while the machine was busy, would else never be tried again."""
+REPEATS = 5
+ENOUGH_S = 0.1
+"""Repeated measurements of a point end after this long."""
+
+
+class Shape(NamedTuple):
+    """A forward: tokens [rows, width] over `context` columns of keys and values."""
+
+    rows: int
+    width: int
+    context: int
+
+
+class LatencyTable:
+    """Milliseconds by shape, in log-log coordinates, bilinear between the points of the grid.
+
+    Args:
+        measured: Milliseconds of points of the grid, any subset; with none, every shape costs
+            1 ms until steps are seen.
+        widths: The widths of the grid.
+
+    Raises:
+        ValueError: A point is not of the grid, or its time is not a positive number.
+    """
+
+    def __init__(self, measured: Mapping[Shape, float], widths: tuple[int, ...] = WIDTHS) -> None:
+        grid = np.full((len(ROWS), len(widths), len(CONTEXTS)), np.nan)
+        for (rows, width, context), ms in measured.items():
+            if not 0 < ms < float("inf"):
+                raise ValueError(f"a step can't take ms={ms!r}")
+            place = ROWS.index(rows), widths.index(width), CONTEXTS.index(context)
+            grid[place] = log2(ms)
+        axes = [np.log2(np.array(axis, float)) for axis in (ROWS, widths, CONTEXTS)]
+        filled = fill(grid, axes) if measured else np.zeros_like(grid)
+        self.measured = dict(measured)
+        self._widths = widths
+        self._log: list[float] = filled.transpose(1, 0, 2).ravel().tolist()  # [W, R, C]
+        self._shift = [0.0] * len(self._log)  # passing correction
+        self._fresh: set[int] = set()
+        self._recent: dict[tuple[int, int], deque[float]] = {}
+        self._seen: set[tuple[int, int]] = set()
+        self._observed = 0
+
+    def predict(self, rows: int, width: int, context: int) -> float:
+        """Milliseconds of a forward; a width between two of the grid costs the wider."""
+        return self.predict_widths(rows, context)[self._width(width)]
+
+    def predict_widths(self, rows: int, context: int) -> list[float]:
+        """Milliseconds for every width of the grid, narrowest first."""
+        corners, size = corners_of(rows, context), len(ROWS) * len(CONTEXTS)
+        log, shift = self._log, self._shift
+        return [
+            2.0 ** sum(part * (log[base + at] + shift[base + at]) for at, part in corners)
+            for base in range(0, len(log), size)
+        ]
+
+    def is_new(self, rows: int, width: int) -> bool:
+        """Notes a shape; true the first time, when compiling is most of what is seen."""
+        known = len(self._seen)
+        self._seen.add((rows, width))
+        return len(self._seen) > known
+
+    def observe(self, shape: Shape, ms: float) -> None:
+        """Corrects the table by what a real step took.
+
+        The prediction moves to the lower median of what the shape took of late, by `RATE` of the
+        way and of no more than `LARGEST_ERROR`; the corners that it came from share the correction
+        (the delta rule).
+        """
+        base = self._width(shape.width) * len(ROWS) * len(CONTEXTS)
+        corners = [(base + at, part) for at, part in corners_of(shape.rows, shape.context)]
+        nearest = max(corners, key=lambda corner: corner[1])[0]
+        recent = self._recent.setdefault((nearest, shape.rows), deque(maxlen=RECENT))
+        recent.append(log2(ms))
+        if len(recent) == 1:  # nothing to judge it by
+            return
+        middle = sorted(recent)[(len(recent) - 1) // 2]
+        error = middle - sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
+        error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
+        norm = sum(part * part for _, part in corners)
+        for at, part in corners:
+            self._shift[at] += RATE * error * part / norm
+            lasting = SETTLED * self._shift[at]
+            self._log[at] += lasting
+            self._shift[at] -= lasting
+            self._fresh.add(at)
+        self._observed += 1
+        if self._observed % AGEING == 0:
+            self._age()
+
+    def _age(self) -> None:
+        for at in range(len(self._shift)):
+            if at not in self._fresh:
+                self._shift[at] /= 2
+        self._fresh.clear()
+
+    def _width(self, width: int) -> int:
+        wide_enough = [i for i, w in enumerate(self._widths) if w >= width]
+        return wide_enough[0] if wide_enough else len(self._widths) - 1
+
+
+class StepCosts:
+    """The costs of one model on one machine.
+
+    Args:
+        verify: Measured forwards of the target.
+        draft: Measured forwards of the drafter, by (rows, 1, context): its block has one width.
+    """
+
+    def __init__(
+        self, verify: Mapping[Shape, float], draft: Mapping[Shape, float] | None = None
+    ) -> None:
+        self.verify = LatencyTable(verify)
+        self.draft = LatencyTable(draft or {}, widths=(1,))
+
+    def observe(self, shape: Shape, ms: float, *, drafted: bool = False) -> None:
+        """Keeps the tables current; the first step of a shape is left out (it compiles).
+
+        Args:
+            shape: Rows, width and context of the verify.
+            ms: What the step took.
+            drafted: Whether `ms` includes a forward of the drafter. Both run without a pause
+                between them, so their sum is all that is known: the error is shared in proportion.
+        """
+        new = self.verify.is_new(shape.rows, shape.width)
+        new = (drafted and self.draft.is_new(shape.rows, 1)) or new
+        if new or not 0 < ms < float("inf"):
+            return
+        verify_ms = self.verify.predict(*shape)
+        draft_ms = self.draft.predict(shape.rows, 1, shape.context) if drafted else 0.0
+        ratio = ms / (verify_ms + draft_ms)
+        self.verify.observe(shape, verify_ms * ratio)
+        if drafted:
+            self.draft.observe(Shape(shape.rows, 1, shape.context), draft_ms * ratio)
+
+
+def corners_of(rows: int, context: int) -> list[tuple[int, float]]:
+    """The points of a [rows, context] plane around a place, flat, with their shares."""
+    row, row_part = _between(ROWS, rows)
+    column, column_part = _between(CONTEXTS, context)
+    found: list[tuple[int, float]] = []
+    for i, share in ((row, 1 - row_part), (row + 1, row_part)):
+        for j, part in ((column, 1 - column_part), (column + 1, column_part)):
+            if share * part > 0:
+                found.append((i * len(CONTEXTS) + j, share * part))
+    return found
+
+
+def _between(axis: tuple[int, ...], value: int) -> tuple[int, float]:
+    """The point of an axis at or below a value, and how far the value is on to the next, 0..1."""
+    value = min(max(value, axis[0]), axis[-1])
+    low = min(bisect_right(axis, value) - 1, len(axis) - 2)
+    return low, log2(value / axis[low]) / log2(axis[low + 1] / axis[low])
+
+
+def fill(grid: NDArray[np.float64], axes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Fills the unknown (NaN) points of a grid of log times that has at least one known.
+
+    The slice of the last axis that knows most is filled by itself; others that know something are
+    filled as differences to it, so that a few points carry its whole form over; those that know
+    nothing are interpolated between.
+    """
+    if grid.ndim == 1:
+        return _fill_line(grid, axes[0])
+    known = (~np.isnan(grid)).reshape(-1, grid.shape[-1]).sum(axis=0)
+    most = int(known.argmax())
+    filled = np.full_like(grid, np.nan)
+    filled[..., most] = fill(grid[..., most], axes[:-1])
+    for i in np.flatnonzero(known):
+        if i != most:
+            rest = fill(grid[..., i] - filled[..., most], axes[:-1])
+            filled[..., i] = filled[..., most] + rest
+    return np.apply_along_axis(_fill_line, -1, filled, axes[-1])
+
+
+def _fill_line(values: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Straight lines between known points; past the last, its slope, from flat to in proportion."""
+    known = np.flatnonzero(~np.isnan(values))
+    filled = np.interp(axis, axis[known], values[known])
+    if len(known) > 1:
+        before, last = known[-2:]
+        slope = (values[last] - values[before]) / (axis[last] - axis[before])
+        filled[last:] = values[last] + min(max(slope, 0.0), 1.0) * (axis[last:] - axis[last])
+    return filled
+
+
+def plan_shapes(most_rows: int, most_context: int, widths: Iterable[int] = WIDTHS) -> list[Shape]:
+    """The points worth measuring, the most telling first.
+
+    One context, every second row count at both ends of the widths; then the widths between; then
+    the corners at the other contexts.
+    """
+    every = [rows for rows in ROWS if rows <= most_rows]
+    rows = sorted({*every[::2], every[-1]})
+    contexts = [context for context in CONTEXTS if context <= most_context] or [CONTEXTS[0]]
+    usual = contexts[min(1, len(contexts) - 1)]
+    ordered = sorted(widths, key=(1, 16, 4, 8, 2).index)
+    ends = ordered[:2]
+    plan = [Shape(r, w, usual) for r in rows for w in ends]
+    plan += [Shape(r, w, usual) for w in ordered[2:] for r in rows]
+    others = [context for context in reversed(contexts) if context != usual]
+    return plan + [
+        Shape(r, w, c) for c in others for r in sorted({rows[0], rows[-1]}) for w in ends
+    ]
+
+
+def measure(
+    run: Callable[[int, int, int], None],
+    shapes: Iterable[Shape],
+    budget_s: float,
+    clock: Callable[[], float],
+) -> dict[Shape, float]:
+    """Times forwards, each after a warm-up call, as the least of a few.
+
+    A point that by the others' times would not fit the rest of the budget is left out; the first
+    is always measured.
+
+    Args:
+        run: Runs a forward of (rows, width, context) and blocks until it is done.
+        shapes: The points, the most telling first.
+        budget_s: How long it may take.
+        clock: Seconds, rising.
+
+    Returns:
+        Milliseconds by shape.
+    """
+    found: dict[Shape, float] = {}
+    began = clock()
+    for shape in shapes:
+        foretold_s = LatencyTable(found).predict(*shape) / 1e3 if found else 0.0
+        if found and clock() - began + 3 * foretold_s > budget_s:
+            continue
+        run(*shape)
+        started = clock()
+        best_s = float("inf")
+        for i in range(REPEATS):
+            before = clock()
+            run(*shape)
+            now = clock()
+            best_s = min(best_s, now - before)
+            if (i and now - started > ENOUGH_S) or now - began > budget_s:
+                break
+        found[shape] = max(best_s * 1e3, 1e-3)
+    return found

@@ -1,0 +1,83 @@
+"""When what a plan leaves out is tried again, so that a change for the better is noticed.
+
+The rule. There are three arms: plain decoding, drafts that cost nothing to make, and the drafter.
+One that the best plans leave out for its interval of steps is tried for a step, if the account
+pays for it. `SHARE` of all time goes into the account; a retry takes out what it lost against the
+best plan, so retries cost 1 % of the time at most. After a retry that lost, the arm's interval
+doubles (32 to 256 steps); after one that won, the next step tries again, and if that goes on
+the estimates rise until the arm is chosen for its own sake.
+"""
+
+from typing import Literal
+
+Arm = Literal["plain", "free", "drafter"]
+ARMS: tuple[Arm, ...] = ("plain", "free", "drafter")
+
+SHARE = 0.01
+SHORTEST = 32
+LONGEST = 256
+PATIENCE = 8
+"""Steps until an arm that could not be tried asks again."""
+MOST_PLAIN_STEPS = 16.0
+"""The account never holds more than this many plain steps: savings are not for a spree."""
+
+
+class Retries:
+    """The account and the arms' intervals."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._account_ms = 0.0
+        self._interval = dict.fromkeys(ARMS, SHORTEST)
+        self._next = dict.fromkeys(ARMS, SHORTEST)  # the step at which it is due
+
+    def due(self) -> list[Arm]:
+        """Arms whose time has come, the longest waiting first."""
+        over: list[Arm] = [arm for arm in ARMS if self._step >= self._next[arm]]
+        return sorted(over, key=lambda arm: self._next[arm])
+
+    def in_use(self, arm: Arm) -> None:
+        """Notes that the best plan has the arm in it."""
+        self._interval[arm] = SHORTEST
+        self._next[arm] = self._step + SHORTEST
+
+    def postpone(self, arm: Arm) -> None:
+        """Notes that the arm can't be tried now."""
+        self._next[arm] = self._step + PATIENCE
+
+    def hopeless(self, arm: Arm) -> bool:
+        """Puts off an arm that by the cost table can't win, whatever its acceptance.
+
+        Returns:
+            False once it was put off for the longest interval: the table may be wrong.
+        """
+        if self._interval[arm] >= LONGEST:
+            return False
+        self._interval[arm] = min(2 * self._interval[arm], LONGEST)
+        self._next[arm] = self._step + self._interval[arm]
+        return True
+
+    def affords(self, arm: Arm, loss_ms: float, plain_ms: float) -> bool:
+        """Whether the account covers the loss if nothing is accepted; else the arm waits a bit."""
+        self._account_ms = min(self._account_ms, MOST_PLAIN_STEPS * plain_ms)
+        if loss_ms > self._account_ms:
+            self.postpone(arm)
+            return False
+        return True
+
+    def settle(self, ms: float, worth_ms: float, arm: Arm | None) -> None:
+        """Closes a step.
+
+        Args:
+            ms: What it took.
+            worth_ms: What the best plan would have taken for the same tokens.
+            arm: What it tried again, if it did.
+        """
+        self._step += 1
+        self._account_ms += SHARE * ms
+        if arm is None:
+            return
+        self._account_ms -= ms - worth_ms
+        longer = max(SHORTEST, min(2 * self._interval[arm], LONGEST))
+        self._interval[arm] = longer if ms >= worth_ms else 1
+        self._next[arm] = self._step + self._interval[arm] - 1

@@ -1,0 +1,233 @@
+"""Which drafts a step runs, and how wide: the plan with the most expected tokens per millisecond.
+
+In: the running rows with the drafts they could use. Out: a `Plan`; then the step's time and what
+was accepted, which the next plan is made from.
+
+    plan = speculation.choose(views)  # before the drafter, which runs if plan.uses_drafter
+    speculation.observe(plan.shape, ms, drafted=plan.uses_drafter)  # after the verify
+    speculation.record(Outcome(...))  # per row and draft
+
+A plan is a width for the whole batch (the verify costs by the widest row) and each row's best
+draft cut to it. The drafter's forward serves all rows and is paid once. Speculation is used only
+where its expected rate is above plain decoding's by `MARGIN`.
+
+What a plan leaves out is tried again, as acceptance and times change: see `Retries`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.engine.acceptance import POSITIONS, Acceptance, Offer, Source, tokens_expected
+from pipeline.engine.cost import WIDTHS, Shape, StepCosts
+from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.retries import Arm, Retries
+from pipeline.engine.speculation_counts import SpeculationCounts, SpeculationStats
+
+NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
+MARGIN = 1.02
+"""How much better than plain decoding speculation must look, and than the width in use another
+one: estimates are noisy, and a new shape has to be compiled."""
+HOPE = tokens_expected([0.85] * POSITIONS)
+"""Yield of a draft that goes well, by which widths to try again are judged."""
+_CUTS = tuple(width - 1 for width in WIDTHS)
+_DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    width: int  # index in WIDTHS
+    drafter: bool
+    tokens: float
+    ms: float
+
+
+_Yields = tuple[list[float], list[float]]
+_Costs = tuple[list[float], list[float] | None]
+
+
+class Speculation:
+    """Chooses plans and learns from their steps.
+
+    Args:
+        costs: Of the model on this machine.
+    """
+
+    def __init__(self, costs: StepCosts) -> None:
+        self._costs = costs
+        self._acceptance = Acceptance()
+        self._retries = Retries()
+        self._counts = SpeculationCounts()
+        self._last: Plan | None = None
+        self._held = (0, False)  # width and drafter of the best plan at the last step
+        self._best_rate = 0.0  # its tokens per millisecond
+        self._seen_ms: float | None = None
+        self._seen_tokens = 0
+
+    def choose(self, rows: Sequence[RowView]) -> Plan:
+        """The plan for the next step.
+
+        Args:
+            rows: The running rows, at least one.
+        """
+        self._settle()
+        context = max(view.context for view in rows)
+        verify = self._costs.verify.predict_widths(len(rows), context)
+        offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
+        draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
+        costs = (verify, [ms + draft for ms in verify] if offered else None)
+        candidates = _candidates(self._yields(rows, hope=False), costs)
+        best = self._pick(candidates)
+        chosen, arm = self._look_again(rows, costs, candidates[0], best)
+        self._best_rate = best.tokens / best.ms
+        self._last = Plan(
+            shape=Shape(len(rows), WIDTHS[chosen.width], context),
+            offers=tuple(self._assign(view, chosen, arm) for view in rows),
+            uses_drafter=chosen.drafter,
+            tokens=chosen.tokens,
+            ms=chosen.ms,
+            retry=arm,
+        )
+        self._counts.plan(self._last, candidates[0].ms)
+        return self._last
+
+    def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:
+        """Takes a step's time, draft and verify together.
+
+        Args:
+            shape: What was run, in general the plan's.
+            ms: From the start of the draft to the end of the verify.
+            drafted: Whether the drafter's forward was run.
+        """
+        self._costs.observe(shape, ms, drafted=drafted)
+        self._seen_ms = ms
+
+    def record(self, outcome: Outcome) -> None:
+        """Takes what became of a row's draft, run or not."""
+        offer = outcome.offer
+        if outcome.drafted > 0:
+            checked = Offer(offer.source, outcome.drafted, offer.match_length)
+            self._acceptance.record(outcome.row, outcome.task, checked, outcome.accepted)
+        if outcome.used:
+            self._seen_tokens += outcome.accepted
+            self._counts.draft(offer.source, offer.length, outcome.accepted)
+
+    def forget(self, row: str) -> None:
+        """Drops a row that has left."""
+        self._acceptance.forget(row)
+
+    def stats(self) -> SpeculationStats:
+        """What was chosen and what it gained."""
+        return self._counts.stats()
+
+    def _settle(self) -> None:
+        """Closes the last step: its time and tokens are known now."""
+        last = self._last
+        if last is None:
+            return
+        ms = last.ms if self._seen_ms is None else self._seen_ms
+        tokens = last.shape.rows + self._seen_tokens
+        self._counts.settle(tokens, ms)
+        # A step that compiled says nothing of the next one of its shape.
+        self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
+        self._last, self._seen_ms, self._seen_tokens = None, None, 0
+
+    def _yields(self, rows: Sequence[RowView], *, hope: bool) -> _Yields:
+        """Expected tokens of the batch by width, without and with the drafter."""
+        without = [0.0] * len(WIDTHS)
+        whole = [0.0] * len(WIDTHS)
+        for view in rows:
+            plain = [1.0] * len(WIDTHS)
+            every = plain
+            for offer in view.offers:
+                curve = HOPE if hope else self._curve(view, offer)
+                values = [curve[drafted] for drafted in _DRAFTED[offer.length]]
+                every = list(map(max, every, values))
+                if offer.source not in NEEDS_DRAFTER:
+                    plain = list(map(max, plain, values))
+            for i, value in enumerate(plain):
+                without[i] += value
+                whole[i] += every[i]
+        return without, whole
+
+    def _curve(self, view: RowView, offer: Offer) -> tuple[float, ...]:
+        return self._acceptance.expected(view.row, view.task, offer)
+
+    def _pick(self, candidates: list[_Candidate]) -> _Candidate:
+        """The best rate; plain decoding, or the plan in use, unless another is better enough."""
+        plain = candidates[0]
+        enough = plain.tokens / plain.ms * MARGIN
+        best, best_score = plain, 0.0
+        for candidate in candidates[1:]:
+            rate = candidate.tokens / candidate.ms
+            held = (candidate.width, candidate.drafter) == self._held
+            score = rate * MARGIN if held else rate
+            if (
+                candidate.tokens > plain.tokens
+                and rate > enough
+                and score > best_score * (1 + 1e-9)
+            ):  # ties to the narrower
+                best, best_score = candidate, score
+        self._held = (best.width, best.drafter)
+        return best
+
+    def _look_again(
+        self,
+        rows: Sequence[RowView],
+        costs: _Costs,
+        plain: _Candidate,
+        best: _Candidate,
+    ) -> tuple[_Candidate, Arm | None]:
+        """The best plan, or in its place one that was left out and is due."""
+        rate = best.tokens / best.ms
+        for arm in self._retries.due():
+            hoped = plain if arm == "plain" else self._hope(rows, costs, arm)
+            if hoped is None:  # no row has such a draft
+                self._retries.postpone(arm)
+                continue
+            if _holds(best, hoped, arm):
+                self._retries.in_use(arm)
+                continue
+            loses = arm != "plain" and hoped.tokens / hoped.ms <= rate * MARGIN
+            if loses and self._retries.hopeless(arm):
+                continue
+            if self._retries.affords(arm, hoped.ms - len(rows) / rate, plain.ms):
+                return hoped, arm
+        return best, None
+
+    def _hope(self, rows: Sequence[RowView], costs: _Costs, arm: Arm) -> _Candidate | None:
+        """The arm's best plan if its drafts went well, the one to try."""
+        hopes = _candidates(self._yields(rows, hope=True), costs)
+        wanted = [c for c in hopes if c.drafter == (arm == "drafter") and c.tokens > len(rows)]
+        return max(wanted, key=lambda c: c.tokens / c.ms, default=None)
+
+    def _assign(self, view: RowView, chosen: _Candidate, arm: Arm | None) -> Offer | None:
+        """The row's best draft under a plan; in a retry of the drafter that is the drafter's."""
+        cut = _CUTS[chosen.width]
+        offers = [o for o in view.offers if chosen.drafter or o.source not in NEEDS_DRAFTER]
+        if arm == "drafter":
+            offers = [o for o in offers if o.source in NEEDS_DRAFTER] or offers
+        if not cut or not offers:
+            return None
+        best = offers[0]
+        if len(offers) > 1:
+            best = max(offers, key=lambda o: self._curve(view, o)[min(o.length, cut)])
+        return Offer(best.source, min(best.length, cut), best.match_length)
+
+
+def _candidates(yields: _Yields, costs: _Costs) -> list[_Candidate]:
+    """Every width without the drafter, then with it; the first is plain decoding."""
+    found = [
+        _Candidate(i, drafter, tokens[i], ms[i])
+        for drafter, tokens, ms in zip((False, True), yields, costs, strict=True)
+        if ms is not None
+        for i in range(len(WIDTHS))
+    ]
+    return [c for c in found if c.width or not c.drafter]
+
+
+def _holds(best: _Candidate, hoped: _Candidate, arm: Arm) -> bool:
+    """Whether the best plan tells as much of an arm as trying it would."""
+    if arm == "plain":
+        return best.width == 0
+    # Copies are checked against what any draft gains, so the drafter's steps teach them, too.
+    return best.width >= hoped.width and (best.drafter or arm == "free")

@@ -1,0 +1,115 @@
+"""A world for the cost model: latencies and acceptance by formula, seeded, no clock."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.engine.acceptance import Offer, tokens_expected
+from pipeline.engine.cost import CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
+from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.speculation import Speculation
+
+Latency = Callable[[int, int, int], float]
+
+
+def launch_bound(rows: int, width: int, context: int) -> float:
+    """A small model on a GPU: width is nearly free."""
+    return 4 + 0.01 * rows * width + context / 4096
+
+
+def compute_bound(rows: int, width: int, context: int) -> float:
+    """A CPU: every token costs."""
+    return 50 + 4 * rows * width + 0.001 * rows * context
+
+
+def table(latency: Latency, widths: tuple[int, ...] = WIDTHS) -> dict[Shape, float]:
+    return {Shape(r, w, c): latency(r, w, c) for r in ROWS for w in widths for c in CONTEXTS}
+
+
+@dataclass
+class World:
+    """Runs steps of a batch.
+
+    Attributes:
+        verify, draft: True milliseconds.
+        chance: Of each position of the drafter's block.
+        copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
+        noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
+    """
+
+    verify: Latency
+    draft: Latency = lambda rows, width, context: 1.0
+    rows: int = 1
+    context: int = 1000
+    chance: float = 0.7
+    copy_share: float = 0.0
+    copy_chance: float = 0.9
+    noise: float = 0.05
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
+    ms: float = 0.0
+    tokens: int = 0
+
+    def costs(self) -> StepCosts:
+        return StepCosts(table(self.verify), table(self.draft, (1,)))
+
+    def run(self, model: Speculation, steps: int) -> float:
+        """Tokens per millisecond over some steps."""
+        self.ms, self.tokens = 0.0, 0
+        for _ in range(steps):
+            self.step(model)
+        return self.tokens / self.ms
+
+    def step(self, model: Speculation) -> Plan:
+        views = [self.view(row) for row in range(self.rows)]
+        plan = model.choose(views)
+        ms = self.verify(*plan.shape)
+        ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter else 0.0
+        seen = ms * max(0.5, self.rng.gauss(1, self.noise))
+        if self.noise and self.rng.random() < 1 / 200:
+            seen *= 10
+        self.ms += ms  # judged without the noise
+        self.tokens += self.rows
+        model.observe(plan.shape, seen, drafted=plan.uses_drafter)
+        for view, used in zip(views, plan.offers, strict=True):
+            self.tokens += self.verify_row(model, view, used, plan)
+        return plan
+
+    def view(self, row: int) -> RowView:
+        offers = (Offer("dflash", 15),)
+        if self.rng.random() < self.copy_share:
+            offers += (Offer("copy", 15, self.rng.choice([1, 2, 4, 9])),)
+        return RowView(f"row {row}", "task", self.context, offers)
+
+    def verify_row(self, model: Speculation, view: RowView, used: Offer | None, plan: Plan) -> int:
+        lasting = {offer.source: self.survival(offer) for offer in view.offers}
+        gained = 1 + (min(used.length, lasting[used.source]) if used else 0)
+        for offer in view.offers:
+            is_used = used is not None and offer.source == used.source
+            if is_used or offer.source == "copy" or plan.uses_drafter:
+                length = used.length if used and is_used else offer.length
+                drafted = min(length, gained)
+                accepted = min(lasting[offer.source], drafted)
+                model.record(Outcome(view.row, view.task, offer, drafted, accepted, used=is_used))
+        return gained - 1
+
+    def survival(self, offer: Offer) -> int:
+        chance = self.chance if offer.source == "dflash" else self.copy_chance
+        lasting = 0
+        while lasting < 15 and self.rng.random() < chance:
+            lasting += 1
+        return lasting
+
+    def plain_rate(self) -> float:
+        return self.rows / self.verify(self.rows, 1, self.context)
+
+    def best_fixed_rate(self) -> float:
+        """Of every width with the drafter's block, or plain."""
+        curve = tokens_expected([self.chance] * 15)
+        draft = self.draft(self.rows, 1, self.context)
+        return max(
+            self.plain_rate(),
+            *(
+                self.rows * curve[w - 1] / (self.verify(self.rows, w, self.context) + draft)
+                for w in WIDTHS[1:]
+            ),
+        )

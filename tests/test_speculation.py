@@ -1,0 +1,237 @@
+"""The choice of drafts, in a simulated world: it wins where it can and never loses much."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.engine.acceptance import (
+    MOST_TASKS,
+    Acceptance,
+    Offer,
+    Source,
+    checked,
+    prior_chances,
+    tokens_expected,
+)
+from pipeline.engine.cost import Shape, StepCosts
+from pipeline.engine.plan import RowView
+from pipeline.engine.retries import LONGEST, Retries
+from pipeline.engine.speculation import MARGIN, Speculation
+from tests.simulated import World, compute_bound, launch_bound, table
+
+BLOCK = Offer("dflash", 15)
+
+
+def gpu(rows: int, chance: float = 0.7, copy_share: float = 0.0) -> World:
+    return World(launch_bound, lambda *_: 1.0, rows, chance=chance, copy_share=copy_share)
+
+
+def cpu(rows: int, chance: float = 0.7) -> World:
+    return World(compute_bound, lambda rows, *_: 20 + 2.0 * rows, rows, chance=chance)
+
+
+WORLDS = [(gpu, 1), (gpu, 8), (cpu, 1), (cpu, 8)]
+
+
+@pytest.mark.parametrize(("world_of", "rows"), WORLDS)
+@pytest.mark.parametrize("chance", [0.0, 0.15])
+def test_where_speculation_loses_it_costs_less_than_2_percent(
+    world_of: Callable[..., World], rows: int, chance: float
+) -> None:
+    world = world_of(rows, chance=chance)
+    model = Speculation(world.costs())
+    assert world.run(model, 1000) > 0.98 * world.plain_rate()
+    assert model.stats().retries < 50
+
+
+@pytest.mark.parametrize(("world_of", "rows"), WORLDS)
+@pytest.mark.parametrize("chance", [0.6, 0.85])
+def test_where_it_wins_it_is_close_to_the_best_width(
+    world_of: Callable[..., World], rows: int, chance: float
+) -> None:
+    world = world_of(rows, chance=chance)
+    assert world.run(Speculation(world.costs()), 600) > 0.9 * world.best_fixed_rate()
+
+
+@pytest.mark.parametrize(("world_of", "rows"), WORLDS)
+def test_it_adapts_to_a_fall_and_to_a_recovery(world_of: Callable[..., World], rows: int) -> None:
+    world = world_of(rows, chance=0.85)
+    model = Speculation(world.costs())
+    world.run(model, 300)
+    world.chance = 0.0
+    world.run(model, 200)
+    assert world.run(model, 500) > 0.98 * world.plain_rate()
+    world.chance = 0.85
+    world.run(model, 2 * LONGEST)
+    assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
+
+
+def test_copies_win_without_the_drafter() -> None:
+    world = gpu(8, chance=0.0, copy_share=0.8)
+    model = Speculation(world.costs())
+    assert world.run(model, 300) > 3 * world.plain_rate()
+    assert model.stats().drafter_steps < 15
+
+
+def test_a_table_that_flatters_wide_steps_is_seen_through() -> None:
+    """Its forwards of more than one token take 80 ms in place of 15."""
+    world = World(lambda rows, width, context: 12.0 if width == 1 else 80.0, rows=8)
+    lie = {s: 12.0 if s.width == 1 else 15.0 for s in table(world.verify)}
+    model = Speculation(StepCosts(lie, table(world.draft, (1,))))
+    world.run(model, 500)
+    assert world.run(model, 1000) > 0.98 * world.plain_rate()
+
+
+def test_a_table_that_slanders_wide_steps_is_found_out() -> None:
+    world = gpu(8, chance=0.8)
+    lie = {s: ms * (5 if s.width > 1 else 1) for s, ms in table(launch_bound).items()}
+    model = Speculation(StepCosts(lie, table(world.draft, (1,))))
+    world.run(model, 6 * LONGEST)
+    assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
+
+
+def test_tasks_and_rows_differ() -> None:
+    acceptance = Acceptance()
+    for _ in range(40):
+        acceptance.record("a", "bullets", BLOCK, 15)
+        acceptance.record("b", "summary", BLOCK, 0)
+    assert acceptance.expected("d", "bullets", BLOCK)[15] > 6
+    assert acceptance.expected("e", "summary", BLOCK)[15] < 3
+    for _ in range(40):
+        acceptance.record("c", "summary", BLOCK, 15)
+    good, bad = (acceptance.expected(row, "summary", BLOCK)[15] for row in "cb")
+    assert good > 6
+    assert bad < 3
+
+
+def test_copies_are_counted_by_their_match_length() -> None:
+    acceptance = Acceptance()
+    yields = [acceptance.expected("a", "t", Offer("copy", 15, n))[15] for n in (1, 2, 3, 5, 9)]
+    assert yields == sorted(yields)
+    for _ in range(30):
+        acceptance.record("a", "t", Offer("copy", 15, 1), 0)
+    assert acceptance.expected("a", "t", Offer("copy", 15, 1))[15] < 1.3
+    assert acceptance.expected("a", "t", Offer("copy", 15, 40))[15] == yields[-1]
+
+
+@given(
+    st.sampled_from(["dflash", "copy", "forced", "spliced"]),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=30),
+)
+def test_a_longer_draft_never_yields_less(source: Source, drafts: list[tuple[int, int]]) -> None:
+    acceptance = Acceptance()
+    for drafted, accepted in drafts:
+        acceptance.record("a", "t", Offer(source, drafted, 2), min(drafted, accepted))
+    curve = acceptance.expected("a", "t", Offer(source, 15, 2))
+    assert len(curve) == 16
+    assert curve[0] == 1
+    steps = [b - a for a, b in pairwise(curve)]
+    assert all(0 <= step <= 1 for step in steps)
+    assert steps == sorted(steps, reverse=True)
+
+
+def test_what_has_left_is_forgotten() -> None:
+    acceptance = Acceptance()
+    for i in range(2 * MOST_TASKS):
+        acceptance.record(f"row {i}", f"task {i}", BLOCK, 3)
+        acceptance.expected(f"row {i}", f"task {i}", BLOCK)
+        acceptance.forget(f"row {i}")
+    assert len(acceptance._tasks) == MOST_TASKS
+    assert not acceptance._rows
+    assert not acceptance._curves
+    assert len(acceptance._priors) < 100
+
+
+def test_checking_a_draft_against_what_was_gained() -> None:
+    assert checked([1, 2, 3], [1, 2, 9]) == (3, 2)
+    assert checked([1, 2, 3], [1]) == (1, 1)
+    assert checked([4], [1]) == (1, 0)
+    assert checked([], [1]) == (0, 0)
+
+
+def test_expected_tokens_of_certain_and_hopeless_drafts() -> None:
+    assert tokens_expected([1.0] * 3) == (1, 2, 3, 4)
+    assert tokens_expected([0.0] * 3) == (1, 1, 1, 1)
+    assert prior_chances("copy", 0)[0] < prior_chances("copy", 0)[8]
+
+
+def test_drafts_are_cut_to_the_width_and_each_row_gets_its_best() -> None:
+    model = Speculation(World(launch_bound, lambda *_: 0.05).costs())
+    plan = model.choose(
+        [
+            RowView("a", "t", 900, (BLOCK, Offer("copy", 15, 20))),
+            RowView("b", "t", 500, (BLOCK, Offer("copy", 15, 1))),
+            RowView("c", "t", 500),
+        ]
+    )
+    assert plan.shape == Shape(3, plan.shape.width, 900)
+    assert plan.uses_drafter
+    copy, block, nothing = plan.offers
+    assert copy is not None
+    assert copy.source == "copy"
+    assert block is not None
+    assert block.source == "dflash"
+    assert nothing is None
+    assert copy.length == min(15, plan.shape.width - 1)
+
+
+def test_without_drafts_it_decodes_plainly() -> None:
+    model = Speculation(gpu(1).costs())
+    for _ in range(200):
+        plan = model.choose([RowView("a", "t", 100), RowView("b", "t", 100)])
+        assert plan.shape.width == 1
+        assert plan.offers == (None, None)
+        assert not plan.uses_drafter
+        model.observe(plan.shape, 5.0, drafted=False)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 15), st.integers(0, 12)), min_size=1, max_size=8),
+    st.floats(0.1, 100),
+    st.floats(0, 5),
+)
+def test_no_plan_is_expected_to_be_slower_than_plain(
+    copies: list[tuple[int, int]], wide_ms: float, block: float
+) -> None:
+    verify = table(lambda rows, width, context: 1.0 + wide_ms * (width - 1))
+    draft = table(lambda rows, width, context: 0.1 + block, (1,))
+    model = Speculation(StepCosts(verify, draft))
+    views = [
+        RowView(str(i), "t", 900, (BLOCK, Offer("copy", length, match)))
+        for i, (length, match) in enumerate(copies)
+    ]
+    plan = model.choose(views)
+    plain = len(views) / model._costs.verify.predict(len(views), 1, 900)
+    assert plan.shape.width == 1 or plan.tokens / plan.ms > plain * MARGIN
+
+
+def test_counters_add_up() -> None:
+    world = gpu(2, chance=0.8)
+    world.noise = 0.0
+    model = Speculation(world.costs())
+    rate = world.run(model, 200)
+    model.choose([world.view(0)])  # closes the last step
+    stats = model.stats()
+    assert sum(steps for _, steps in stats.steps_by_width) == 201
+    assert stats.tokens == world.tokens
+    assert stats.tokens == 400 + sum(source.accepted for source in stats.sources)
+    assert stats.gain == pytest.approx(rate / world.plain_rate(), rel=0.05)
+    assert {source.source for source in stats.sources} == {"dflash"}
+    assert Speculation(world.costs()).stats().gain == 1.0
+
+
+def test_retries_are_paid_from_their_account() -> None:
+    retries = Retries()
+    for _ in range(100):
+        retries.settle(10.0, 10.0, None)
+    assert retries.due() == ["plain", "free", "drafter"]
+    assert not retries.affords("drafter", 11.0, 10.0)
+    assert "drafter" not in retries.due()
+    assert retries.affords("free", 9.0, 10.0)
+    retries.settle(18.0, 9.0, "free")
+    assert "free" not in retries.due()
+    assert not retries.affords("plain", 5.0, 10.0)
