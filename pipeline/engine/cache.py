@@ -85,6 +85,10 @@ class LayerCache:
         """
         return self._cache.mask(N, window_size, as_array=return_array)
 
+    def make_block_mask(self, window_size: int | None = None) -> mx.array | None:
+        """Attention mask of a drafter's block, whose positions see each other, see `Window`."""
+        return self._cache.window.block_mask(window_size)
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Writes the new keys and values, returns all that the rows may see.
 
@@ -236,21 +240,45 @@ class RaggedCache:
             self.look_at_row(0, width)
             return
         starts = tuple(self.lengths[:count])
-        columns = round_up(max(starts) + width, self._step)
-        offset = mx.array(starts)
         self._masks.clear()
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(0, starts, width, whole=False)
-        self.window = Window(
+        self.window = self._window_of_rows(starts, width)
+
+    def look_at_block(self, count: int, width: int) -> None:
+        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays.
+
+        Raises:
+            ValueError: A row has no room for a block.
+        """
+        starts = tuple(self.lengths[:count])
+        if max(starts) + width > self._columns:
+            raise ValueError(f"columns={self._columns!r} are too few for {max(starts)} + {width}")
+        self._masks.clear()
+        if count == 1 and self._step == 1:
+            self.window = Window(0, starts, width, starts[0] + width, starts[0], None, None)
+        else:
+            self.window = self._window_of_rows(starts, width)
+
+    def _window_of_rows(self, starts: tuple[int, ...], width: int) -> Window:
+        offset = mx.array(starts)
+        columns = round_up(max(starts) + width, self._step)
+        return Window(
             first=0,
             starts=starts,
             width=width,
             columns=min(columns, self._columns),
             offset=offset,
-            write_rows=mx.arange(count)[:, None],
+            write_rows=mx.arange(len(starts))[:, None],
             write_columns=offset[:, None] + mx.arange(width)[None, :],
         )
+
+    def add_layers(self, count: int) -> list[LayerCache]:
+        """Buffers that are none of the model's own; they share the rows' lengths and moves."""
+        layers = [LayerCache(self) for _ in range(count)]
+        self.attention.extend(layers)
+        return layers
 
     def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
         """See `LayerCache.make_mask`; made once per forward and kind of layer."""

@@ -5,7 +5,7 @@ delta rule (the hybrid Qwen models).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from mlx_lm.models.cache import ArraysCache, make_prompt_cache
 from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
+from pipeline.engine.cpu_math import use_on_cpu
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.recurrent import STATES_PER_ROW
+from pipeline.engine.taps import Taps
 from pipeline.errors import InputError
 
 GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
@@ -37,6 +39,7 @@ class Target:
 
     def __init__(self, info: ModelInfo) -> None:
         self.info = info
+        use_on_cpu()
         try:
             self.model: nn.Module
             self.model, self.config = load_model(Path(info.folder))
@@ -50,6 +53,9 @@ class Target:
         mixers = self._mixers(caches)
         on_cpu = mx.default_device() == mx.Device(mx.cpu)
         self.cache = RaggedCache(len(caches), 1 if on_cpu else GPU_COLUMN_STEP, mixers)
+        self._taps: Taps | None = None
+        self._observe: Callable[[list[mx.array]], Any] = lambda _: []
+        self._observed: Any = []
         self.weights_bytes = _weights_bytes(self.model)
         self.vocabulary, self.kv_bytes_per_token, self.state_bytes_per_row = self._probe()
 
@@ -99,7 +105,7 @@ class Target:
         while left:
             piece = left[: self.cache.piece(slot, len(left))]
             self.cache.look_at_row(slot, len(piece), whole=True)
-            self.model(mx.array([piece]), cache=self.cache.layers)
+            self._run([piece])
             mx.eval(self.cache.state())
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
@@ -115,10 +121,26 @@ class Target:
             Logits [B, T, V], being computed.
         """
         self.cache.look_at_rows(len(tokens), len(tokens[0]))
+        logits = self._run(tokens)
+        mx.async_eval(logits, self._observed)
+        return logits
+
+    def tap(self, layer_ids: Sequence[int], observe: Callable[[list[mx.array]], Any]) -> None:
+        """Shows a drafter the hidden states after some layers, in every forward from now on.
+
+        Args:
+            layer_ids: The layers, counted from 0.
+            observe: Gets one [B, T, D] per layer id while the forward is laid out and nothing is
+                computed; returns arrays to compute along with the logits.
+        """
+        self._taps, self._observe = Taps(self.model, layer_ids), observe
+
+    def _run(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         logits: mx.array = self.model(
             mx.array([list(row) for row in tokens]), cache=self.cache.layers
         )
-        mx.async_eval(logits)
+        if self._taps is not None:
+            self._observed = self._observe(self._taps.take())
         return logits
 
 

@@ -46,3 +46,22 @@ class Window:
         if window_size:
             mask = mask & (here < seen + window_size)
         return mask[:, None]
+
+    def block_mask(self, window_size: int | None) -> mx.array | None:
+        """The attention mask of a block whose positions see each other and all before them.
+
+        Args:
+            window_size: Sliding window, in tokens, to both sides.
+
+        Returns:
+            [B, 1, 1 or T, K] booleans, or None if every column is seen.
+        """
+        if self.write_rows is None and not window_size:
+            return None
+        seen = mx.arange(self.columns)[None, None, :]  # [1, 1, K]
+        starts = mx.array(self.starts)[:, None, None]
+        mask = seen < starts + self.width
+        if window_size:
+            here = starts + mx.arange(self.width)[None, :, None]  # [B, T, 1]
+            mask = mask & (mx.abs(here - seen) < window_size)
+        return mask[:, None]

@@ -1,0 +1,84 @@
+"""What a drafter takes from its target: hidden states after some layers, the embedding, the head.
+
+Works on any mlx-lm model, plain or inside a vision model's wrapper. No class is patched: each
+tapped layer gets a class of its own, so other models in the process are left alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+
+class Taps:
+    """Remembers the outputs of some layers of a model, in every forward.
+
+    Layer i's output is what transformers calls `hidden_states[i + 1]`.
+
+    Args:
+        model: An mlx-lm model.
+        layer_ids: The layers, counted from 0.
+    """
+
+    def __init__(self, model: nn.Module, layer_ids: Sequence[int]) -> None:
+        layers = model_layers(model)
+        self._ids = tuple(layer_ids)
+        self._outputs: dict[int, mx.array] = {}
+        for layer_id in set(self._ids):
+            self._listen(layers[layer_id], layer_id)
+
+    def take(self) -> list[mx.array]:
+        """The outputs [B, T, D] of the last forward, one per layer id; they are then forgotten."""
+        taken = [self._outputs[layer_id] for layer_id in self._ids]
+        self._outputs.clear()
+        return taken
+
+    def _listen(self, layer: nn.Module, layer_id: int) -> None:
+        kind: type[nn.Module] = type(layer)
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            output: Any = kind.__call__(module, *args, **kwargs)
+            self._outputs[layer_id] = output[0] if isinstance(output, tuple) else output
+            return output
+
+        layer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+
+
+def model_layers(model: nn.Module) -> Sequence[nn.Module]:
+    """The decoder layers, in order."""
+    found: Any = model
+    while not hasattr(found, "layers"):
+        found = _inside(found)
+    return found.layers
+
+
+def find_embedding(model: nn.Module) -> nn.Module:
+    """The module whose call turns tokens [B, T] into the table's own rows [B, T, D].
+
+    What some models do with them afterwards (Gemma's scale) is not in it.
+    """
+    found: Any = model
+    while not hasattr(found, "embed_tokens"):
+        found = _inside(found)
+    return found.embed_tokens
+
+
+def find_head(model: nn.Module) -> Callable[[mx.array], mx.array]:
+    """What turns hidden states [B, T, D] into logits [B, T, V]: the head, or the tied table."""
+    found: Any = model
+    while found is not None:
+        head: Any = getattr(found, "lm_head", None)
+        if head is not None:
+            return head
+        found = getattr(found, "language_model", None)
+    table: Any = find_embedding(model)
+    return table.as_linear
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    for name in ("language_model", "model"):
+        inner: Any = getattr(model, name, None)
+        if inner is not None:
+            return inner
+    raise ValueError(f"no decoder layers are in {type(model).__name__}")
