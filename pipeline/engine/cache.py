@@ -16,14 +16,9 @@ import mlx.core as mx
 from mlx import nn
 
 from pipeline.engine.recurrent import RecurrentStates, Saved, StateCache, longest_usable
-from pipeline.engine.window import Window
+from pipeline.engine.window import Window, round_up, window_of_row, window_of_rows
 
 GROWTH_COLUMNS = 256
-
-
-def round_up(number: int, step: int) -> int:
-    """The smallest multiple of `step` that is at least `number`."""
-    return -(-number // step) * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class LayerCache:
         return self._cache.mask(N, window_size, as_array=return_array)
 
     def make_block_mask(self, window_size: int | None = None) -> mx.array | None:
-        """Attention mask of a drafter's block, whose positions see each other, see `Window`."""
+        """Attention mask of a drafter's block, see `Window.block_mask`."""
         return self._cache.window.block_mask(window_size)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
@@ -102,19 +97,11 @@ class LayerCache:
         if self.keys is None or self.values is None:
             self.keys = self._cache.empty_like(keys)
             self.values = self._cache.empty_like(values)
-        self.keys = self._write(self.keys, keys)
-        self.values = self._write(self.values, values)
-        rows, columns = self._cache.window.rows, self._cache.window.columns
-        return self.keys[rows, :, :columns], self.values[rows, :, :columns]
-
-    def _write(self, buffer: mx.array, new: mx.array) -> mx.array:
         window = self._cache.window
-        if window.write_rows is None:  # one row: its columns are one stretch
-            start = window.starts[0]
-            buffer[window.rows, :, start : start + window.width] = new
-        else:
-            buffer[window.write_rows, :, window.write_columns] = new.transpose(0, 2, 1, 3)
-        return buffer
+        self.keys = window.write(self.keys, keys)
+        self.values = window.write(self.values, values)
+        rows, columns = window.rows, window.columns
+        return self.keys[rows, :, :columns], self.values[rows, :, :columns]
 
 
 class RaggedCache:
@@ -232,7 +219,7 @@ class RaggedCache:
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(slot, (start,), width, whole=whole)
-        self.window = Window(slot, (start,), width, start + width, start, None, None)
+        self.window = window_of_row(slot, start, width)
 
     def look_at_rows(self, count: int, width: int) -> None:
         """The next forward has rows 0..count-1 with `width` new tokens each."""
@@ -244,35 +231,16 @@ class RaggedCache:
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(0, starts, width, whole=False)
-        self.window = self._window_of_rows(starts, width)
+        self.window = window_of_rows(starts, width, self._step, self._columns)
 
     def look_at_block(self, count: int, width: int) -> None:
-        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays.
-
-        Raises:
-            ValueError: A row has no room for a block.
-        """
+        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays."""
         starts = tuple(self.lengths[:count])
-        if max(starts) + width > self._columns:
-            raise ValueError(f"columns={self._columns!r} are too few for {max(starts)} + {width}")
         self._masks.clear()
         if count == 1 and self._step == 1:
-            self.window = Window(0, starts, width, starts[0] + width, starts[0], None, None)
+            self.window = window_of_row(0, starts[0], width)
         else:
-            self.window = self._window_of_rows(starts, width)
-
-    def _window_of_rows(self, starts: tuple[int, ...], width: int) -> Window:
-        offset = mx.array(starts)
-        columns = round_up(max(starts) + width, self._step)
-        return Window(
-            first=0,
-            starts=starts,
-            width=width,
-            columns=min(columns, self._columns),
-            offset=offset,
-            write_rows=mx.arange(len(starts))[:, None],
-            write_columns=offset[:, None] + mx.arange(width)[None, :],
-        )
+            self.window = window_of_rows(starts, width, self._step, self._columns)
 
     def add_layers(self, count: int) -> list[LayerCache]:
         """Buffers that are none of the model's own; they share the rows' lengths and moves."""

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 
+def round_up(number: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `number`."""
+    return -(-number // step) * step
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Where the next forward writes, and what it sees: shared by all layers.
@@ -33,6 +38,15 @@ class Window:
     def rows(self) -> slice:
         """The rows' slots."""
         return slice(self.first, self.first + len(self.starts))
+
+    def write(self, buffer: mx.array, new: mx.array) -> mx.array:
+        """Puts new keys or values [B, H, T, D] into a layer's buffer [R, H, K, D]."""
+        if self.write_rows is None:  # one row: its columns are one stretch
+            start = self.starts[0]
+            buffer[self.rows, :, start : start + self.width] = new
+        else:
+            buffer[self.write_rows, :, self.write_columns] = new.transpose(0, 2, 1, 3)
+        return buffer
 
     def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
         """The attention mask, see `LayerCache.make_mask`."""
@@ -65,3 +79,35 @@ class Window:
             here = starts + mx.arange(self.width)[None, :, None]  # [B, T, 1]
             mask = mask & (mx.abs(here - seen) < window_size)
         return mask[:, None]
+
+
+def window_of_row(slot: int, start: int, width: int) -> Window:
+    """One row with `width` new tokens after its first `start`."""
+    return Window(slot, (start,), width, start + width, start, None, None)
+
+
+def window_of_rows(starts: tuple[int, ...], width: int, step: int, room: int) -> Window:
+    """Rows 0..B-1 with `width` new tokens each.
+
+    Args:
+        starts: [B] tokens that each row has.
+        width: T.
+        step: K is rounded up to a multiple of this.
+        room: Columns of the buffers.
+
+    Raises:
+        ValueError: The buffers have no room for the new tokens of a row.
+    """
+    columns = max(starts) + width
+    if columns > room:
+        raise ValueError(f"columns={room!r} are too few for {columns!r} tokens")
+    offset = mx.array(starts)
+    return Window(
+        first=0,
+        starts=starts,
+        width=width,
+        columns=min(round_up(columns, step), room),
+        offset=offset,
+        write_rows=mx.arange(len(starts))[:, None],
+        write_columns=offset[:, None] + mx.arange(width)[None, :],
+    )
