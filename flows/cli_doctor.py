@@ -38,7 +38,9 @@ class Check:
 
 
 def doctor(
-    out: Annotated[Path | None, typer.Option(help="Folder of the tables, as for `run`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the tables, as for `run`.", readable=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Checks this machine and docflash's own folders, and says what would stop a run.

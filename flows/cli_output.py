@@ -52,7 +52,11 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(2) from error
         except Exception as error:
             if hasattr(error, "show"):  # a mistake in the command's own options: it shows itself
-                raise
+                if not wants_json():
+                    raise
+                shown_by_itself: Any = error
+                print_error("UsageError", shown_by_itself.format_message(), 2)
+                raise typer.Exit(2) from error
             if os.environ.get("DOCFLASH_DEBUG") == "1":
                 raise
             advice = "set DOCFLASH_DEBUG=1 to see the traceback (it may show text of documents)"

@@ -11,7 +11,9 @@ from flows.cli_output import print_json, print_table, stderr_console
 from pipeline.errors import InputError
 from pipeline.settings import out_folder
 
-Out = Annotated[Path | None, typer.Option(help="The folder for the tables, as for `run`.")]
+Out = Annotated[
+    Path | None, typer.Option(help="The folder for the tables, as for `run`.", readable=False)
+]
 
 _CELL_CHARS = 400
 _TABLE_ROWS = 1000

@@ -29,13 +29,18 @@ _BY_YOU = "by you"
 _FAILURES_SHOWN = 20
 
 
-FolderArgument = Annotated[Path, typer.Argument(help="The folder with your documents.")]
+# readable=False: a folder that may not be read is told in docflash's own words.
+FolderArgument = Annotated[
+    Path, typer.Argument(help="The folder with your documents.", readable=False)
+]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help="Ask this of every document; can be given several times."),
 ]
-Out = Annotated[Path | None, typer.Option(help="The folder for the tables.")]
-Prompts = Annotated[Path | None, typer.Option(help="A folder with tasks of your own.")]
+Out = Annotated[Path | None, typer.Option(help="The folder for the tables.", readable=False)]
+Prompts = Annotated[
+    Path | None, typer.Option(help="A folder with tasks of your own.", readable=False)
+]
 Model = Annotated[str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")]
 Include = Annotated[
     list[str] | None, typer.Option(help="Take only files like this: '*.pdf', '2026/**'.")
@@ -174,15 +179,15 @@ def _stop_gently(progress: Progress) -> Generator[None]:
 
 
 def _exit_code(control: Control) -> int:
-    if control.progress.stop_reason:
-        return EXIT_INTERRUPTED if control.progress.stop_reason == _BY_YOU else EXIT_STOPPED
+    if control.stopped:
+        return EXIT_INTERRUPTED if control.stopped == _BY_YOU else EXIT_STOPPED
     return 1 if control.failures else 0
 
 
 def _as_json(control: Control, out: Path) -> dict[str, Any]:
     return {
         "run": None if control.summary is None else asdict(control.summary),
-        "stopped": control.progress.stop_reason,
+        "stopped": control.stopped,
         "documents_read": control.progress.counts.documents_read,
         "failures": [asdict(failure) for failure in control.failures],
         "tables": str(out / "latest"),
@@ -210,9 +215,9 @@ def _print_summary(control: Control, out: Path) -> None:
         )
     if len(failures) > _FAILURES_SHOWN:
         console.print(f"... and {len(failures) - _FAILURES_SHOWN} more in the table failures")
-    if control.progress.stop_reason:
+    if control.stopped:
         console.print(
-            f"stopped ({control.progress.stop_reason}): what is finished is published; run the "
+            f"stopped ({control.stopped}): what is finished is published; run the "
             "same command again to go on",
             markup=False,
         )

@@ -9,7 +9,8 @@ from flows.cli_output import print_json, print_table
 from pipeline.records import Task
 
 Prompts = Annotated[
-    Path | None, typer.Option(help="A folder of your own tasks, added to docflash's.")
+    Path | None,
+    typer.Option(help="A folder of your own tasks, added to docflash's.", readable=False),
 ]
 
 

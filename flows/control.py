@@ -24,6 +24,12 @@ class Control:
     summary: RunSummary | None = None
     failures: list[Failure] = field(default_factory=list[Failure])
 
+    @property
+    def stopped(self) -> str:
+        """Why the run ended before all was done; empty if it was done, whatever came after."""
+        is_done = self.summary is not None and self.summary.state == "done"
+        return "" if is_done else self.progress.stop_reason
+
 
 _next: list[Control] = []
 

@@ -117,7 +117,7 @@ def _work(run: FolderRun, control: Control) -> State[Any]:
         raise
     finally:
         _end(run, state, control)
-    reason = run.progress.stop_reason
+    reason = control.stopped
     return Completed(
         message=f"stopped ({reason}); the next run goes on from here" if reason else "done"
     )

@@ -1,9 +1,12 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.home import Home, bare_environment, end_engine, serve_prefect
 
 
 @pytest.fixture
@@ -17,3 +20,33 @@ def clean_environment(tmp_path: Path) -> dict[str, str]:
     for name in ("OUT", "STATE", "RUNTIME"):
         environment[f"DOCFLASH_{name}"] = str(tmp_path / name.lower())
     return environment
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A tiny model, and a Prefect server and an engine for all tests; the engine starts itself."""
+    from tests.tiny import write_llama
+
+    folder = tmp_path_factory.mktemp("home")
+    model = write_llama(folder / "model", context_tokens=4096)
+    environment = bare_environment(folder)
+    with serve_prefect(environment) as settings:
+        home = Home(folder, model, environment | settings)
+        yield home
+        end_engine(home)
+
+
+@pytest.fixture
+def home(shared_home: Home, tmp_path: Path) -> Home:
+    """A user's home of this test's own, with two tasks: one answered quickly, one at length."""
+    from tests.home import LONG
+
+    home = Home(
+        tmp_path,
+        shared_home.model,
+        shared_home.environment | {"DOCFLASH_OUT": str(tmp_path / "out")},
+    )
+    home.write_task("quick")
+    home.write_task("long", LONG)
+    home.documents.mkdir()
+    return home
