@@ -71,6 +71,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_5": {"text_config": QWEN3_5, "eos_token_id": 2},
     "qwen3_5_moe": {"text_config": QWEN3_5 | EXPERTS, "eos_token_id": 2},
 }
+REFUSED: dict[str, dict[str, Any]] = {
+    "mamba2": PLAIN
+    | {
+        "num_heads": 4,
+        "state_size": 16,
+        "layer_norm_epsilon": 1e-6,
+        "conv_kernel": 4,
+        "n_groups": 1,
+        "use_bias": False,
+        "use_conv_bias": False,
+        "time_step_limit": [0.0, 1.0],
+        "time_step_rank": "auto",
+        "intermediate_size": 64,
+    },
+}
+"""Recurrent, but of a kind that the engine can't roll back."""
 HYBRID = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
 
 
@@ -78,7 +94,7 @@ def write_model(folder: Path, kind: str, *, seed: int = 0, scale: float = 2.0) -
     """A random float32 model with mlx-lm's `model_type` kind. `scale` spreads its logits."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, VOCABULARY)
-    config: dict[str, Any] = {"model_type": kind} | CONFIGS[kind]
+    config: dict[str, Any] = {"model_type": kind} | (CONFIGS | REFUSED)[kind]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     classes: Any = _get_classes(config)
     model = classes[0](classes[1].from_dict(json.loads(json.dumps(config))))
