@@ -219,7 +219,7 @@ class RaggedCache:
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(slot, (start,), width, whole=whole)
-        self.window = window_of_row(slot, start, width)
+        self.window = window_of_row(slot, start, width, self._columns)
 
     def look_at_rows(self, count: int, width: int) -> None:
         """The next forward has rows 0..count-1 with `width` new tokens each."""
@@ -238,7 +238,7 @@ class RaggedCache:
         starts = tuple(self.lengths[:count])
         self._masks.clear()
         if count == 1 and self._step == 1:
-            self.window = window_of_row(0, starts[0], width)
+            self.window = window_of_row(0, starts[0], width, self._columns)
         else:
             self.window = window_of_rows(starts, width, self._step, self._columns)
 

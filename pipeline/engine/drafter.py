@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.rope_utils import initialize_rope
 
 from pipeline.engine.drafter_config import DrafterConfig, check_fit, read_config
 from pipeline.engine.drafter_layers import Weights
@@ -39,13 +37,6 @@ class Drafter:
         self._cache = target.cache
         self._layers = target.cache.add_layers(config.num_hidden_layers)
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
-        self._rope: nn.Module = initialize_rope(
-            config.head_dim,
-            config.rope_theta,
-            traditional=False,
-            scaling_config=config.rope_scaling,
-            max_position_embeddings=config.max_position_embeddings,
-        )
         target.tap(config.target_layer_ids, self._extend)
         leaves: Any = tree_flatten(weights.parameters())
         target.weights_bytes += sum(int(array.nbytes) for _, array in leaves)
@@ -70,7 +61,7 @@ class Drafter:
             The buffers, to be computed.
         """
         keys, values = self._weights.project(taps)
-        keys = self._rope(keys, offset=self._cache.window.offset)
+        keys = self._weights.rope(keys, offset=self._cache.window.offset)
         heads = self.config.num_key_value_heads
         for i, layer in enumerate(self._layers):
             own = slice(i * heads, (i + 1) * heads)
@@ -102,7 +93,7 @@ class Drafter:
         if config.input_embedding_scale != 1:
             x = x * config.input_embedding_scale
         for layer, cache in zip(weights.layers, self._layers, strict=True):
-            x = layer(x, self._rope, cache)
+            x = layer(x, weights.rope, cache)
         logits = self._head(weights.norm(x[:, 1 : 1 + drafted]))
         if config.output_multiplier != 1:
             logits = logits * config.output_multiplier

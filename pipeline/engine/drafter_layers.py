@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import mlx.core as mx
 from mlx import nn
 from mlx_lm.models.activations import swiglu
+from mlx_lm.models.rope_utils import initialize_rope
 
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.errors import InputError
 
 
 class Joined(nn.Module):
@@ -130,6 +132,27 @@ class DecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+def make_rope(config: DrafterConfig) -> nn.Module:
+    """The rotary positions, which all layers share.
+
+    Raises:
+        InputError: mlx-lm does not know their kind.
+    """
+    try:
+        return initialize_rope(
+            config.head_dim,
+            config.rope_theta,
+            traditional=False,
+            scaling_config=config.rope_scaling,
+            max_position_embeddings=config.max_position_embeddings,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the drafter's rope_scaling={config.rope_scaling!r} can't be used ({error!r}); give "
+            "a drafter whose positions mlx-lm knows"
+        ) from error
+
+
 class Weights(nn.Module):
     """A drafter's modules under their published names."""
 
@@ -142,6 +165,7 @@ class Weights(nn.Module):
         self.hidden_norm = nn.RMSNorm(size, eps=config.rms_norm_eps)
         self.layers = [DecoderLayer(config, i) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(size, eps=config.rms_norm_eps)
+        self.rope = make_rope(config)
 
     def join(self) -> None:
         """Joins products of one input, once the weights are there.

@@ -81,8 +81,9 @@ class Window:
         return mask[:, None]
 
 
-def window_of_row(slot: int, start: int, width: int) -> Window:
-    """One row with `width` new tokens after its first `start`."""
+def window_of_row(slot: int, start: int, width: int, room: int) -> Window:
+    """One row with `width` new tokens after its first `start`; else like `window_of_rows`."""
+    _check_room(start + width, room)
     return Window(slot, (start,), width, start + width, start, None, None)
 
 
@@ -99,8 +100,7 @@ def window_of_rows(starts: tuple[int, ...], width: int, step: int, room: int) ->
         ValueError: The buffers have no room for the new tokens of a row.
     """
     columns = max(starts) + width
-    if columns > room:
-        raise ValueError(f"columns={room!r} are too few for {columns!r} tokens")
+    _check_room(columns, room)
     offset = mx.array(starts)
     return Window(
         first=0,
@@ -111,3 +111,8 @@ def window_of_rows(starts: tuple[int, ...], width: int, step: int, room: int) ->
         write_rows=mx.arange(len(starts))[:, None],
         write_columns=offset[:, None] + mx.arange(width)[None, :],
     )
+
+
+def _check_room(columns: int, room: int) -> None:
+    if columns > room:
+        raise ValueError(f"columns={room!r} are too few for {columns!r} tokens")
