@@ -153,7 +153,7 @@ def test_a_hybrid_model_remembers_where_prompts_branch_off(hybrid: Path) -> None
     target.cache.resize(3, 64)
     target.prefill(0, [*shared, 60, 61, 62])
     assert target.cache.usable(0, 20) == 0  # no state was kept inside the first prompt
-    assert target.cache.copy_row(0, 1, 20) == 0
+    target.cache.keep_at(1, 20)
     target.prefill(1, [*shared, 70, 71])
     assert target.cache.usable(1, 20) == 20  # but the second keeps one where it left the first
     assert target.cache.copy_row(1, 2, 20) == 20

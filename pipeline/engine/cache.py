@@ -206,6 +206,12 @@ class RaggedCache:
         start = self.lengths[slot]
         return self.states.next_stop(slot, start, start + width) - start
 
+    def keep_at(self, slot: int, length: int) -> None:
+        """Has a recurrent model keep a state after the row's first `length` prompt tokens."""
+        self.settle()
+        if self.states:
+            self.states.keep_at(slot, length)
+
     def look_at_row(self, slot: int, width: int, *, whole: bool = False) -> None:
         """The next forward has one row, `slot`, and `width` new tokens.
 

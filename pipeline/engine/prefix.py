@@ -44,16 +44,21 @@ class PrefixCache:
         self.size_bytes = 0
 
     def find(self, tokens: NDArray[np.int32]) -> tuple[int, Entry | None]:
-        """The entry that shares the longest beginning with `tokens`, and that length."""
+        """The entry that can give the longest beginning of `tokens`, and that length."""
         best, best_key = 0, -1
         for key, entry in self._entries.items():
-            shared = common_length(entry.tokens, tokens)
-            if shared > best:
-                best, best_key = shared, key
+            usable = entry.prefix.usable(common_length(entry.tokens, tokens))
+            if usable > best:
+                best, best_key = usable, key
         if best_key < 0:
             return 0, None
         self._entries.move_to_end(best_key)
         return best, self._entries[best_key]
+
+    def longest_shared(self, tokens: NDArray[np.int32]) -> int:
+        """How many leading tokens `tokens` shares with any entry, usable or not."""
+        shared = (common_length(entry.tokens, tokens) for entry in self._entries.values())
+        return max(shared, default=0)
 
     def wants(self, tokens: NDArray[np.int32], size_bytes: int) -> bool:
         """Whether keeping a prompt of this size is worth a copy."""

@@ -238,6 +238,10 @@ class RecurrentStates:
         """How many tokens `copy` would give."""
         return longest_usable(self._saved(slot), wanted)
 
+    def keep_at(self, slot: int, length: int) -> None:
+        """A state is to be kept after the first `length` tokens of the row's prompt."""
+        self._branches[slot] = length
+
     def next_stop(self, slot: int, start: int, end: int) -> int:
         """Where a prompt's piece should end, so that a state is kept where others branch off."""
         return self._branches[slot] if start < self._branches[slot] < end else end
