@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Cancelled, Completed, Failed, State
 
-from pipeline.errors import EngineError, RequestError
+from pipeline.errors import EngineError, EngineStoppedError, RequestError
 from pipeline.folder_run import FolderRun, RunState, Work
 from pipeline.records import Job
 
@@ -34,7 +34,9 @@ RUNS: dict[str, Running] = {}
 def _is_engine_trouble(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again may help: not where the run is stopping or the document is at fault."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, EngineError) and not isinstance(error, RequestError)
+    return isinstance(error, EngineError) and not isinstance(
+        error, RequestError | EngineStoppedError
+    )
 
 
 @task(cache_policy=NO_CACHE, tags=["docflash"])

@@ -6,20 +6,22 @@ documents are each test's own.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 240.0
+POLL_S = 0.02
 OLD_S = 1_700_000_000
 DOCFLASH = "import sys; from flows.cli import main; sys.argv[0] = 'docflash'; main()"
 
@@ -166,11 +168,19 @@ class Home:
 
     def health(self) -> dict[str, Any] | None:
         """What the engine says of itself; None if there is none."""
-        socket = Path(self.environment["DOCFLASH_RUNTIME"]) / "engine.sock"
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket))) as http:
+        return self.ask_engine("GET", "/health")
+
+    def ask_engine(self, method: str, path: str, **body: object) -> dict[str, Any] | None:
+        """What the engine answers; None if there is none."""
+        address = Path(self.environment["DOCFLASH_RUNTIME"]) / "engine.sock"
+        with socket.socket(socket.AF_UNIX) as line, closing(HTTPConnection("engine")) as http:
+            line.settimeout(30)
             try:
-                found: dict[str, Any] = http.get("http://docflash/health", timeout=30).json()
-            except httpx.TransportError:
+                line.connect(str(address))
+                http.sock = line
+                http.request(method, path, json.dumps(body))
+                found: dict[str, Any] = json.loads(http.getresponse().read())
+            except (OSError, HTTPException):
                 return None
         return found
 
@@ -188,7 +198,8 @@ class Home:
             before = before or health
             if before and health and _has_answered_and_runs(before, health):
                 return int(health["pid"])
-            assert process.poll() is None, "the run ended too soon"
+            assert process.poll() is None, process.communicate()
+            time.sleep(POLL_S)
         raise AssertionError("the run never asked anything")
 
     def _run(self, arguments: Sequence[str | Path]) -> list[str | Path]:

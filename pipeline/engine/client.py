@@ -21,7 +21,7 @@ from pipeline.engine.journal import log_path
 from pipeline.engine.launch import open_http, start_engine
 from pipeline.engine.wire import BODY_BYTES, GRACE_S, request_body
 from pipeline.engine.wire_answers import parse_completion, parse_error
-from pipeline.errors import EngineError, InputError, RequestError
+from pipeline.errors import EngineError, EngineStoppedError, InputError, RequestError
 from pipeline.settings import EMBEDDED_MODEL
 
 CONNECT_S = 10.0
@@ -204,7 +204,7 @@ class EngineClient:
 
     def _check_open(self) -> None:
         if self._ended:
-            raise EngineError(f"{self._ended}; run again to go on")
+            raise EngineStoppedError(f"{self._ended}; run again to go on")
 
 
 def _lost_error(lost: int, *, started: bool) -> EngineError:

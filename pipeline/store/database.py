@@ -215,9 +215,9 @@ def _open(out: Path, migrations: Sequence[Migration]) -> duckdb.DuckDBPyConnecti
                 f"({first_line(error)}); close it and run again"
             ) from error
         raise InputError(
-            f"the store can't be opened: path={str(path)!r} ({first_line(error)}); check disk and "
-            "permissions. If the file is damaged, move it away: the next run makes a new one, and "
-            "the published tables stay until then"
+            f"the store can't be opened: path={str(path)!r} ({first_line(error)}); check the "
+            "permissions and the free disk space. If the file is damaged, move it away: the next "
+            "run makes a new one, and the published tables stay until then"
         ) from error
     path.chmod(0o600)
     return connection
