@@ -29,11 +29,10 @@ QUESTIONS = (
     "The invoice number is A-1017 and the total amount is due.",
     "Minutes",
     "The invoice number is A-1017 and the total amount is 1,234.50 euros, due on 2026-03-31.",
-    "A JSON answer looks like this",
     "The invoice number is A-1017 and the chair closed the session.",
     "Minutes",
 )
-MAX_TOKENS = (24, 5, 30, 17, 21, 30, 12)
+MAX_TOKENS = (24, 5, 30, 17, 20, 12)
 END = 2
 
 
@@ -45,9 +44,19 @@ class Guesser:
         self._rng = random.Random(5)
         self.rows: dict[str, Row] = {}
 
-    def draft(self, rows: Sequence[Row]) -> list[list[int]]:
+    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}
-        return [self._guess(row) for row in rows]
+        drafts = [self._guess(row) for row in rows]
+        return drafts, 1 + max(map(len, drafts))
+
+    def learn(self, gained: Sequence[Sequence[int]]) -> None:
+        pass
+
+    def forget(self, row: Row) -> None:
+        pass
+
+    def stats(self) -> None:
+        pass
 
     def _guess(self, row: Row) -> list[int]:
         if self._answers is None:
@@ -60,7 +69,8 @@ class Guesser:
 def run_all(info: ModelInfo, answers: dict[str, list[int]] | None) -> tuple[Core, dict[str, Row]]:
     """A core whose drafter knows `answers`, after all questions, and the rows by request."""
     guesser = Guesser(answers)
-    core = Core(info, CoreOptions(max_rows=3, kv_bytes=1 << 25, prefill_tokens=16), guesser)
+    core = Core(info, CoreOptions(max_rows=3, kv_bytes=1 << 25, prefill_tokens=16, speculate=False))
+    core._drafts = guesser  # type: ignore[assignment]
     events: list[Event] = []
     for i, (question, max_tokens) in enumerate(zip(QUESTIONS, MAX_TOKENS, strict=True)):
         core.submit(

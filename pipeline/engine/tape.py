@@ -1,6 +1,20 @@
 """Remembers what went into the recurrent layers, to run their recurrence again and nothing else.
 
 In: the recurrent layers' modules. Out: their states after the first few tokens of the last forward.
+
+Why this way of taking rejected tokens out of a state: measured on a CPU, float32, the dimensions of
+Qwen3.5-0.8B with 3 recurrent layers and 1 of attention (a state is 3.2 MB a row), half of the draft
+kept, in ms of processor time and MB at the peak of a step:
+
+| rows x tokens | forward alone | and replay | and forward again | keeping every position |
+| --- | --- | --- | --- | --- |
+| 1 x 4 | 76 ms, 13 MB | 84 ms, 15 MB | 152 ms, 13 MB | 76 ms, 20 MB |
+| 1 x 16 | 126 ms, 28 MB | 143 ms, 28 MB | 211 ms, 28 MB | 129 ms, 69 MB |
+| 8 x 16 | 696 ms, 227 MB | 902 ms, 227 MB | 1,059 ms, 227 MB | 773 ms, 550 MB |
+
+To keep the state at every position would be faster still here, but holds 16 states a row (at 4B,
+where one is 50 MB, 6.4 GB for 8 rows), needs a recurrence of our own instead of mlx-lm's, and can't
+be had from its Metal kernel, which gives the last state only.
 """
 
 from collections.abc import Sequence
