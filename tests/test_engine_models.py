@@ -187,3 +187,15 @@ def test_states_of_rows_that_left_are_freed(hybrid: Path) -> None:
         assert target.cache.state_bytes <= 8 * one
     target.cache.release()
     assert target.cache.state_bytes == 0
+
+
+def test_a_forward_at_any_length_can_be_timed_without_running_its_prompt(folder: Path) -> None:
+    target = target_of(folder)
+    target.cache.resize(3, 64)
+    for length in (40, 10):
+        for _ in range(2):
+            target.cache.pretend(length)
+            assert np.isfinite(run(target, [[5, 6]] * 3, [0] * 3)).all()
+    target.cache.release()
+    target.cache.resize(1, 64)
+    np.testing.assert_allclose(run(target, [[5]], [1])[0], alone(folder, [5]), atol=ATOL)

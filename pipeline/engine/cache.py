@@ -10,42 +10,15 @@ Recurrent layers of hybrid models keep their states in `recurrent.py`, by the sa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.recurrent import RecurrentStates, Saved, StateCache, longest_usable
+from pipeline.engine.prefix import Prefix
+from pipeline.engine.recurrent import RecurrentStates, StateCache
 from pipeline.engine.window import Window, round_up, window_of_row, window_of_rows
 
 GROWTH_COLUMNS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """Keys and values of the first tokens of a prompt, copied out of a row.
-
-    Attributes:
-        keys, values: One [1, H, L, D] array per layer with attention.
-        length: L, in tokens.
-        states: If the model is recurrent, the states that were kept of those tokens.
-    """
-
-    keys: tuple[mx.array, ...]
-    values: tuple[mx.array, ...]
-    length: int
-    states: tuple[Saved, ...] | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory held by the arrays."""
-        states = sum(saved.states.size_bytes for saved in self.states or ())
-        return states + sum(array.nbytes for array in (*self.keys, *self.values))
-
-    def usable(self, wanted: int) -> int:
-        """How many of its first `wanted` tokens a row can begin with."""
-        wanted = min(wanted, self.length)
-        return wanted if self.states is None else longest_usable(self.states, wanted)
 
 
 class LayerCache:
@@ -197,6 +170,12 @@ class RaggedCache:
         """Takes over what was counted since the last forward; called by whatever comes next."""
         if self.states:
             self.states.settle(self.lengths)
+
+    def pretend(self, length: int) -> None:
+        """Counts every row as `length` tokens long, whatever it holds: to time a forward."""
+        self.lengths = [length] * self._rows
+        if self.states:
+            self.states.pretend(length)
 
     def piece(self, slot: int, width: int) -> int:
         """How many of the next `width` prompt tokens to run at once."""

@@ -7,12 +7,40 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.engine.cache import Prefix
+from pipeline.engine.states import Saved, longest_usable
 
 MOSTLY_COVERED = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Keys and values of the first tokens of a prompt, copied out of a row.
+
+    Attributes:
+        keys, values: One [1, H, L, D] array per layer with attention.
+        length: L, in tokens.
+        states: If the model is recurrent, the states that were kept of those tokens.
+    """
+
+    keys: tuple[mx.array, ...]
+    values: tuple[mx.array, ...]
+    length: int
+    states: tuple[Saved, ...] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held by the arrays."""
+        states = sum(saved.states.size_bytes for saved in self.states or ())
+        return states + sum(array.nbytes for array in (*self.keys, *self.values))
+
+    def usable(self, wanted: int) -> int:
+        """How many of its first `wanted` tokens a row can begin with."""
+        wanted = min(wanted, self.length)
+        return wanted if self.states is None else longest_usable(self.states, wanted)
 
 
 def common_length(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:

@@ -13,68 +13,18 @@ replayed if all rows keep all tokens (plain decoding, prefill).
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 from mlx import nn
 
+from pipeline.engine.states import Saved, States, longest_usable, zeros_like
 from pipeline.engine.tape import Tape
 
 ARRAYS_PER_LAYER = 2
 STATES_PER_ROW = 4
 """States to reserve memory for: before and after a forward, and a row's two marks."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class States:
-    """What the recurrent layers remember of B rows.
-
-    Attributes:
-        layers: Per layer its arrays: a GatedDeltaNet's last inputs of the convolution [B, C, D]
-            and its delta state [B, H, V, K].
-    """
-
-    layers: tuple[tuple[mx.array, ...], ...]
-
-    @property
-    def rows(self) -> int:
-        """B."""
-        return int(self.layers[0][0].shape[0])
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory held by the arrays."""
-        return sum(array.nbytes for arrays in self.layers for array in arrays)
-
-    def row(self, index: int) -> "States":
-        """One row's, as views."""
-        return States(
-            tuple(tuple(array[index : index + 1] for array in arrays) for arrays in self.layers)
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Saved:
-    """The state of one row after its first `length` tokens: row `index` of `states`."""
-
-    length: int
-    states: States
-    index: int
-
-    def apart(self) -> "Saved":
-        """The same in arrays of its own, so that the other rows' memory can go."""
-        if self.states.rows == 1:
-            return self
-        row = self.states.row(self.index)
-        own = States(tuple(tuple(mx.contiguous(a) for a in arrays) for arrays in row.layers))
-        mx.eval([list(arrays) for arrays in own.layers])
-        return Saved(self.length, own, 0)
-
-
-def longest_usable(saved: Sequence[Saved], wanted: int) -> int:
-    """How many of the first `wanted` tokens the latest fitting state stands for."""
-    return max((one.length for one in saved if one.length <= wanted), default=0)
 
 
 class StateCache:
@@ -141,6 +91,7 @@ class RecurrentStates:
         self._marks: list[list[Saved]] = []
         self._branches: list[int] = []  # where a row's prompt left the one it began like
         self._forward: _Forward | None = None
+        self._zeros: Callable[[], States] | None = None  # known once a forward has shown the shapes
 
     @property
     def size_bytes(self) -> int:
@@ -161,6 +112,19 @@ class RecurrentStates:
         self._forward = None
         self._clear_forward()
         self.resize(0)
+
+    def pretend(self, length: int) -> None:
+        """Counts all rows as `length` tokens long, with empty states: to time a forward.
+
+        Raises:
+            ValueError: There was no forward yet.
+        """
+        if self._zeros is None:
+            raise ValueError("no forward has shown yet what a state looks like")
+        self._forward = None
+        self._clear_forward()
+        for slot in range(len(self._rows)):
+            self._put(slot, Saved(length, self._zeros(), 0), [])
 
     def look_at(self, first: int, starts: tuple[int, ...], width: int, *, whole: bool) -> None:
         """The next forward has rows from slot `first`; the one before it is settled.
@@ -275,6 +239,7 @@ class RecurrentStates:
             raise ValueError(f"kept={kept!r} of width={forward.width!r} tokens that were to stay")
         else:
             after = States(self._tape.replay(self._pack(forward.slots), kept))
+        self._zeros = self._zeros or zeros_like(after)
         for i, slot in enumerate(forward.slots):
             if kept[i]:
                 self._rows[slot] = row = Saved(forward.starts[i] + kept[i], after, i)
@@ -297,7 +262,7 @@ class RecurrentStates:
             for i, row in enumerate(rows)
         ):
             return some.states.layers
-        zeros = States(tuple(tuple(map(mx.zeros_like, a)) for a in some.states.row(0).layers))
+        zeros = zeros_like(some.states)()
         parts = [zeros if row is None else row.states.row(row.index) for row in rows]
         packed = States(
             tuple(
