@@ -1,12 +1,18 @@
 """`docflash engine start|stop|status`: the process that holds the model."""
 
+import os
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli_output import make_app, print_json, print_table, stderr_console
+from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL
+
+if TYPE_CHECKING:
+    from pipeline.engine.interface import EngineStats
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -21,11 +27,16 @@ def start(
     model: Annotated[
         str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")
     ] = EMBEDDED_MODEL,
+    drafter: Annotated[
+        Path | None, typer.Option(help="The folder of a DFlash drafter for the model.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Starts the engine and waits until it is ready.
 
-    Example: `docflash engine start --model ~/models/Qwen3-4B-4bit`
+    The drafter may also be named by DOCFLASH_DRAFTER, for engines that start by themselves.
+
+    Example: `docflash engine start --model ~/models/Qwen3-4B-4bit --drafter ~/models/Qwen3-DFlash`
     """
     from pipeline.engine.launch import start_engine
 
@@ -37,7 +48,14 @@ def start(
             told.add(doing)
             console.print(f"{doing} ...", markup=False)
 
+    if drafter is not None:
+        os.environ["DOCFLASH_DRAFTER"] = str(drafter.expanduser().absolute())
     status = start_engine(model, tell)
+    if drafter is not None and status.drafter != os.environ["DOCFLASH_DRAFTER"]:
+        raise InputError(
+            f"an engine with drafter={status.drafter!r} is running already; stop it first with "
+            "`docflash engine stop`"
+        )
     if as_json:
         print_json(asdict(status))
     else:
@@ -77,4 +95,22 @@ def status(as_json: Json = False) -> None:
         stderr_console().print("no engine is running; a run starts one when it needs it")
     else:
         rows = [(name, value) for name, value in asdict(found).items() if name != "stats"]
-        print_table(("engine", ""), [*rows, *asdict(found.stats).items()])
+        stats = asdict(found.stats)
+        del stats["speculation"]
+        print_table(("engine", ""), [*rows, *stats.items(), *_speculation_rows(found.stats)])
+
+
+def _speculation_rows(stats: "EngineStats") -> list[tuple[str, str]]:
+    """What drafts were run and what they gained, a line each."""
+    found = stats.speculation
+    if found is None:
+        return [("drafts", "none: one token a step")]
+    widths = ", ".join(f"{steps} x {width}" for width, steps in found.steps_by_width if steps)
+    return [
+        ("steps x tokens", widths),
+        *(
+            (f"drafts: {source.source}", f"{source.accepted} of {source.drafted} tokens accepted")
+            for source in found.sources
+        ),
+        ("gain over plain decoding", f"{found.gain:.2f} (estimated)"),
+    ]

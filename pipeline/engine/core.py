@@ -9,21 +9,29 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import mlx.core as mx
 
-from pipeline.engine.cache import GROWTH_COLUMNS, round_up
-from pipeline.engine.draft import Drafter, NoDrafter
+from pipeline.engine.cache import GROWTH_COLUMNS
+from pipeline.engine.calibrate import known_costs
+from pipeline.engine.copying import Copier
+from pipeline.engine.draft import Drafts
+from pipeline.engine.drafter import load_drafter
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
 from pipeline.engine.prefix import PrefixCache, as_tokens, common_length
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import History
+from pipeline.engine.speculation import Speculation
 from pipeline.engine.target import Target, stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.engine.verify import Verifier
+from pipeline.engine.window import round_up
 from pipeline.errors import RequestError
 
+BLOCK_COLUMNS = 16
+"""Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
 
 
@@ -32,15 +40,18 @@ class Core:
 
     Args:
         model: The model folder.
-        options: Bounds.
-        drafter: Proposes tokens; plain decoding without one.
+        options: Bounds, and which drafts to use.
+        progress: Told what is being done, and how far it is, 0 to 1.
 
     Raises:
-        InputError: The model can't be loaded.
+        InputError: The model or the drafter can't be loaded, or they don't fit.
     """
 
     def __init__(
-        self, model: ModelInfo, options: CoreOptions, drafter: Drafter | None = None
+        self,
+        model: ModelInfo,
+        options: CoreOptions,
+        progress: Callable[[str, float], None] = lambda _doing, _done: None,
     ) -> None:
         self._model = model
         self._options = options
@@ -48,7 +59,7 @@ class Core:
         self._tokenizer = ChatTokenizer(model.folder)
         self._stop = stop_tokens(model.folder, self._tokenizer.stop_tokens)
         self._grammars = Grammars(model.tokenizer_json, self._target.vocabulary, sorted(self._stop))
-        self._drafter: Drafter = drafter or NoDrafter()
+        self._drafts = self._make_drafts(progress)
         self._verifier = Verifier(self._target, self._tokenizer, self._stop)
         self._prefixes = PrefixCache(options.kv_bytes // 2)
         self._waiting: deque[Row] = deque()
@@ -57,6 +68,14 @@ class Core:
         self._stats = EngineStats(
             0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0, self._target.weights_bytes
         )
+
+    def _make_drafts(self, progress: Callable[[str, float], None]) -> Drafts | None:
+        options = self._options
+        if not options.speculate:
+            return None
+        drafter = load_drafter(Path(options.drafter), self._target) if options.drafter else None
+        costs = known_costs(self._model, options, self._target, drafter, progress)
+        return Drafts(Speculation(costs), drafter)
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
         """Queues a request; its events come from later calls of `step`.
@@ -87,6 +106,7 @@ class Core:
                 detokenizer=self._tokenizer.detokenizer(),
                 history=History(request.sampling),
                 matcher=matcher,
+                copier=Copier(prompt),
             )
         )
 
@@ -123,6 +143,7 @@ class Core:
             running=len(self._running) + (self._prefilling is not None),
             waiting=len(self._waiting),
             kv_bytes=self._target.cache.size_bytes + self._prefixes.size_bytes,
+            speculation=None if self._drafts is None else self._drafts.stats(),
         )
 
     def _all_rows(self) -> list[Row]:
@@ -132,7 +153,8 @@ class Core:
     def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:
         total = prompt_tokens + max_tokens
         limit = self._model.context_tokens
-        fits = self._options.kv_bytes // self._target.kv_bytes_per_token - GROWTH_COLUMNS
+        room = self._options.kv_bytes - self._target.reserved_bytes(1, 0)
+        fits = room // self._target.kv_bytes_per_token - GROWTH_COLUMNS - BLOCK_COLUMNS
         if total > limit:
             raise RequestError(
                 "context_too_long",
@@ -166,12 +188,12 @@ class Core:
         if not self._running:
             cache.release()
         rows = len(self._running) + 1
-        columns = max(active.longest + 1 for active in (*self._running, row))
+        columns = max(active.longest + BLOCK_COLUMNS for active in (*self._running, row))
         columns = round_up(columns, GROWTH_COLUMNS)
         widest = max(columns, cache.columns)
         roomy = cache.rows if rows <= cache.rows else min(2 * rows, self._options.max_rows)
         for shape in ((roomy, widest), (rows, widest), (rows, columns)):
-            size = shape[0] * shape[1] * self._target.kv_bytes_per_token
+            size = self._target.reserved_bytes(*shape)
             if size <= self._options.kv_bytes:
                 self._prefixes.shrink(self._options.kv_bytes - size)
                 cache.resize(*shape)
@@ -181,17 +203,15 @@ class Core:
     def _reuse(self, row: Row) -> int:
         """Fills the row's first tokens from a kept prefix or another row; returns how many."""
         cache, tokens = self._target.cache, as_tokens(row.prompt[:-1])
-        shared, entry = self._prefixes.find(tokens)
-        source, best = -1, shared
+        best, entry = self._prefixes.find(tokens)
+        source = -1
         for other in self._running:
             common = common_length(as_tokens(other.prompt[:-1]), tokens)
-            if common > best:
+            if common > best and (common := cache.usable(other.slot, common)) > best:
                 source, best = other.slot, common
         if source >= 0:
-            cache.copy_row(source, row.slot, best)
-        elif entry is not None:
-            cache.load_prefix(row.slot, entry.prefix, best)
-        return best
+            return cache.copy_row(source, row.slot, best)
+        return 0 if entry is None else cache.load_prefix(row.slot, entry.prefix, best)
 
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
@@ -208,8 +228,12 @@ class Core:
 
     def _decode(self) -> None:
         started = time.perf_counter()
-        drafts = self._drafter.draft(self._running)
-        gained = self._verifier.verify_block(self._running, drafts)
+        drafts, width = [[] for _ in self._running], 1
+        if self._drafts is not None:
+            drafts, width = self._drafts.propose(self._running)
+        gained = self._verifier.verify_block(self._running, drafts, width)
+        if self._drafts is not None:
+            self._drafts.learn(gained)
         for row, tokens in zip(list(self._running), gained, strict=True):
             try:
                 row.accept(tokens, self._stop)
@@ -235,8 +259,9 @@ class Core:
     def _leave(self, row: Row) -> None:
         """Keeps the row's prefix, then closes the gap that it leaves in the slots."""
         cache = self._target.cache
-        length = cache.lengths[row.slot]
-        tokens = as_tokens([*row.prompt, *row.history.tokens][:length])
+        tokens = as_tokens([*row.prompt, *row.history.tokens][: cache.lengths[row.slot]])
+        length = cache.usable(row.slot, len(tokens))  # what came after the end is left out
+        tokens = tokens[:length]
         size = length * self._target.kv_bytes_per_token
         room = self._options.kv_bytes - cache.size_bytes - self._prefixes.size_bytes
         if size <= room and self._prefixes.wants(tokens, size):
@@ -245,6 +270,8 @@ class Core:
 
     def _remove(self, row: Row) -> None:
         """Takes a running row out; the last running row takes its slot."""
+        if self._drafts is not None:
+            self._drafts.forget(row)
         cache = self._target.cache
         last = self._running.pop()
         if last is not row:

@@ -1,26 +1,182 @@
 """Where drafts come from. The seam of speculation: draft -> verify -> accept.
 
-A drafter proposes tokens for each running row; one forward of the target verifies them, and what
-it would not have chosen itself is dropped, so a drafter changes the speed and never the answer.
+In: the running rows. Out: for each a proposal of its next tokens: what its grammar forces, a
+verbatim copy of its prompt or answer, the drafter's block, or two of them joined, as the plan of
+`Speculation` says. One forward of the target verifies them, and what it would not have chosen
+itself is dropped, so a draft changes the speed and never the answer.
 """
 
+import time
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.acceptance import POSITIONS, Offer, checked
+from pipeline.engine.drafter import Drafter
+from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
+from pipeline.engine.speculation import Speculation
+from pipeline.engine.speculation_counts import SpeculationStats
+
+INSTRUCTION_TOKENS = 24
+"""Rows whose prompts end alike have the same task: instructions stand at a prompt's end."""
+SURE = 9
+"""A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
 
 
-class Drafter(Protocol):
-    """Proposes the next tokens of each row."""
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a row could draft without the drafter, and which of its drafts was chosen."""
 
-    def draft(self, rows: Sequence[Row]) -> list[list[int]]:
-        """One proposal per row, each of any length, empty for plain decoding."""
-        ...
+    view: RowView
+    known: tuple[tuple[Offer, list[int]], ...]
+    tokens: list[int]
+    used: Offer | None
 
 
-class NoDrafter:
-    """Plain decoding: every step verifies nothing and yields one token a row."""
+class Drafts:
+    """Proposes the next tokens of each row, and learns from what became of them.
 
-    def draft(self, rows: Sequence[Row]) -> list[list[int]]:
-        """An empty proposal for each row."""
-        return [[] for _ in rows]
+    Args:
+        speculation: Chooses the sources and the width.
+        drafter: None leaves forced tokens and copies.
+    """
+
+    def __init__(self, speculation: Speculation, drafter: Drafter | None) -> None:
+        self._speculation = speculation
+        self._drafter = drafter
+        self._began_s = 0.0
+        self._plan: Plan | None = None
+        self._proposals: list[Proposal] = []
+
+    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
+        """One proposal per row, empty for plain decoding.
+
+        Args:
+            rows: The running rows, in slot order.
+
+        Returns:
+            The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
+        """
+        self._began_s = time.perf_counter()
+        known = [_known_drafts(row) for row in rows]
+        views = [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
+        plan = self._plan = self._speculation.choose(views)
+        blocks = self._draft_blocks(rows, plan) if plan.uses_drafter else None
+        self._proposals = []
+        for b, (row, view) in enumerate(zip(rows, views, strict=True)):
+            offer = plan.offers[b]
+            block = None if blocks is None else blocks[b]
+            tokens = _compose(row, offer, known[b], block)
+            used = offer and Offer(offer.source, len(tokens), offer.match_length)
+            self._proposals.append(Proposal(view, known[b], tokens, used if tokens else None))
+        return [proposal.tokens for proposal in self._proposals], plan.shape.width
+
+    def learn(self, gained: Sequence[Sequence[int]]) -> None:
+        """Takes the tokens that each row of the last `propose` gained."""
+        if self._plan is None:
+            return
+        spent_ms = (time.perf_counter() - self._began_s) * 1e3
+        self._speculation.observe(self._plan.shape, spent_ms, drafted=self._plan.uses_drafter)
+        for proposal, tokens in zip(self._proposals, gained, strict=True):
+            if proposal.used is not None:
+                self._record(proposal, proposal.used, proposal.tokens, tokens, used=True)
+            for offer, draft in proposal.known:
+                if proposal.used is None or offer.source != proposal.used.source:
+                    self._record(proposal, offer, draft, tokens, used=False)
+
+    def forget(self, row: Row) -> None:
+        """Drops a row that has left."""
+        self._speculation.forget(row.request.id)
+
+    def stats(self) -> SpeculationStats:
+        """What was chosen and what it gained."""
+        return self._speculation.stats()
+
+    def _view(self, row: Row, known: Sequence[tuple[Offer, list[int]]]) -> RowView:
+        offers = [offer for offer, _ in known]
+        room = min(POSITIONS, row.left - 1)
+        if self._drafter is not None and room > 0:
+            offers.append(Offer("dflash", min(room, self._drafter.block - 1)))
+            offers += [
+                Offer("spliced", room, SURE if offer.source == "forced" else offer.match_length)
+                for offer in offers[:1]
+                if offer.source != "dflash" and offer.length < room
+            ]
+        task = str(hash(tuple(row.prompt[-INSTRUCTION_TOKENS:])))
+        context = len(row.prompt) + len(row.history.tokens)
+        return RowView(row.request.id, task, context, tuple(offers))
+
+    def _draft_blocks(self, rows: Sequence[Row], plan: Plan) -> list[tuple[list[int], mx.array]]:
+        """The drafter's likeliest tokens for every row, and its logits [T, V]."""
+        assert self._drafter is not None  # noqa: S101 (a plan uses it only if rows were offered it)
+        logits = self._drafter.draft_logits([row.pending for row in rows], plan.shape.width - 1)
+        tokens = mx.argmax(logits, axis=-1)
+        mx.eval(tokens)
+        likeliest: list[list[int]] = np.array(tokens).tolist()
+        return [(likeliest[b], logits[b]) for b in range(len(rows))]
+
+    def _record(
+        self,
+        proposal: Proposal,
+        offer: Offer,
+        draft: list[int],
+        gained: Sequence[int],
+        *,
+        used: bool,
+    ) -> None:
+        drafted, accepted = checked(draft, list(gained))
+        view = proposal.view
+        self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
+
+
+def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:
+    """The drafts that cost nothing, the surest first."""
+    room = min(POSITIONS, row.left - 1)
+    if room <= 0:
+        return ()
+    found: list[tuple[Offer, list[int]]] = []
+    forced = row.matcher.forced()[:room] if row.matcher else []
+    if forced:
+        found.append((Offer("forced", len(forced)), forced))
+    copy = row.copier.propose(room)
+    if copy.tokens:
+        tokens = list(copy.tokens)
+        found.append((Offer("copy", len(tokens), copy.match_length), tokens))
+    return tuple(found)
+
+
+def _compose(
+    row: Row,
+    offer: Offer | None,
+    known: Sequence[tuple[Offer, list[int]]],
+    block: tuple[list[int], mx.array] | None,
+) -> list[int]:
+    """The tokens of the chosen draft, as far as the row's grammar lets them be."""
+    if offer is None:
+        return []
+    drafts = {o.source: tokens for o, tokens in known}
+    if offer.source in drafts:
+        return drafts[offer.source][: offer.length]
+    begin: list[int] = []
+    if offer.source == "spliced":
+        begin = drafts.get("forced", drafts.get("copy", []))[: offer.length]
+    if block is None:
+        return begin
+    likeliest, logits = block
+    tokens = (begin + likeliest[len(begin) :])[: offer.length]
+    if row.matcher is None:
+        return tokens
+    return row.matcher.guide(tokens, lambda place, mask: _repick(logits, place, mask))
+
+
+def _repick(logits: mx.array, place: int, mask: NDArray[np.int32]) -> int | None:
+    """The drafter's likeliest token among those that the grammar allows there."""
+    if place >= logits.shape[0]:
+        return None
+    scores: NDArray[np.float32] = np.array(logits[place].astype(mx.float32))
+    allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: scores.size]
+    return int(np.where(allowed, scores, -np.inf).argmax())

@@ -5,7 +5,7 @@ row, and masks are int32 words of 32 tokens each, written straight into the batc
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +33,7 @@ class Grammars:
         self._tokenizer = LLTokenizer(
             tokenizer_json, n_vocab=vocabulary, eos_token=sorted(stop_tokens)
         )
+        self._words = (vocabulary + 31) // 32
         self._compile = lru_cache(maxsize=64)(self._compile_text)
 
     def matcher(self, schema: dict[str, Any]) -> "Matcher":
@@ -42,7 +43,7 @@ class Grammars:
             RequestError: llguidance can't compile the schema ("bad_schema").
         """
         compiled = self._compile(json.dumps(schema, ensure_ascii=False))
-        return Matcher(compiled.deep_copy(), self._tokenizer)
+        return Matcher(compiled.deep_copy(), self._tokenizer, self._words)
 
     def _compile_text(self, schema: str) -> LLMatcher:
         try:
@@ -59,9 +60,10 @@ class Grammars:
 class Matcher:
     """The state of one row's grammar."""
 
-    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer) -> None:
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, words: int) -> None:
         self._matcher = matcher
         self._tokenizer = tokenizer
+        self._words = words
 
     def fill_masks(self, masks: NDArray[np.int32], draft: Sequence[int]) -> int:
         """Writes the allowed tokens at each drafted position; the state stays as it was.
@@ -83,6 +85,44 @@ class Matcher:
         if allowed:
             self._matcher.rollback(allowed)
         return allowed
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, if there is no choice; the state stays as it was."""
+        return [] if self._matcher.is_stopped() else self._matcher.compute_ff_tokens()
+
+    def guide(
+        self, draft: Sequence[int], repick: Callable[[int, NDArray[np.int32]], int | None]
+    ) -> list[int]:
+        """A draft made to keep to the grammar; the state stays as it was.
+
+        Where a drafted token is forbidden, what the grammar forces takes its place, or another
+        token is picked among the allowed ones.
+
+        Args:
+            draft: Proposed tokens after the current state.
+            repick: Gets a place in the draft and the mask there, and gives a token or None.
+
+        Returns:
+            At most as many tokens, all allowed.
+        """
+        guided: list[int] = []
+        while len(guided) < len(draft) and not self._matcher.is_stopped():
+            place = len(guided)
+            tokens = [draft[place]]
+            if self._matcher.validate_tokens(tokens) == 0:
+                tokens = self._matcher.compute_ff_tokens()[: len(draft) - place]
+            if not tokens:
+                mask = np.zeros((1, self._words), np.int32)
+                fill_next_token_bitmask(self._matcher, mask, 0)
+                picked = repick(place, mask[0])
+                tokens = [] if picked is None else [picked]
+            taken = self._matcher.try_consume_tokens(tokens)
+            guided += tokens[:taken]
+            if not tokens or taken < len(tokens):
+                break
+        if guided:
+            self._matcher.rollback(len(guided))
+        return guided
 
     def consume(self, tokens: Sequence[int]) -> None:
         """Moves on by tokens that were accepted under the masks.
@@ -121,7 +161,8 @@ class Matcher:
     def _closing_step(self) -> list[int]:
         # Inside a string "null" would be content; there, another letter is allowed as well.
         in_string = self._allows("q")
-        for text in ('"', "}", "]") if in_string else ("null", '"', "}", "]"):
+        in_value = ("null", '"', "}", "]", ":", ",")  # white space may stand before each: unforced
+        for text in ('"', "}", "]") if in_string else in_value:
             if self._allows(text):
                 return self._tokenizer.tokenize_str(text)
         return []

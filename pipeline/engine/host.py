@@ -43,6 +43,7 @@ DRAIN_S = 30.0
 """After a signal, started requests may take this long to finish."""
 PATIENCE_SIGNALS = 3
 """So many signals end the process whatever it is doing."""
+DRAFTER_VARIABLE = "DOCFLASH_DRAFTER"
 DEFAULT_ROWS = 16
 DEFAULT_KV_MIB = 2048
 DEFAULT_WAITING = 256
@@ -76,7 +77,12 @@ class Host:
         self._failed = False
         self._signals = 0
         self._reason = ""
-        options = CoreOptions(max_rows=settings.rows, kv_bytes=settings.kv_mib << 20)
+        options = CoreOptions(
+            max_rows=settings.rows,
+            kv_bytes=settings.kv_mib << 20,
+            speculate=not settings.plain,
+            drafter=settings.drafter,
+        )
         bounds = CallBounds(waiting=settings.waiting, started=2 * settings.rows)
         self._thread = EngineThread(MlxLoader(options), bounds, self._thread_ended)
         routes = Routes(self._thread, self.health, self.stop, self.uptime_s)
@@ -109,6 +115,7 @@ class Host:
         return status | {
             "pid": os.getpid(),
             "build": build(),
+            "drafter": self._settings.drafter,
             "uptime_s": round(self.uptime_s(), 3),
             "idle_timeout_s": self._settings.idle_timeout,
             "rss_bytes": _rss_bytes(),
@@ -188,6 +195,12 @@ def parse_settings(arguments: list[str]) -> argparse.Namespace:
         default=float(os.environ.get("DOCFLASH_ENGINE_IDLE_S") or IDLE_S),
         help="leave after this many seconds without a request",
     )
+    parser.add_argument(
+        "--drafter",
+        default=os.environ.get(DRAFTER_VARIABLE, ""),
+        help="folder of a DFlash drafter for the model",
+    )
+    parser.add_argument("--plain", action="store_true", help="draft nothing: one token a step")
     parser.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows decoded at once")
     parser.add_argument("--kv-mib", type=int, default=DEFAULT_KV_MIB, help="keys and values, MiB")
     parser.add_argument(

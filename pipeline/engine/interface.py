@@ -6,6 +6,7 @@ Plain records without mlx, shared by the client (any process) and the host (the 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipeline.engine.speculation_counts import SpeculationStats
 from pipeline.errors import RequestError
 
 
@@ -186,11 +187,15 @@ class CoreOptions:
         max_rows: Most requests decoded at the same time.
         kv_bytes: Memory for keys and values of running rows and kept prefixes together.
         prefill_tokens: Most prompt tokens run between two decode steps.
+        speculate: Draft tokens and verify them; False decodes plainly, one token a step.
+        drafter: Folder of a DFlash checkpoint for the model; "" drafts forced tokens and copies.
     """
 
     max_rows: int = 16
     kv_bytes: int = 2 << 30
     prefill_tokens: int = 512
+    speculate: bool = True
+    drafter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +211,7 @@ class EngineStats:
         steps: Decode steps; `step_ms` is their recent mean.
         kv_bytes: Memory of running rows and kept prefixes now.
         weights_bytes: Memory of the weights.
+        speculation: What drafts were run and what they gained; None if they are switched off.
     """
 
     running: int
@@ -221,3 +227,4 @@ class EngineStats:
     step_ms: float
     kv_bytes: int
     weights_bytes: int
+    speculation: SpeculationStats | None = None

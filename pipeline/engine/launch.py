@@ -22,6 +22,7 @@ from pipeline.engine.endpoint import build, is_listening, lock_holder, socket_pa
 from pipeline.engine.interface import EngineStats
 from pipeline.engine.journal import log_path, output_path
 from pipeline.engine.models import resolve_model
+from pipeline.engine.speculation_counts import parse_speculation
 from pipeline.errors import EngineError, InputError
 from pipeline.settings import EMBEDDED_MODEL
 
@@ -46,6 +47,7 @@ class EngineStatus:
         in_flight: Requests that have not ended.
         idle_s, idle_timeout_s: How long it has had nothing to do, and when it will leave.
         build: Hash of the code it runs.
+        drafter: Folder of the drafter it uses, or empty.
     """
 
     state: str
@@ -61,6 +63,7 @@ class EngineStatus:
     uptime_s: float
     rss_bytes: int
     build: str
+    drafter: str
     stats: EngineStats
 
 
@@ -164,6 +167,8 @@ def open_http(timeout_s: float) -> httpx.Client:
 def _parse_status(body: dict[str, Any]) -> EngineStatus:
     values: dict[str, Any] = {field.name: body[field.name] for field in fields(EngineStatus)}
     stats = {field.name: body["stats"][field.name] for field in fields(EngineStats)}
+    if stats["speculation"] is not None:
+        stats["speculation"] = parse_speculation(stats["speculation"])
     values["stats"] = EngineStats(**stats)
     return EngineStatus(**values)
 

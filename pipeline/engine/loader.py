@@ -80,7 +80,7 @@ class MlxLoader:
         progress("loading the weights", 0.0)
         from pipeline.engine.core import Core as MlxCore
 
-        return MlxCore(info, self._options)
+        return MlxCore(info, self._options, progress)
 
     def free(self) -> None:
         """Gives MLX's unused buffers back to the system."""

@@ -2,6 +2,7 @@
 
 from pipeline.engine.engine_thread import ThreadStatus
 from pipeline.engine.interface import EngineStats
+from pipeline.engine.speculation_counts import SpeculationStats
 
 
 def metrics_text(status: ThreadStatus, uptime_s: float) -> str:
@@ -15,7 +16,28 @@ def metrics_text(status: ThreadStatus, uptime_s: float) -> str:
     for name, kind, explained, value in _figures(status.stats, status, uptime_s):
         full = f"docflash_engine_{name}"
         lines += [f"# HELP {full} {explained}", f"# TYPE {full} {kind}", f"{full} {value:.10g}"]
+    if status.stats.speculation is not None:
+        lines += _speculation(status.stats.speculation)
     return "\n".join(lines) + "\n"
+
+
+def _speculation(stats: SpeculationStats) -> list[str]:
+    """What drafts were run and what they gained."""
+    name = "docflash_engine_draft"
+    return [
+        f"# HELP {name}_steps_total Decode steps by width of the verify; 1 is plain decoding.",
+        f"# TYPE {name}_steps_total counter",
+        *(f'{name}_steps_total{{width="{w}"}} {steps}' for w, steps in stats.steps_by_width),
+        f"# HELP {name}_tokens_total Drafted tokens by source.",
+        f"# TYPE {name}_tokens_total counter",
+        *(f'{name}_tokens_total{{source="{s.source}"}} {s.drafted}' for s in stats.sources),
+        f"# HELP {name}_accepted_total Drafted tokens that were the model's own choice.",
+        f"# TYPE {name}_accepted_total counter",
+        *(f'{name}_accepted_total{{source="{s.source}"}} {s.accepted}' for s in stats.sources),
+        f"# HELP {name}_gain Times sooner than by plain decoding, estimated.",
+        f"# TYPE {name}_gain gauge",
+        f"{name}_gain {stats.gain:.10g}",
+    ]
 
 
 def _figures(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Matcher
 from pipeline.engine.interface import (
     Completion,
@@ -30,6 +31,7 @@ class Row:
         detokenizer: Turns its tokens into text.
         history: Its answer's tokens.
         matcher: Its grammar, if it has a schema.
+        copier: The index of its prompt and answer, for drafts that are copies.
         slot: Its place in the cache, -1 while it waits.
         cached: How many prompt tokens were reused.
         finish_reason: Set once the answer is complete.
@@ -41,6 +43,7 @@ class Row:
     detokenizer: Detokenizer
     history: History
     matcher: Matcher | None
+    copier: Copier = field(default_factory=Copier)
     slot: int = -1
     cached: int = 0
     finish_reason: str = ""
@@ -62,6 +65,11 @@ class Row:
         return len(self.prompt) + self.request.max_tokens
 
     @property
+    def left(self) -> int:
+        """How many more tokens the answer may have."""
+        return self.request.max_tokens - len(self.history.tokens)
+
+    @property
     def expired(self) -> bool:
         """Whether its time is over."""
         return time.monotonic() - self.submitted_s > self.request.timeout_s
@@ -72,19 +80,20 @@ class Row:
         Raises:
             RequestError: The grammar failed.
         """
-        for token in tokens:
+        for place, token in enumerate(tokens, start=1):
             if token in stop_tokens:
-                self._end("stop")
+                self._end("stop", unused=len(tokens) - place)
                 return
             self.history.push(token)
+            self.copier.push(token)
             if self.matcher:
                 self.matcher.consume([token])
             self.text += self.detokenizer.push(token)
             complete = self.matcher is not None and self.matcher.complete
             if self._cut_at_stop_string() or complete:
-                self._end("stop")
-            elif len(self.history.tokens) >= self.request.max_tokens:
-                self._end_at_limit()
+                self._end("stop", unused=len(tokens) - place)
+            elif not self.left:
+                self._end_at_limit(unused=len(tokens) - place)
             if self.finish_reason:
                 return
         self._send()
@@ -111,17 +120,20 @@ class Row:
         """Sends the failure: the row's last event."""
         self.on_event(Failed(self.request.id, error))
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, unused: int) -> None:
+        """Ends the answer; `unused` tokens of the last step came after its end."""
         self.finish_reason = reason
+        if self.logprobs and unused:
+            del self.logprobs[-unused:]
         self.text += self.detokenizer.finish()
         self._cut_at_stop_string()
 
-    def _end_at_limit(self) -> None:
+    def _end_at_limit(self, unused: int) -> None:
         closing = self.matcher.close() if self.matcher else None
         for token in closing or ():
             self.history.push(token)
             self.text += self.detokenizer.push(token)
-        self._end("length" if closing is None else "closed")
+        self._end("length" if closing is None else "closed", unused)
 
     def _cut_at_stop_string(self) -> bool:
         places = [

@@ -1,6 +1,7 @@
 """What speculation chose and what it gained, for /metrics and `engine status`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.engine.acceptance import Source
 from pipeline.engine.cost import WIDTHS
@@ -93,3 +94,12 @@ class SpeculationCounts:
             step_ms=self._step_ms,
             plain_ms=self._plain_ms,
         )
+
+
+def parse_speculation(values: dict[str, Any]) -> SpeculationStats:
+    """The figures out of their `asdict` form as JSON gives it back."""
+    whole: dict[str, Any] = values | {
+        "steps_by_width": tuple((width, steps) for width, steps in values["steps_by_width"]),
+        "sources": tuple(SourceStats(**source) for source in values["sources"]),
+    }
+    return SpeculationStats(**whole)

@@ -39,17 +39,19 @@ class Verifier:
         self._stop = stop_tokens
         self._words = (target.vocabulary + 31) // 32
 
-    def verify_block(self, rows: Sequence[Row], drafts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def verify_block(
+        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
+    ) -> list[list[int]]:
         """Runs the rows' drafts through the target.
 
         Args:
             rows: The running rows, in slot order.
             drafts: A proposal for each.
+            width: T, at least 1 + the longest draft; few different ones, as each is compiled.
 
         Returns:
             For each row the tokens it gained: the accepted part of its draft and one more.
         """
-        width = 1 + max(map(len, drafts))
         tokens = [
             [row.pending, *draft, *[0] * (width - 1 - len(draft))]
             for row, draft in zip(rows, drafts, strict=True)

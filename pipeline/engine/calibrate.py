@@ -1,0 +1,98 @@
+"""What a step costs on this machine: measured once per model, then read from the cache folder.
+
+In: a loaded target and its drafter, with no rows. Out: tables of milliseconds by rows, width and
+context, from which `Speculation` chooses drafts.
+"""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+
+import mlx.core as mx
+
+from pipeline.engine.cost import StepCosts, measure, plan_shapes
+from pipeline.engine.cost_file import load_costs, save_costs
+from pipeline.engine.drafter import Drafter
+from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.target import Target
+from pipeline.settings import cache_folder
+
+VERIFY_S, DRAFT_S = 6.0, 2.0
+"""How long measuring may take."""
+LONGEST_CONTEXT = 4096
+BLOCK = 16
+TOKEN = 0
+
+
+def known_costs(
+    model: ModelInfo,
+    options: CoreOptions,
+    target: Target,
+    drafter: Drafter | None,
+    progress: Callable[[str, float], None],
+) -> StepCosts:
+    """The costs of a model's steps: those of an earlier start, or measured now, in seconds.
+
+    Args:
+        model: The model, for its fingerprint.
+        options: Bounds of the batch.
+        target: The loaded model; it must hold no rows.
+        drafter: The loaded drafter.
+        progress: Told what is being done.
+    """
+    parts = (
+        model.fingerprint,
+        options.drafter,
+        str(options.max_rows),
+        str(mx.default_device()),
+        platform.machine(),
+        platform.processor(),
+        version("mlx"),
+    )
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    path = cache_folder() / "costs" / f"{name}.json"
+    costs = load_costs(path)
+    if costs is None:
+        progress("measuring how fast this machine is", 0.0)
+        costs = _measure(model, options, target, drafter)
+        with suppress(OSError):  # then the next start measures again
+            save_costs(costs, path)
+    return costs
+
+
+def _measure(
+    model: ModelInfo, options: CoreOptions, target: Target, drafter: Drafter | None
+) -> StepCosts:
+    cache = target.cache
+
+    def fits(rows: int, context: int) -> bool:
+        return 2 * target.reserved_bytes(rows, context + BLOCK) <= options.kv_bytes
+
+    def look_at(rows: int, context: int) -> None:
+        if (cache.rows, cache.columns) < (rows, context + BLOCK) or cache.rows != rows:
+            cache.release()
+            cache.resize(rows, context + BLOCK)
+        cache.lengths = [context] * rows
+
+    def verify(rows: int, width: int, context: int) -> None:
+        look_at(rows, context)
+        mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1))
+
+    def draft(rows: int, _width: int, context: int) -> None:
+        look_at(rows, context)
+        assert drafter is not None  # noqa: S101
+        mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
+
+    longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
+    shapes = [s for s in plan_shapes(options.max_rows, longest) if fits(s.rows, s.context)]
+    narrow = [s for s in plan_shapes(options.max_rows, longest, (1,)) if fits(s.rows, s.context)]
+    try:
+        verify_ms = measure(verify, shapes, VERIFY_S, time.perf_counter)
+        draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter) if drafter else {}
+    finally:
+        cache.release()
+        mx.clear_cache()
+    return StepCosts(verify_ms, draft_ms)
