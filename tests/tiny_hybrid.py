@@ -14,7 +14,7 @@ VOCABULARY = 512
 WINDOW = 8
 PLAIN: dict[str, Any] = {
     "hidden_size": 64,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 4,
     "intermediate_size": 96,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -40,8 +40,7 @@ DELTA: dict[str, Any] = {
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 24,
     "linear_conv_kernel_dim": 4,
-    "full_attention_interval": 2,
-    "num_hidden_layers": 3,
+    "full_attention_interval": 4,
     "shared_expert_intermediate_size": 48,
     "partial_rotary_factor": 0.5,
 }
@@ -60,7 +59,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
         "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention"],
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
     "gemma3_text": GEMMA,
     "gemma3": {
