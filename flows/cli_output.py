@@ -123,7 +123,7 @@ def stdout_console() -> "Console":
 
 
 def stderr_console() -> "Console":
-    """The console for progress."""
+    """The console for progress; a long path stays in one piece, to be copied or searched for."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
