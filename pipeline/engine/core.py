@@ -204,14 +204,18 @@ class Core:
         """Fills the row's first tokens from a kept prefix or another row; returns how many."""
         cache, tokens = self._target.cache, as_tokens(row.prompt[:-1])
         best, entry = self._prefixes.find(tokens)
-        source = -1
+        source, shared = -1, self._prefixes.longest_shared(tokens)
         for other in self._running:
             common = common_length(as_tokens(other.prompt[:-1]), tokens)
+            shared = max(shared, common)
             if common > best and (common := cache.usable(other.slot, common)) > best:
                 source, best = other.slot, common
         if source >= 0:
-            return cache.copy_row(source, row.slot, best)
-        return 0 if entry is None else cache.load_prefix(row.slot, entry.prefix, best)
+            best = cache.copy_row(source, row.slot, best)
+        elif entry is not None:
+            best = cache.load_prefix(row.slot, entry.prefix, best)
+        cache.keep_at(row.slot, shared)
+        return best
 
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
