@@ -6,11 +6,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from tests.tiny_hybrid import write_model
+from tests.tiny_hybrid import VOCABULARY, write_model
 
 FEW = 4
 """Tokens of a target that even a random drafter is often right about."""
-WORD = 512
 
 
 def write_target(folder: Path, kind: str, *, seed: int = 0) -> Path:
@@ -26,7 +25,7 @@ def write_target(folder: Path, kind: str, *, seed: int = 0) -> Path:
     mx.save_safetensors(str(path), cut)
     config = (folder / "config.json").read_text(encoding="utf-8")
     (folder / "config.json").write_text(
-        config.replace(f'"vocab_size": {WORD}', f'"vocab_size": {FEW}'), encoding="utf-8"
+        config.replace(f'"vocab_size": {VOCABULARY}', f'"vocab_size": {FEW}'), encoding="utf-8"
     )
     return folder
 

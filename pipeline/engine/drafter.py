@@ -5,7 +5,7 @@ the target's hidden states of all verified tokens: they are projected to keys an
 the target has computed them, and kept beside the target's own in its ragged cache.
 
 In: the hidden states, while the target runs. Out: the logits of a block's tokens for every row.
-(DFlash: Block Diffusion for Flash Speculative Decoding, arXiv 2602.06036, section 4.)
+(DFlash: Block Diffusion for Flash Speculative Decoding, arXiv 2602.06036.)
 """
 
 from collections.abc import Sequence
@@ -92,8 +92,7 @@ class Drafter:
         x = self._embed(mx.concatenate([anchors, masks], axis=1))  # [B, T, D]
         if config.input_embedding_scale != 1:
             x = x * config.input_embedding_scale
-        for layer, cache in zip(weights.layers, self._layers, strict=True):
-            x = layer(x, weights.rope, cache)
+        x = weights(x, self._layers)
         logits = self._head(weights.norm(x[:, 1 : 1 + drafted]))
         if config.output_multiplier != 1:
             logits = logits * config.output_multiplier

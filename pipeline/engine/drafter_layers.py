@@ -2,7 +2,7 @@
 
 Few and large products: on a GPU a small model's time goes by the number of kernels, so what shares
 an input is joined into one product once the weights are loaded.
-(DFlash: Block Diffusion for Flash Speculative Decoding, arXiv 2602.06036, section 4.)
+(DFlash: Block Diffusion for Flash Speculative Decoding, arXiv 2602.06036.)
 """
 
 import copy
@@ -16,6 +16,10 @@ from mlx_lm.models.rope_utils import initialize_rope
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.errors import InputError
+
+Sight = tuple[bool, int | None]
+"""What a slot sees: whether only the slots before it, and its sliding window."""
+Mask = mx.array | str | None
 
 
 class Joined(nn.Module):
@@ -57,7 +61,7 @@ class Attention(nn.Module):
         size, bias, eps = config.hidden_size, config.attention_bias, config.rms_norm_eps
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim, self._eps = config.head_dim, eps
-        self._window, self._causal = config.window_of(layer), config.causal_in(layer)
+        self._sees = (config.causal_in(layer), config.window_of(layer))
         self.q_proj = nn.Linear(size, self._heads * config.head_dim, bias=bias)
         self.k_proj = nn.Linear(size, self._kv_heads * config.head_dim, bias=bias)
         self.v_proj = nn.Linear(size, self._kv_heads * config.head_dim, bias=bias)
@@ -75,8 +79,20 @@ class Attention(nn.Module):
         for name in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
             self.pop(name)
 
-    def __call__(self, x: mx.array, rope: nn.Module, cache: LayerCache) -> mx.array:
-        """[B, T, D] -> [B, T, D]; the cache looks at the block."""
+    def __call__(
+        self, x: mx.array, rope: nn.Module, cache: LayerCache, masks: dict[Sight, Mask]
+    ) -> mx.array:
+        """Attention of a block.
+
+        Args:
+            x: [B, T, D].
+            rope: The rotary positions.
+            cache: The layer's buffers, which look at the block.
+            masks: Those that were made for layers before; gets one more if none fits.
+
+        Returns:
+            [B, T, D].
+        """
         rows, width, _ = x.shape
         both = self._heads + self._kv_heads
         qkv = self.qkv_proj(x).reshape(rows, width, both + self._kv_heads, self._head_dim)
@@ -85,12 +101,15 @@ class Attention(nn.Module):
         qk = rope(qk.transpose(0, 2, 1, 3), offset=cache.offset)  # [B, H, T, D]
         queries, keys = qk[:, : self._heads], qk[:, self._heads :]
         keys, values = cache.update_and_fetch(keys, qkv[:, :, both:].transpose(0, 2, 1, 3))
-        if self._causal:
-            mask = cache.make_mask(width, window_size=self._window)
-        else:
-            mask = cache.make_block_mask(self._window)
+        if self._sees not in masks:
+            causal, window = self._sees
+            masks[self._sees] = (
+                cache.make_mask(width, window_size=window)
+                if causal
+                else cache.make_block_mask(window)
+            )
         output = mx.fast.scaled_dot_product_attention(
-            queries, keys, values, scale=self._head_dim**-0.5, mask=mask
+            queries, keys, values, scale=self._head_dim**-0.5, mask=masks[self._sees]
         )
         return self.o_proj(output.transpose(0, 2, 1, 3).reshape(rows, width, -1))
 
@@ -126,9 +145,11 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rope: nn.Module, cache: LayerCache) -> mx.array:
-        """[B, T, D] -> [B, T, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, cache)
+    def __call__(
+        self, x: mx.array, rope: nn.Module, cache: LayerCache, masks: dict[Sight, Mask]
+    ) -> mx.array:
+        """[B, T, D] -> [B, T, D]; see `Attention`."""
+        x = x + self.self_attn(self.input_layernorm(x), rope, cache, masks)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -184,6 +205,13 @@ class Weights(nn.Module):
         for layer in self.layers:
             layer.self_attn.join()
             layer.mlp.join()
+
+    def __call__(self, x: mx.array, caches: Sequence[LayerCache]) -> mx.array:
+        """Runs a block through the layers: [B, T, D] -> [B, T, D], before the last norm."""
+        masks: dict[Sight, Mask] = {}
+        for layer, cache in zip(self.layers, caches, strict=True):
+            x = layer(x, self.rope, cache, masks)
+        return x
 
     def project(self, taps: Sequence[mx.array]) -> tuple[mx.array, mx.array]:
         """Keys, without their positions, and values of the context.
