@@ -9,11 +9,13 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 
 import mlx.core as mx
 
-from pipeline.engine.cost import StepCosts, measure, plan_shapes
+from pipeline.engine.cache import RaggedCache
+from pipeline.engine.cost import CONTEXTS, Shape, StepCosts, measure, plan_shapes
 from pipeline.engine.cost_file import load_costs, save_costs
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.interface import CoreOptions, ModelInfo
@@ -66,33 +68,37 @@ def known_costs(
 def _measure(
     model: ModelInfo, options: CoreOptions, target: Target, drafter: Drafter | None
 ) -> StepCosts:
-    cache = target.cache
-
-    def fits(rows: int, context: int) -> bool:
-        return 2 * target.reserved_bytes(rows, context + BLOCK) <= options.kv_bytes
-
-    def look_at(rows: int, context: int) -> None:
-        if (cache.rows, cache.columns) < (rows, context + BLOCK) or cache.rows != rows:
-            cache.release()
-            cache.resize(rows, context + BLOCK)
-        cache.pretend(context)
+    def fits(shape: Shape) -> bool:
+        room = target.reserved_bytes(shape.rows, shape.context + BLOCK)
+        return 2 * room <= options.kv_bytes or shape == Shape(1, 1, CONTEXTS[0])
 
     def verify(rows: int, width: int, context: int) -> None:
-        look_at(rows, context)
+        _pretend(target.cache, rows, context)
         mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1))
 
-    def draft(rows: int, _width: int, context: int) -> None:
-        look_at(rows, context)
-        assert drafter is not None  # noqa: S101
-        mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
-
     longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
-    shapes = [s for s in plan_shapes(options.max_rows, longest) if fits(s.rows, s.context)]
-    narrow = [s for s in plan_shapes(options.max_rows, longest, (1,)) if fits(s.rows, s.context)]
+    shapes = filter(fits, plan_shapes(options.max_rows, longest))
+    narrow = filter(fits, plan_shapes(options.max_rows, longest, widths=(1,)))
+    draft_ms: dict[Shape, float] = {}
     try:
         verify_ms = measure(verify, shapes, VERIFY_S, time.perf_counter)
-        draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter) if drafter else {}
+        if drafter is not None:
+            draft = partial(_draft, drafter, target.cache)
+            draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter)
     finally:
-        cache.release()
+        target.cache.release()
         mx.clear_cache()
     return StepCosts(verify_ms, draft_ms)
+
+
+def _draft(drafter: Drafter, cache: RaggedCache, rows: int, _width: int, context: int) -> None:
+    _pretend(cache, rows, context)
+    mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
+
+
+def _pretend(cache: RaggedCache, rows: int, context: int) -> None:
+    """Makes the cache hold so many rows of so many tokens, whatever they are."""
+    if cache.rows != rows or cache.columns < context + BLOCK:
+        cache.release()
+        cache.resize(rows, context + BLOCK)
+    cache.pretend(context)

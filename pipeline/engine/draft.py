@@ -65,7 +65,8 @@ class Drafts:
         known = [_known_drafts(row) for row in rows]
         views = [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
         plan = self._plan = self._speculation.choose(views)
-        blocks = self._draft_blocks(rows, plan) if plan.uses_drafter else None
+        drafter = self._drafter if plan.uses_drafter else None
+        blocks = None if drafter is None else _draft_blocks(drafter, rows, plan.shape.width - 1)
         self._proposals = []
         for b, (row, view) in enumerate(zip(rows, views, strict=True)):
             offer = plan.offers[b]
@@ -110,15 +111,6 @@ class Drafts:
         context = len(row.prompt) + len(row.history.tokens)
         return RowView(row.request.id, task, context, tuple(offers))
 
-    def _draft_blocks(self, rows: Sequence[Row], plan: Plan) -> list[tuple[list[int], mx.array]]:
-        """The drafter's likeliest tokens for every row, and its logits [T, V]."""
-        assert self._drafter is not None  # noqa: S101 (a plan uses it only if rows were offered it)
-        logits = self._drafter.draft_logits([row.pending for row in rows], plan.shape.width - 1)
-        tokens = mx.argmax(logits, axis=-1)
-        mx.eval(tokens)
-        likeliest: list[list[int]] = np.array(tokens).tolist()
-        return [(likeliest[b], logits[b]) for b in range(len(rows))]
-
     def _record(
         self,
         proposal: Proposal,
@@ -147,6 +139,17 @@ def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:
         tokens = list(copy.tokens)
         found.append((Offer("copy", len(tokens), copy.match_length), tokens))
     return tuple(found)
+
+
+def _draft_blocks(
+    drafter: Drafter, rows: Sequence[Row], drafted: int
+) -> list[tuple[list[int], mx.array]]:
+    """The drafter's likeliest tokens for every row, and its logits [T, V]."""
+    logits = drafter.draft_logits([row.pending for row in rows], drafted)
+    tokens = mx.argmax(logits, axis=-1)
+    mx.eval(tokens)
+    likeliest: list[list[int]] = np.array(tokens).tolist()
+    return [(likeliest[b], logits[b]) for b in range(len(rows))]
 
 
 def _compose(
