@@ -1,0 +1,115 @@
+"""Speculation, whole: whatever is drafted, the answers are those of plain decoding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine.core import Core
+from pipeline.engine.grammar import Grammars
+from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
+from pipeline.errors import InputError
+from tests.plain_decoding import Desk, ask, describe_model
+from tests.tiny import CORPUS, write_llama
+from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
+
+SCHEMA = {
+    "x-guidance": {"whitespace_flexible": False},
+    "type": "object",
+    "properties": {
+        "invoice_number": {"type": "string", "maxLength": 12},
+        "customer_name": {"anyOf": [{"type": "string", "maxLength": 30}, {"type": "null"}]},
+        "paid": {"type": "boolean"},
+    },
+    "required": ["invoice_number", "customer_name", "paid"],
+    "additionalProperties": False,
+}
+PLAIN = CoreOptions(max_rows=3, kv_bytes=1 << 25, prefill_tokens=64, speculate=False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = drafter_config(
+        vocab_size=512,
+        block_size=16,
+        num_target_layers=2,
+        dflash_config={"target_layer_ids": [0, 1], "mask_token_id": 1},
+    )
+    folder = tmp_path_factory.mktemp("drafter")
+    return write_drafter(folder, config, drafter_tensors(config))
+
+
+def mixed_requests() -> list[Request]:
+    loops = Sampling(repetition_penalty=1.2, no_repeat_ngram=4)
+    chance = Sampling(temperature=0.8, seed=5)
+    kinds = [
+        {"sampling": Sampling()},
+        {"schema": SCHEMA},
+        {"sampling": loops},
+        {"sampling": chance},
+        {"schema": SCHEMA, "sampling": chance},
+        {"sampling": Sampling(), "top_logprobs": 2},
+    ]
+    return [
+        ask(f"r{n}", f"{n} " + " ".join(CORPUS), 40 - n, **kind) for n, kind in enumerate(kinds * 2)
+    ]
+
+
+def answers_of(model: Path, options: CoreOptions) -> tuple[dict[str, object], Core]:
+    core = Core(describe_model(model), options)
+    desk = Desk(core).finish(*mixed_requests())
+    done: dict[str, object] = {}
+    for name, events in desk.events.items():
+        last = events[-1]
+        assert isinstance(last, Done)
+        done[name] = (last.completion.text, last.completion.finish_reason)
+    return done, core
+
+
+def test_drafts_of_every_source_change_no_answer(
+    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
+    plain, _ = answers_of(model, PLAIN)
+    for options in (
+        replace(PLAIN, speculate=True),
+        replace(PLAIN, speculate=True, drafter=str(drafter)),
+    ):
+        found, core = answers_of(model, options)
+        assert found == plain
+        stats = core.stats().speculation
+        assert stats is not None
+        accepted = {source.source: source.accepted for source in stats.sources}
+        assert accepted["forced"] > 0  # names of fields are known ahead
+        assert stats.tokens > core.stats().steps  # some steps gave more than a token
+
+
+def test_a_missing_drafter_is_told(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        Core(describe_model(model), replace(PLAIN, speculate=True, drafter=str(tmp_path / "no")))
+
+
+def test_a_draft_is_made_to_keep_to_the_grammar(model: Path) -> None:
+    grammars = Grammars(str(model / "tokenizer.json"), 512, [2])
+    matcher = grammars.matcher(SCHEMA)
+    forced = matcher.forced()
+    assert forced
+    picks: list[int] = []
+
+    def repick(place: int, mask: object) -> int | None:
+        picks.append(place)
+        return None
+
+    # What is forced takes the place of anything else, and the state stays as it was.
+    assert matcher.guide([7] * len(forced), repick) == forced
+    assert matcher.forced() == forced
+    # Past it there is a choice: a forbidden token is picked anew, or the draft ends.
+    guided = matcher.guide([*forced, 2, 2], repick)
+    assert guided == forced
+    assert picks == [len(forced)]
+    assert matcher.guide(forced[:1], repick) == forced[:1]
