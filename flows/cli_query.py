@@ -108,7 +108,14 @@ def status(
     named = [*((name.replace("_", " "), value) for name, value in figures.items())]
     print_table(("library", str(library)), [*named, ("engine", state)])
     if runs:
-        print_table(tuple(runs[0]), [tuple(row.values()) for row in runs], title="last runs")
+        columns = tuple(name.replace("_", " ") for name in runs[0])
+        print_table(columns, [_run_cells(run) for run in runs], title="last runs")
+
+
+def _run_cells(run: dict[str, Any]) -> tuple[Any, ...]:
+    """A run as a row for people: in the time of their clock."""
+    started = run["started"].astimezone()
+    return tuple((run | {"started": f"{started:%Y-%m-%d %H:%M}"}).values())
 
 
 _FIGURES = """
@@ -122,7 +129,7 @@ SELECT (SELECT count(*) FROM files) AS files,
 """
 
 _RUNS = """
-SELECT started_at::VARCHAR AS started, state, folder, files, documents, jobs_done AS answers,
+SELECT started_at AS started, state, folder, files, documents, jobs_done AS answers,
     jobs_failed AS failed, model_calls, round(epoch(finished_at - started_at))::INT AS seconds
 FROM runs ORDER BY started_at DESC LIMIT 5
 """

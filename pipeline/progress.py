@@ -11,6 +11,8 @@ from typing import Literal
 
 from pipeline.records import Result
 
+_ENOUGH_TO_GUESS = 8  # the first answers wait for the engine, and come long after they were begun
+
 Phase = Literal["starting", "reading", "answering", "publishing", "done"]
 
 
@@ -102,7 +104,7 @@ class Progress:
         """A guess at the seconds that the other jobs will take; None if too little is known."""
         counts = self._counts
         ended = counts.jobs_done + counts.jobs_failed
-        if not ended or not self._answering_since:
+        if ended < _ENOUGH_TO_GUESS or not self._answering_since:
             return None
         return self.answering_s / ended * (counts.jobs - ended)
 

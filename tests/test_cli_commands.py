@@ -99,6 +99,7 @@ def test_engine(alone: Home) -> None:
         started = alone.docflash("engine", "start", "--model", alone.model, "--json")
         assert (started.code, started.json["state"]) == (0, "ready")
         pid = started.json["pid"]
+        engine = psutil.Process(pid)
         again = alone.docflash("engine", "start", "--model", alone.model)
         assert again.err.splitlines()[-1].startswith(f"the engine is ready: pid {pid}, model ")
         status = alone.docflash("engine", "status", "--json").json
@@ -106,7 +107,8 @@ def test_engine(alone: Home) -> None:
         assert str(alone.model) in "".join(alone.docflash("engine", "status").out.split())
         assert f"pid {pid}" in alone.docflash("doctor").out
         assert alone.docflash("engine", "stop", "--json").json == {"was_running": True}
-        assert not psutil.pid_exists(pid)
+        _, alive = psutil.wait_procs([engine], timeout=20)
+        assert not alive
     finally:
         end_engine(alone)
     assert alone.docflash("engine", "stop").err == "no engine was running\n"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,12 @@ def test_status(library: Home) -> None:
     assert (status["answers"], status["answers_pending"], status["failures"]) == (2, 0, 1)
     assert status["tables"] == str(library.out / "latest")
     assert [run["state"] for run in status["runs"]] == ["done"]
-    plain = library.docflash("status")
+    zone = library.with_environment(TZ="EAST-03:00")
+    plain = zone.docflash("status")
     assert plain.code == 0
     assert "answers pending" in plain.out
+    started = datetime.fromisoformat(status["runs"][0]["started"]) + timedelta(hours=3)
+    assert f" {started:%Y-%m-%d %H:%M} " in plain.out
 
 
 @pytest.mark.parametrize("command", [["sql", "FROM runs"], ["sql"], ["status"]])
