@@ -5,33 +5,30 @@
 Everything is called from one thread; `step` does one round and returns.
 """
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import mlx.core as mx
-
-from pipeline.engine.cache import GROWTH_COLUMNS
 from pipeline.engine.calibrate import known_costs
 from pipeline.engine.copying import Copier
 from pipeline.engine.draft import Drafts
 from pipeline.engine.drafter import load_drafter
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
-from pipeline.engine.prefix import PrefixCache, as_tokens, common_length
+from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import History
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.target import Target, stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.engine.verify import Verifier
-from pipeline.engine.window import round_up
 from pipeline.errors import RequestError
 
-BLOCK_COLUMNS = 16
-"""Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
+OUT_OF_MEMORY = re.compile(r"malloc|allocat|out of memory|insufficient memory", re.IGNORECASE)
+"""What MLX's backends say when they get no memory."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
 
 
@@ -61,10 +58,11 @@ class Core:
         self._grammars = Grammars(model.tokenizer_json, self._target.vocabulary, sorted(self._stop))
         self._drafts = self._make_drafts(progress)
         self._verifier = Verifier(self._target, self._tokenizer, self._stop)
-        self._prefixes = PrefixCache(options.kv_bytes // 2)
+        self._room = KvRoom(self._target, options)
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
+        self._most_rows = options.max_rows
         self._stats = EngineStats(
             0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0, self._target.weights_bytes
         )
@@ -96,7 +94,7 @@ class Core:
                 "bad_parameter", f"max_tokens={request.max_tokens!r} must be at least 1"
             )
         prompt = self._tokenizer.render(request.messages)
-        self._check_length(len(prompt), request.max_tokens)
+        self._room.check_length(len(prompt), request.max_tokens)
         matcher = None if request.schema is None else self._grammars.matcher(request.schema)
         self._waiting.append(
             Row(
@@ -123,6 +121,15 @@ class Core:
         Returns:
             False if there was nothing to do.
         """
+        try:
+            return self._round()
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+                raise
+            self._shrink()
+            return True
+
+    def _round(self) -> bool:
         late = [row for row in self._all_rows() if row.expired]
         self._fail_rows(
             late,
@@ -134,7 +141,10 @@ class Core:
             self._prefill(self._prefilling)
         if self._running:
             self._decode()
-        return bool(self._waiting or self._prefilling or self._running)
+        busy = bool(self._waiting or self._prefilling or self._running)
+        if not busy:
+            self._most_rows = self._options.max_rows
+        return busy
 
     def stats(self) -> EngineStats:
         """What the core is doing and has done."""
@@ -142,7 +152,7 @@ class Core:
             self._stats,
             running=len(self._running) + (self._prefilling is not None),
             waiting=len(self._waiting),
-            kv_bytes=self._target.cache.size_bytes + self._prefixes.size_bytes,
+            kv_bytes=self._room.size_bytes,
             speculation=None if self._drafts is None else self._drafts.stats(),
         )
 
@@ -150,82 +160,29 @@ class Core:
         prefilling = [self._prefilling] if self._prefilling else []
         return [*self._running, *prefilling, *self._waiting]
 
-    def _check_length(self, prompt_tokens: int, max_tokens: int) -> None:
-        total = prompt_tokens + max_tokens
-        limit = self._model.context_tokens
-        room = self._options.kv_bytes - self._target.reserved_bytes(1, 0)
-        fits = room // self._target.kv_bytes_per_token - GROWTH_COLUMNS - BLOCK_COLUMNS
-        if total > limit:
-            raise RequestError(
-                "context_too_long",
-                f"prompt_tokens={prompt_tokens} + max_tokens={max_tokens} is over the model's "
-                f"context of {limit} tokens; send less text or ask for a shorter answer",
-            )
-        if total > fits:
-            raise RequestError(
-                "context_too_long",
-                f"prompt_tokens={prompt_tokens} + max_tokens={max_tokens} is over the {fits} "
-                f"tokens that kv_bytes={self._options.kv_bytes} hold; raise the engine's KV budget",
-            )
-
     def _admit(self) -> None:
         """Takes the next waiting row if its keys and values fit the budget."""
-        if not self._waiting or len(self._running) >= self._options.max_rows:
+        if not self._waiting or len(self._running) >= self._most_rows:
             return
         row = self._waiting[0]
-        if not self._make_room(row):
+        if not self._room.make_room(self._running, row):
             return
         self._waiting.popleft()
-        row.admitted_s = time.monotonic()
         row.slot = len(self._running)
-        self._target.cache.lengths[row.slot] = 0
-        row.cached = self._reuse(row)
+        cached = self._room.reuse(self._running, row)
+        if not row.admitted_s:  # else it was held back when memory ran out
+            row.admitted_s, row.cached = time.monotonic(), cached
         self._prefilling = row
-
-    def _make_room(self, row: Row) -> bool:
-        """Sizes the cache for one row more; False if that must wait for running rows to end."""
-        cache = self._target.cache
-        if not self._running:
-            cache.release()
-        rows = len(self._running) + 1
-        columns = max(active.longest + BLOCK_COLUMNS for active in (*self._running, row))
-        columns = round_up(columns, GROWTH_COLUMNS)
-        widest = max(columns, cache.columns)
-        roomy = cache.rows if rows <= cache.rows else min(2 * rows, self._options.max_rows)
-        for shape in ((roomy, widest), (rows, widest), (rows, columns)):
-            size = self._target.reserved_bytes(*shape)
-            if size <= self._options.kv_bytes:
-                self._prefixes.shrink(self._options.kv_bytes - size)
-                cache.resize(*shape)
-                return True
-        return False
-
-    def _reuse(self, row: Row) -> int:
-        """Fills the row's first tokens from a kept prefix or another row; returns how many."""
-        cache, tokens = self._target.cache, as_tokens(row.prompt[:-1])
-        best, entry = self._prefixes.find(tokens)
-        source, shared = -1, self._prefixes.longest_shared(tokens)
-        for other in self._running:
-            common = common_length(as_tokens(other.prompt[:-1]), tokens)
-            shared = max(shared, common)
-            if common > best and (common := cache.usable(other.slot, common)) > best:
-                source, best = other.slot, common
-        if source >= 0:
-            best = cache.copy_row(source, row.slot, best)
-        elif entry is not None:
-            best = cache.load_prefix(row.slot, entry.prefix, best)
-        cache.keep_at(row.slot, shared)
-        return best
 
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
         started = time.perf_counter()
-        done = self._target.cache.lengths[row.slot]
-        piece = row.prompt[done : min(done + self._options.prefill_tokens, len(row.prompt) - 1)]
+        done, tokens = self._target.cache.lengths[row.slot], row.tokens
+        piece = tokens[done : min(done + self._options.prefill_tokens, len(tokens) - 1)]
         if piece:
             self._target.prefill(row.slot, piece)
-        if done + len(piece) == len(row.prompt) - 1:
-            row.decoding_s = time.monotonic()
+        if done + len(piece) == len(tokens) - 1:
+            row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)
             self._prefilling = None
         self._count(prefill_s=time.perf_counter() - started)
@@ -260,16 +217,30 @@ class Core:
             )
             row.finish()
 
+    def _shrink(self) -> None:
+        """After memory ran out: half the rows start over from what they have, the rest wait.
+
+        What the failed forward left in the cache is not known, so all of it goes. The batch may
+        grow again once there is nothing to do.
+        """
+        rows = [*self._running, *([self._prefilling] if self._prefilling else [])]
+        self._running, self._prefilling = [], None
+        self._room.clear()
+        self._most_rows = max(1, len(rows) // 2)
+        self._waiting.extendleft(reversed(rows))
+        if len(rows) <= 1:
+            self._fail_rows(
+                rows,
+                RequestError(
+                    "out_of_memory",
+                    "the machine has too little memory for this request alone; close other "
+                    "programs, send less text, or choose a smaller model",
+                ),
+            )
+
     def _leave(self, row: Row) -> None:
         """Keeps the row's prefix, then closes the gap that it leaves in the slots."""
-        cache = self._target.cache
-        tokens = as_tokens([*row.prompt, *row.history.tokens][: cache.lengths[row.slot]])
-        length = cache.usable(row.slot, len(tokens))  # what came after the end is left out
-        tokens = tokens[:length]
-        size = length * self._target.kv_bytes_per_token
-        room = self._options.kv_bytes - cache.size_bytes - self._prefixes.size_bytes
-        if size <= room and self._prefixes.wants(tokens, size):
-            self._prefixes.keep(tokens, cache.copy_prefix(row.slot, length))
+        self._room.keep(row)
         self._remove(row)
 
     def _remove(self, row: Row) -> None:
@@ -301,8 +272,3 @@ class Core:
     def _count(self, **more: float) -> None:
         changed = {name: getattr(self._stats, name) + value for name, value in more.items()}
         self._stats = replace(self._stats, **changed)  # type: ignore[arg-type]
-
-
-def free_memory() -> None:
-    """Gives MLX's unused buffers back to the system, after a core is dropped."""
-    mx.clear_cache()

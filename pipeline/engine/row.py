@@ -19,6 +19,9 @@ from pipeline.engine.sampling import History
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
+UNDONE_TOKENS = 32
+"""As many tokens at most are taken back to close an answer at its limit: a date has ten."""
+
 
 @dataclass(slots=True, eq=False)
 class Row:
@@ -58,6 +61,11 @@ class Row:
     def pending(self) -> int:
         """The last token, which the next forward runs."""
         return self.history.tokens[-1] if self.history.tokens else self.prompt[-1]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and the answer so far."""
+        return [*self.prompt, *self.history.tokens]
 
     @property
     def longest(self) -> int:
@@ -121,7 +129,7 @@ class Row:
         self.on_event(Failed(self.request.id, error))
 
     def _end(self, reason: str, unused: int) -> None:
-        """Ends the answer; `unused` tokens of the last step came after its end."""
+        """Ends the answer; the last `unused` tokens that were verified are not part of it."""
         self.finish_reason = reason
         if self.logprobs and unused:
             del self.logprobs[-unused:]
@@ -129,11 +137,22 @@ class Row:
         self._cut_at_stop_string()
 
     def _end_at_limit(self, unused: int) -> None:
-        closing = self.matcher.close() if self.matcher else None
-        for token in closing or ():
+        most = min(UNDONE_TOKENS, len(self.history.tokens))
+        closing = self.matcher.close(most) if self.matcher else None
+        undone, added = closing or (0, [])
+        self._undo(undone)
+        for token in added:
             self.history.push(token)
             self.text += self.detokenizer.push(token)
-        self._end("length" if closing is None else "closed", unused)
+        self._end("length" if closing is None else "closed", unused + undone)
+
+    def _undo(self, count: int) -> None:
+        """Takes back the last tokens; their text was not sent yet."""
+        for _ in range(count):
+            self.history.pop()
+        if count:
+            self.detokenizer.restart()
+            self.text = "".join(map(self.detokenizer.push, self.history.tokens))
 
     def _cut_at_stop_string(self) -> bool:
         places = [
@@ -146,7 +165,12 @@ class Row:
         return bool(places)
 
     def _send(self) -> None:
-        """Sends the text that can't change any more: a stop string may have begun at its end."""
+        """Sends the text that can't change any more.
+
+        A stop string may have begun at its end, and the end of a schema answer may be taken back.
+        """
+        if self.matcher and self.left <= UNDONE_TOKENS and not self.finish_reason:
+            return
         held = 0 if self.finish_reason else max((len(s) - 1 for s in self.request.stop), default=0)
         final = max(self._sent, len(self.text) - held)
         if final > self._sent:

@@ -1,0 +1,114 @@
+"""The memory of keys and values: room for rows within a budget, and reuse of what was run before.
+
+In: rows that want in, run or leave. Out: the cache sized for them, their first tokens filled from
+a kept prefix or a running row.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from pipeline.engine.cache import GROWTH_COLUMNS
+from pipeline.engine.interface import CoreOptions
+from pipeline.engine.prefix import PrefixCache, as_tokens, common_length
+from pipeline.engine.row import Row
+from pipeline.engine.target import Target
+from pipeline.engine.window import round_up
+from pipeline.errors import RequestError
+
+BLOCK_COLUMNS = 16
+"""Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
+
+
+class KvRoom:
+    """The cache of a target under a budget of bytes.
+
+    Args:
+        target: The model with its cache.
+        options: The budget, and the most rows.
+    """
+
+    def __init__(self, target: Target, options: CoreOptions) -> None:
+        self._target = target
+        self._cache = target.cache
+        self._options = options
+        self._prefixes = PrefixCache(options.kv_bytes // 2)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of rows and kept prefixes now."""
+        return self._cache.size_bytes + self._prefixes.size_bytes
+
+    def check_length(self, prompt_tokens: int, max_tokens: int) -> None:
+        """Refuses what can never fit.
+
+        Raises:
+            RequestError: "context_too_long": for the model, or for the budget.
+        """
+        total = prompt_tokens + max_tokens
+        limit = self._target.info.context_tokens
+        room = self._options.kv_bytes - self._target.reserved_bytes(1, 0)
+        fits = room // self._target.kv_bytes_per_token - GROWTH_COLUMNS - BLOCK_COLUMNS
+        if total > limit:
+            raise RequestError(
+                "context_too_long",
+                f"prompt_tokens={prompt_tokens} + max_tokens={max_tokens} is over the model's "
+                f"context of {limit} tokens; send less text or ask for a shorter answer",
+            )
+        if total > fits:
+            raise RequestError(
+                "context_too_long",
+                f"prompt_tokens={prompt_tokens} + max_tokens={max_tokens} is over the {fits} "
+                f"tokens that kv_bytes={self._options.kv_bytes} hold; raise the engine's KV budget",
+            )
+
+    def make_room(self, running: Sequence[Row], row: Row) -> bool:
+        """Sizes the cache for one row more; False if that must wait for running rows to end."""
+        if not running:
+            self._cache.release()
+        rows = len(running) + 1
+        columns = max(active.longest + BLOCK_COLUMNS for active in (*running, row))
+        columns = round_up(columns, GROWTH_COLUMNS)
+        held = self._cache.rows
+        widest = max(columns, self._cache.columns)
+        roomy = held if rows <= held else min(2 * rows, self._options.max_rows)
+        for shape in ((roomy, widest), (rows, widest), (rows, columns)):
+            size = self._target.reserved_bytes(*shape)
+            if size <= self._options.kv_bytes:
+                self._prefixes.shrink(self._options.kv_bytes - size)
+                self._cache.resize(*shape)
+                return True
+        return False
+
+    def reuse(self, running: Sequence[Row], row: Row) -> int:
+        """Fills the row's first tokens from a kept prefix or another row; returns how many."""
+        cache, tokens = self._cache, as_tokens(row.tokens[:-1])
+        cache.lengths[row.slot] = 0
+        best, entry = self._prefixes.find(tokens)
+        source, shared = -1, self._prefixes.longest_shared(tokens)
+        for other in running:
+            common = common_length(as_tokens(other.tokens[:-1]), tokens)
+            shared = max(shared, common)
+            if common > best and (common := cache.usable(other.slot, common)) > best:
+                source, best = other.slot, common
+        if source >= 0:
+            best = cache.copy_row(source, row.slot, best)
+        elif entry is not None:
+            best = cache.load_prefix(row.slot, entry.prefix, best)
+        cache.keep_at(row.slot, shared)
+        return best
+
+    def keep(self, row: Row) -> None:
+        """Keeps the prefix of a row that is about to leave, if there is room for it."""
+        tokens = as_tokens(row.tokens[: self._cache.lengths[row.slot]])
+        length = self._cache.usable(row.slot, len(tokens))  # what came after the end is left out
+        tokens = tokens[:length]
+        size = length * self._target.kv_bytes_per_token
+        if size <= self._options.kv_bytes - self.size_bytes and self._prefixes.wants(tokens, size):
+            self._prefixes.keep(tokens, self._cache.copy_prefix(row.slot, length))
+
+    def clear(self) -> None:
+        """Gives all of it back; what rows had in the cache is lost."""
+        self._cache.release()
+        self._prefixes.shrink(0)
+        mx.clear_cache()
