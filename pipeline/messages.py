@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from pipeline.engine.interface import Message
 from pipeline.records import Task
+from pipeline.schema import may_be_null
 from pipeline.task_fields import describe
 
-MESSAGES_VERSION = 1
+MESSAGES_VERSION = 2
 """Part of every task's fingerprint: raise it when a change here can change answers."""
 
 SYSTEM = "You read documents and answer questions about them. Use only what the document says."
@@ -61,6 +62,6 @@ def _question(task: Task, *, partial: bool) -> str:
     if task.kind == "text":
         return task.instructions
     lines = [f"- {field.name}: {describe(field)}" for field in task.fields]
-    optional = partial or any(not field.required for field in task.fields)
+    optional = any(may_be_null(field, partial=partial) for field in task.fields)
     null = " Write null for what the document does not say." if optional else ""
     return "\n".join([task.instructions, *lines, f"Answer in JSON.{null}"])

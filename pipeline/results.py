@@ -108,6 +108,8 @@ def _value(field: Field, value: Any, where: str) -> Any:
     if value is None or value == "":
         return None
     if field.type == "object":
+        if _is_blank(field, value):
+            return None
         members = _members(field.fields, value, where, partial=False)
         return members if any(member not in (None, []) for member in members.values()) else None
     parsers = {
@@ -119,6 +121,12 @@ def _value(field: Field, value: Any, where: str) -> Any:
         "enum": _choice,
     }
     return parsers[field.type](field, value, where)
+
+
+def _is_blank(field: Field, value: Any) -> bool:
+    """Whether required text is empty: an answer that is closed at its limit can end so."""
+    members = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return any(member.required and members.get(member.name) == "" for member in field.fields)
 
 
 def _items(field: Field, value: Any, where: str) -> list[Any]:

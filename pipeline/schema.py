@@ -37,7 +37,8 @@ def answer_schema(task: Task, *, partial: bool = False) -> dict[str, Any] | None
 
     Args:
         task: The task.
-        partial: The answer is about a part of a document, which may lack any field.
+        partial: The answer is about a part of a document, which may lack any field: see
+            `may_be_null`.
 
     Returns:
         The schema with llguidance's options in "x-guidance", or None for free text.
@@ -49,11 +50,28 @@ def answer_schema(task: Task, *, partial: bool = False) -> dict[str, Any] | None
     return {"x-guidance": _GUIDANCE, **_object_schema(task.fields, partial=partial)}
 
 
+def may_be_null(field: Field, *, partial: bool = False) -> bool:
+    """Whether an answer may say null (a list: have no items) for a field.
+
+    A part of a document may lack a required field. Small models take that way out in every part
+    if it is offered, so it is offered only where a value has no empty form: text can be "", which
+    counts as null, and a list can hold nothing but "".
+
+    Args:
+        field: A field of the answer.
+        partial: The answer is about a part of a document.
+    """
+    if not field.required:
+        return True
+    kind = cast("Field", field.items).type if field.type == "list" else field.type
+    return partial and kind != "string"
+
+
 def _object_schema(fields: tuple[Field, ...], *, partial: bool = False) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            field.name: _value_schema(field, nullable=partial or not field.required)
+            field.name: _value_schema(field, nullable=may_be_null(field, partial=partial))
             for field in fields
         },
         "required": [field.name for field in fields],

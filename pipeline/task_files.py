@@ -27,7 +27,12 @@ _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
     "class": Limits(max_tokens=32, chunk_tokens=400),
 }
 # A small model loops without these; see `Sampling`.
-_TEXT_SETTINGS: dict[str, float | int] = {"repetition_penalty": 1.1, "no_repeat_ngram": 12}
+# Fields are copies, and to copy is to repeat: there, only what is said again at length is a loop.
+_SETTINGS: dict[TaskKind, dict[str, float | int]] = {
+    "text": {"repetition_penalty": 1.1, "no_repeat_ngram": 12},
+    "fields": {"no_repeat_ngram": 8},
+    "class": {},
+}
 _SETTING_BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "repetition_penalty": (1.0, 2.0),
@@ -186,7 +191,7 @@ def _read_limits(parent: Table, default: Limits) -> Limits:
 
 
 def _read_settings(parent: Table, kind: TaskKind) -> tuple[tuple[str, float | int], ...]:
-    settings = dict(_TEXT_SETTINGS) if kind == "text" else {}
+    settings = dict(_SETTINGS[kind])
     table = parent.take_table("settings")
     if table is not None:
         for option in dataclasses.fields(Sampling):

@@ -50,6 +50,12 @@ PARTY = Field("a", "object", fields=(Field("n", "string", required=True), Field(
         (Field("a", "enum", values=("x",)), "x", "x"),
         (TEXTS, ["b", "a", "B ", "", None], ["b", "a"]),
         (PARTY, {"n": "A", "d": "2024-01-02"}, {"n": "A", "d": date(2024, 1, 2)}),
+        (PARTY, {"n": "", "d": "2024-01-02"}, None),
+        (
+            Field("a", "list", items=PARTY),
+            [{"n": "A", "d": None}, {"n": "", "d": None}],
+            [{"n": "A", "d": None}],
+        ),
     ],
 )
 def test_values_get_their_types(field: Field, value: Any, typed: Any) -> None:

@@ -133,11 +133,28 @@ def test_white_space_and_other_orders_are_refused(tokenizer: LLTokenizer) -> Non
 def test_required_fields_may_be_missing_in_a_part_only(tokenizer: LLTokenizer) -> None:
     task = task_of(
         'instructions = "Copy."\n[fields.a]\ntype = "date"\nrequired = true\n'
-        '[fields.b]\ntype = "list"\nitems = "string"\nrequired = true\n'
+        '[fields.b]\ntype = "list"\nitems = "date"\nrequired = true\n'
     )
     nothing = compact({"a": None, "b": []})
     assert accepts(tokenizer, answer_schema(task, partial=True), nothing)
     assert not accepts(tokenizer, answer_schema(task), nothing)
+    assert parse_result(task, nothing, partial=True) == {"a": None, "b": []}
+    with pytest.raises(ResultError, match="'a' is empty"):
+        parse_result(task, nothing)
+
+
+def test_a_part_can_say_nothing_of_required_text_only_by_empty_text(
+    tokenizer: LLTokenizer,
+) -> None:
+    task = task_of(
+        'instructions = "Copy."\n[fields.a]\ntype = "string"\nrequired = true\n'
+        '[fields.b]\ntype = "list"\nitems = "string"\nrequired = true\n'
+    )
+    schema = answer_schema(task, partial=True)
+    assert not accepts(tokenizer, schema, compact({"a": None, "b": ["x"]}))
+    assert not accepts(tokenizer, schema, compact({"a": "x", "b": []}))
+    nothing = compact({"a": "", "b": [""]})
+    assert accepts(tokenizer, schema, nothing)
     assert parse_result(task, nothing, partial=True) == {"a": None, "b": []}
     with pytest.raises(ResultError, match="'a' is empty"):
         parse_result(task, nothing)

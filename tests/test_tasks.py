@@ -70,7 +70,7 @@ fields = { amount = "decimal", note = { type = "string", max_chars = 9 } }
     )
     assert task.kind == "fields"
     assert task.limits == Limits(max_tokens=99)
-    assert task.settings == (("repetition_penalty", 1.2),)
+    assert task.settings == (("no_repeat_ngram", 8), ("repetition_penalty", 1.2))
     note = Field("note", "string", max_chars=9)
     members = (Field("amount", "decimal"), note)
     assert task.fields == (

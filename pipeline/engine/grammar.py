@@ -139,30 +139,47 @@ class Matcher:
         """True if nothing may follow but the end."""
         return self._matcher.is_stopped()
 
-    def close(self) -> list[int] | None:
-        """The shortest way to end the answer from here, without inventing content.
+    def close(self, most_undone: int = 0) -> tuple[int, list[int]] | None:
+        """The shortest way to end the answer, without inventing content; changes the state.
 
         Takes what the grammar forces, else closes the open string, object or list, else writes
-        null. Where only content would do (a date half written), there is no way.
+        null. Where only content would do (a date half written), tokens are taken back until there
+        is a way. A number is never closed: its next digit may have been on its way.
+
+        Args:
+            most_undone: The most tokens to take back.
 
         Returns:
-            The tokens, or None.
+            How many tokens were taken back and those to add; or None if there is no way.
         """
+        for undone in range(most_undone + 1):
+            if undone:
+                self._matcher.rollback(1)
+            added = self._close_here()
+            if added is not None:
+                return undone, added
+        return None
+
+    def _close_here(self) -> list[int] | None:
         added: list[int] = []
         while len(added) < CLOSING_TOKENS:
             if self._matcher.is_stopped() or self._matcher.is_accepting():
                 return added
             step = self._matcher.compute_ff_tokens() or self._closing_step()
-            if not step or self._matcher.try_consume_tokens(step) != len(step):
-                return None
-            added.extend(step)
+            taken = self._matcher.try_consume_tokens(step) if step else 0
+            added.extend(step[:taken])
+            if not step or taken < len(step):
+                break
+        if added:
+            self._matcher.rollback(len(added))
         return None
 
     def _closing_step(self) -> list[int]:
         # Inside a string "null" would be content; there, another letter is allowed as well.
         in_string = self._allows("q")
+        in_number = not in_string and self._allows("0") and not self._allows("-")
         in_value = ("null", '"', "}", "]", ":", ",")  # white space may stand before each: unforced
-        for text in ('"', "}", "]") if in_string else in_value:
+        for text in () if in_number else ('"', "}", "]") if in_string else in_value:
             if self._allows(text):
                 return self._tokenizer.tokenize_str(text)
         return []

@@ -170,8 +170,13 @@ class Detokenizer:
 
     def __init__(self, bytes_of: Callable[[int], bytes], *, strip_first_space: bool) -> None:
         self._bytes_of = bytes_of
+        self._strip_first = strip_first_space
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets all tokens: for the same answer from its beginning."""
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip = strip_first_space
+        self._strip = self._strip_first
 
     def push(self, token: int) -> str:
         """Text that is final after one token more; a character comes with its last byte."""

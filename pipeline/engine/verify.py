@@ -85,10 +85,10 @@ class Verifier:
                 if t:
                     row.history.push(draft[t - 1])
                 if row.matcher is None or _choices(masks[b, t]) >= FREE_CHOICE:
-                    banned = row.history.banned()
+                    banned = self._open(row, row.history.banned())
                     ban_tokens(masks[b, t], banned, tuple(self._stop))
                     masked = masked or bool(banned)
-                    ids[t] = self._penalised(row)
+                    ids[t] = self._open(row, row.history.penalised())
             for _ in range(allowed[b]):
                 row.history.pop()
             penalised.append(ids)
@@ -104,9 +104,8 @@ class Verifier:
             allowed,
         )
 
-    def _penalised(self, row: Row) -> list[int]:
+    def _open(self, row: Row, tokens: list[int]) -> list[int]:
         """Under a grammar the tokens that close a string stay free: else strings would run on."""
-        tokens = row.history.penalised()
         if row.matcher is None:
             return tokens
         return [token for token in tokens if '"' not in self._tokenizer.token_text(token)]

@@ -1,0 +1,149 @@
+"""An answer that reaches its limit is closed where it can be: nothing is invented, little lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from tokenizers import Tokenizer
+
+from pipeline.engine.grammar import Grammars
+from pipeline.engine.interface import Done, Event, Message, Request, Sampling, TextDelta
+from pipeline.engine.row import UNDONE_TOKENS, Row
+from pipeline.engine.sampling import History
+from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.schema import answer_schema
+from pipeline.task_files import read_task
+from tests.byte_tokenizer import write_tokenizer
+
+TASK = """
+instructions = "Copy."
+[fields.name]
+type = "string"
+[fields.day]
+type = "date"
+[fields.lines]
+type = "list"
+[fields.lines.items]
+type = "object"
+[fields.lines.items.fields]
+what = { type = "string", required = true }
+sum = "decimal"
+"""
+ANSWER = (
+    '{"name":"Zoë","day":"2026-03-31","lines":'
+    '[{"what":"a","sum":"12.50"},{"what":"b","sum":null},{"what":"c","sum":"7"}]}'
+)
+SUMS = {"a": "12.50", "b": None, "c": "7"}
+STOP = 2
+
+
+class Bench:
+    """A tokenizer, used byte by byte, and its grammars."""
+
+    def __init__(self, folder: Path) -> None:
+        path = write_tokenizer(folder / "tokenizer.json")
+        (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}')
+        self.tokenizer = ChatTokenizer(str(folder))
+        self._tokens = Tokenizer.from_file(str(path))
+        self.grammars = Grammars(str(path), self._tokens.get_vocab_size(), (STOP,))
+
+    def encode(self, text: str) -> list[int]:
+        return [token for char in text for token in self._tokens.encode(char).ids]
+
+    def decode(self, tokens: list[int]) -> str:
+        detokenizer = self.tokenizer.detokenizer()
+        return "".join(map(detokenizer.push, tokens)) + detokenizer.finish()
+
+    def close(self, schema: dict[str, Any], tokens: list[int]) -> str | None:
+        """The text of an answer that was cut after these tokens."""
+        matcher = self.grammars.matcher(schema)
+        matcher.consume(tokens)
+        closing = matcher.close(len(tokens))
+        if closing is None:
+            return None
+        undone, added = closing
+        return self.decode(tokens[: len(tokens) - undone] + added)
+
+    def row(self, schema: dict[str, Any], max_tokens: int, events: list[Event]) -> Row:
+        request = Request("r", "tiny", (Message("user", "x"),), schema, max_tokens)
+        return Row(
+            request,
+            [1],
+            events.append,
+            self.tokenizer.detokenizer(),
+            History(Sampling()),
+            self.grammars.matcher(schema),
+        )
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("tokenizer"))
+
+
+def schema_of(text: str) -> dict[str, Any]:
+    task, problems = read_task("prompts/example.toml", text)
+    assert not problems
+    assert task is not None
+    schema = answer_schema(task)
+    assert schema is not None
+    return schema
+
+
+SCHEMA = schema_of(TASK)
+
+
+def test_an_answer_is_closed_from_every_place_with_what_it_said_so_far(bench: Bench) -> None:
+    tokens = bench.encode(ANSWER)
+    for size in range(len(tokens)):
+        text = bench.close(SCHEMA, tokens[:size])
+        assert text is not None
+        value = json.loads(text)
+        jsonschema.validate(value, SCHEMA)
+        assert value["day"] in (None, "2026-03-31")
+        for line in value["lines"]:
+            if line["what"]:
+                assert line["sum"] in (None, SUMS[line["what"]])
+
+
+@pytest.mark.parametrize(
+    ("said", "closed"),
+    [
+        ('{"name":"Zo', '{"name":"Zo","day":null,"lines":[]}'),
+        ('{"name":null,"day":"2026-0', '{"name":null,"day":null,"lines":[]}'),
+        (
+            '{"name":null,"day":null,"lines":[{"what":"a","sum":"12',
+            '{"name":null,"day":null,"lines":[{"what":"a","sum":null}]}',
+        ),
+        (
+            '{"name":null,"day":null,"lines":[{"what":"a","sum":null},',
+            '{"name":null,"day":null,"lines":[{"what":"a","sum":null},{"what":"","sum":null}]}',
+        ),
+    ],
+)
+def test_half_a_date_or_number_is_taken_back(bench: Bench, said: str, closed: str) -> None:
+    assert bench.close(SCHEMA, bench.encode(said)) == closed
+
+
+def test_what_needs_a_value_that_is_not_there_cannot_be_closed(bench: Bench) -> None:
+    schema = schema_of('instructions = "Copy."\n[fields.day]\ntype = "date"\nrequired = true\n')
+    assert bench.close(schema, bench.encode('{"day":"2026-0')) is None
+
+
+@pytest.mark.parametrize("cut", range(1, 80))
+def test_what_was_sent_of_an_answer_is_never_taken_back(bench: Bench, cut: int) -> None:
+    tokens = bench.encode(ANSWER)[:cut]
+    events: list[Event] = []
+    row = bench.row(SCHEMA, len(tokens), events)
+    for start in range(0, len(tokens), 5):
+        row.accept(tokens[start : start + 5], frozenset((STOP,)))
+    assert row.finish_reason == "closed"
+    row.finish()
+    *deltas, done = events
+    assert isinstance(done, Done)
+    sent = "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+    assert sent == done.completion.text == bench.close(SCHEMA, tokens)
+    assert done.completion.completion_tokens == len(row.history.tokens)
+    assert cut <= UNDONE_TOKENS + 5 or len(deltas) > 1
