@@ -6,11 +6,12 @@ mistake is told at once; the flow makes its own from the parameters it was given
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.documents import Selection
-from pipeline.ingest import Search
-from pipeline.run_order import RunOrder
 from pipeline.settings import EMBEDDED_MODEL, out_folder
+
+if TYPE_CHECKING:
+    from pipeline.run_order import RunOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,12 @@ class Parameters:
     newest_first: bool = False
     retry: bool = False
 
-    def order(self) -> RunOrder:
+    def order(self) -> "RunOrder":
         """The order that they stand for; nothing of it is checked yet."""
+        from pipeline.documents import Selection
+        from pipeline.ingest import Search
+        from pipeline.run_order import RunOrder
+
         selection = Selection(
             tuple(self.include or ()), tuple(self.exclude or ()), self.hidden, self.symlinks
         )
