@@ -210,7 +210,7 @@ class _Asker:
                 raise ResultError(
                     "cut",
                     f"the answer was longer than max_tokens={self.task.limits.max_tokens} and "
-                    "could not be completed; answer more briefly",
+                    "could not be completed: answer more briefly (the task may raise max_tokens)",
                 )
         value = parse_result(self.task, text, partial=partial)
         self.cut = self.cut or cut
