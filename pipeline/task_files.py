@@ -27,7 +27,7 @@ _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
     "class": Limits(max_tokens=32, chunk_tokens=400),
 }
 # A small model loops without these; see `Sampling`.
-# Fields are copies, and to copy is to repeat: there, only what is said again at length is a loop.
+# Fields are copies, and to copy is to repeat: there, only a loop inside one string is stopped.
 _SETTINGS: dict[TaskKind, dict[str, float | int]] = {
     "text": {"repetition_penalty": 1.1, "no_repeat_ngram": 12},
     "fields": {"no_repeat_ngram": 8},

@@ -147,3 +147,29 @@ def test_what_was_sent_of_an_answer_is_never_taken_back(bench: Bench, cut: int) 
     assert sent == done.completion.text == bench.close(SCHEMA, tokens)
     assert done.completion.completion_tokens == len(row.history.tokens)
     assert cut <= UNDONE_TOKENS + 5 or len(deltas) > 1
+
+
+def test_a_loop_is_looked_for_in_the_current_string_only(bench: Bench) -> None:
+    quote = bench.encode('"')[0]
+
+    def banned(text: str, size: int = 3) -> str:
+        history = History(Sampling(no_repeat_ngram=size))
+        for token in bench.encode(text):
+            history.push(token)
+        return bench.decode(history.banned(lambda token: token == quote))
+
+    assert banned('{"a":"xyzxy') == "z"
+    assert banned('{"a":"xyz","b":"xy') == ""  # two values may be the same
+    assert banned('{"a":"xyzxy","b":"xy') == ""
+    assert banned('{"a":"00000') == "000"
+    assert banned('{"a":"xy') == ""
+    assert banned('{"a":"xyzxy', 12) == ""
+
+
+def test_a_string_in_a_loop_can_end(bench: Bench) -> None:
+    history = History(Sampling(no_repeat_ngram=2))
+    for token in bench.encode('{"a":"b","a'):
+        history.push(token)
+    quote = bench.encode('"')[0]
+    assert quote in history.banned()
+    assert quote not in history.banned(lambda token: token == quote)

@@ -28,7 +28,8 @@ class Sampling:
             last `repetition_window` tokens of the answer; 1.0 is off. (Keskar et al. 2019, CTRL.)
         repetition_window: How far back the penalty looks, in tokens of the answer.
         no_repeat_ngram: A token that would complete an n-gram of this many tokens that already
-            stands in the answer is forbidden; 0 is off. (Paulus et al. 2017.)
+            stands in the answer (of JSON: in the same string) is forbidden; 0 is off. (Paulus et
+            al. 2017.)
         seed: Seeds the sampler when the temperature is above 0.
     """
 

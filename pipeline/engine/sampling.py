@@ -8,7 +8,7 @@ why a drafted answer equals the plain one at any temperature.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -48,12 +48,29 @@ class History:
         if self.sampling.no_repeat_ngram and len(self.tokens) >= self.sampling.no_repeat_ngram - 1:
             self._followers[self._ngram_start()].pop()
 
-    def banned(self) -> list[int]:
-        """Tokens that would complete an n-gram that already stands in the answer."""
+    def banned(self, ends_string: Callable[[int], bool] | None = None) -> list[int]:
+        """Tokens that would complete an n-gram that already stands in the answer.
+
+        Args:
+            ends_string: Tells tokens with a quotation mark. If given, n-grams are looked for in
+                the current string only (two values may well be the same), and these tokens stay
+                free, or strings would run on.
+        """
         size = self.sampling.no_repeat_ngram
         if not size or len(self.tokens) < size - 1:
             return []
-        return self._followers.get(self._ngram_start(), [])
+        banned = self._followers.get(self._ngram_start(), [])
+        if not banned or ends_string is None:
+            return banned
+        string: list[int] = []
+        for token in reversed(self.tokens):
+            if ends_string(token):
+                break
+            string.insert(0, token)
+        begin = string[len(string) - size + 1 :]
+        ends = range(size - 1, len(string)) if len(string) >= size else ()
+        found = [string[end] for end in ends if string[end - size + 1 : end] == begin]
+        return [token for token in found if not ends_string(token)]
 
     def penalised(self) -> list[int]:
         """Tokens whose logits the repetition penalty lowers."""

@@ -85,10 +85,10 @@ class Verifier:
                 if t:
                     row.history.push(draft[t - 1])
                 if row.matcher is None or _choices(masks[b, t]) >= FREE_CHOICE:
-                    banned = self._open(row, row.history.banned())
+                    banned = row.history.banned(self._has_quote if row.matcher else None)
                     ban_tokens(masks[b, t], banned, tuple(self._stop))
                     masked = masked or bool(banned)
-                    ids[t] = self._open(row, row.history.penalised())
+                    ids[t] = self._penalised(row)
             for _ in range(allowed[b]):
                 row.history.pop()
             penalised.append(ids)
@@ -104,11 +104,15 @@ class Verifier:
             allowed,
         )
 
-    def _open(self, row: Row, tokens: list[int]) -> list[int]:
+    def _penalised(self, row: Row) -> list[int]:
         """Under a grammar the tokens that close a string stay free: else strings would run on."""
+        tokens = row.history.penalised()
         if row.matcher is None:
             return tokens
-        return [token for token in tokens if '"' not in self._tokenizer.token_text(token)]
+        return [token for token in tokens if not self._has_quote(token)]
+
+    def _has_quote(self, token: int) -> bool:
+        return '"' in self._tokenizer.token_text(token)
 
     def _logprobs(self, logits: mx.array, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
         """Log-probabilities among the allowed tokens, at the first len(tokens) positions [T, V]."""
