@@ -11,7 +11,6 @@ import tomllib
 from pathlib import PurePath
 from typing import Any
 
-from pipeline.engine.interface import Sampling
 from pipeline.errors import InputError
 from pipeline.globs import Glob
 from pipeline.messages import MESSAGES_VERSION, SYSTEM
@@ -194,10 +193,10 @@ def _read_settings(parent: Table, kind: TaskKind) -> tuple[tuple[str, float | in
     settings = dict(_SETTINGS[kind])
     table = parent.take_table("settings")
     if table is not None:
-        for option in dataclasses.fields(Sampling):
-            value = table.take(option.name)
-            if value is not None and _check_setting(table, option.name, value):
-                settings[option.name] = value
+        for name in _SETTING_BOUNDS:
+            value = table.take(name)
+            if value is not None and _check_setting(table, name, value):
+                settings[name] = value
         table.finish()
     return tuple(sorted(settings.items()))
 

@@ -104,7 +104,7 @@ class PlainDecoder:
 
 
 class _Shape:
-    """The repetition penalty and the ban of n-grams, as the interface describes them."""
+    """Penalties, bias and the ban of n-grams, as the interface describes them."""
 
     def __init__(self, sampling: Sampling, prompt_tokens: int, stop: frozenset[int]) -> None:
         self._sampling = sampling
@@ -117,6 +117,11 @@ class _Shape:
         for token in set(answer[-self._sampling.repetition_window :]):
             factor = np.float32(self._sampling.repetition_penalty)
             scores[token] = scores[token] / factor if scores[token] > 0 else scores[token] * factor
+        for token in answer:
+            scores[token] -= self._sampling.frequency_penalty
+        scores[list(set(answer))] -= self._sampling.presence_penalty
+        for token, amount in self._sampling.logit_bias:
+            scores[token] += amount
         size = self._sampling.no_repeat_ngram
         for start in range(len(answer) - size + 1) if size else ():
             *begin, last = answer[start : start + size]

@@ -113,7 +113,7 @@ def test_refusals_have_a_status_and_a_code(http: httpx.Client) -> None:
     for text, more, status, code in [
         ("refuse", {}, 400, "context_too_long"),
         ("refuse", {"stream": True}, 400, "context_too_long"),
-        ("say a", {"top_p": 0.5}, 400, "bad_parameter"),
+        ("say a", {"top_p": 5}, 400, "bad_parameter"),
         ("say a", {"model": "/bad"}, 404, "bad_model"),
         ("break", {}, 500, "engine_failed"),
         # Were it held, its time would be over before the client's, with another code.

@@ -93,6 +93,7 @@ class Core:
             raise RequestError(
                 "bad_parameter", f"max_tokens={request.max_tokens!r} must be at least 1"
             )
+        self._check_bias(request)
         prompt = self._tokenizer.render(request.messages)
         self._room.check_length(len(prompt), request.max_tokens)
         matcher = None if request.schema is None else self._grammars.matcher(request.schema)
@@ -107,6 +108,15 @@ class Core:
                 copier=Copier(prompt),
             )
         )
+
+    def _check_bias(self, request: Request) -> None:
+        vocabulary = self._target.vocabulary
+        for token, _ in request.sampling.logit_bias:
+            if not 0 <= token < vocabulary:
+                raise RequestError(
+                    "bad_parameter",
+                    f"logit_bias names token={token}, but the model's are 0 to {vocabulary - 1}",
+                )
 
     def cancel(self, request_id: str) -> None:
         """Ends a request with `Failed("cancelled")`; unknown or ended ones are left alone."""

@@ -22,8 +22,15 @@ class Message:
 class Sampling:
     """How the next token is chosen.
 
+    In this order: what the grammar forbids and repeated n-grams are taken out; the repetition
+    penalty; the presence and frequency penalties; the bias; the temperature; top-k; of what is left
+    top-p; of that min-p; then the draw. (As in transformers and vLLM the filters come after the
+    temperature; mlx-lm has them before it.) Penalties are off where a grammar leaves few tokens,
+    and never touch what may end a string of JSON; the bias holds everywhere, but can't allow what
+    is forbidden. Drafts change none of this: the same request gives the same tokens.
+
     Attributes:
-        temperature: 0 takes the most likely token.
+        temperature: 0 takes the most likely token; the filters then have nothing to do.
         repetition_penalty: Divides (multiplies, if negative) the logits of tokens already in the
             last `repetition_window` tokens of the answer; 1.0 is off. (Keskar et al. 2019, CTRL.)
         repetition_window: How far back the penalty looks, in tokens of the answer.
@@ -31,6 +38,15 @@ class Sampling:
             stands in the answer (of JSON: in the same string) is forbidden; 0 is off. (Paulus et
             al. 2017.)
         seed: Seeds the sampler when the temperature is above 0.
+        top_k: Only this many of the likeliest tokens may come; 0 is off.
+        top_p: Only the fewest likeliest tokens whose probabilities reach this sum; 1.0 is off.
+            (Holtzman et al. 2020.)
+        min_p: Only tokens at least this part as likely as the likeliest; 0 is off. (Nguyen et al.
+            2024.) Of each filter, tokens exactly as likely as the last that stays, stay.
+        presence_penalty: Lowers the logits of tokens that stand in the answer; the prompt does not
+            count. (OpenAI's meaning.)
+        frequency_penalty: Likewise, times how often they stand there.
+        logit_bias: (token, amount) pairs, each token once: added to its logit.
     """
 
     temperature: float = 0.0
@@ -38,6 +54,12 @@ class Sampling:
     repetition_window: int = 64
     no_repeat_ngram: int = 0
     seed: int = 0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +92,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One answer token with its log-probability among the tokens the grammar allowed.
+    """One answer token with its log-probability among the tokens that were allowed.
+
+    It is the model's own distribution: after what the grammar and repeated n-grams take out, before
+    penalties, bias, temperature and filters. So it says how sure the model was, whatever chose.
 
     Attributes:
         token: Its text.

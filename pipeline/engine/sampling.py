@@ -1,13 +1,12 @@
-"""Choosing tokens: masks, penalties against loops, temperature; for plain and drafted positions.
+"""Choosing tokens, plain or drafted: masks, penalties, bias, then the best or a draw.
 
 Everything a position needs is known before its logits are, given the draft before it, so the host
-prepares it while the forward runs. Noise depends on (seed, position) alone: the token chosen at a
-position is a function of the logits there, however many positions are verified at once, which is
-why a drafted answer equals the plain one at any temperature.
+prepares it while the forward runs. The token chosen at a position is a function of the logits
+there, the answer before it, the settings and the seed, however many positions are verified at
+once: a drafted answer equals the plain one at any temperature (the proof is in `filters`).
 """
 
-import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.filters import draw_tokens
 from pipeline.engine.interface import Sampling
+from pipeline.engine.shifts import Shifts, counts_tokens, shift_logits
 
 ALL_ALLOWED = np.int32(-1)
 
@@ -27,10 +28,12 @@ class History:
     Attributes:
         sampling: The request's settings.
         tokens: The answer so far.
+        counts: How often each token stands in it, if a setting asks for that.
     """
 
     sampling: Sampling
     tokens: list[int] = field(default_factory=list[int])
+    counts: Counter[int] = field(default_factory=Counter[int])
     _followers: defaultdict[tuple[int, ...], list[int]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -41,10 +44,16 @@ class History:
         if size and len(self.tokens) >= size - 1:
             self._followers[self._ngram_start()].append(token)
         self.tokens.append(token)
+        if counts_tokens(self.sampling):
+            self.counts[token] += 1
 
     def pop(self) -> None:
         """Takes the last token back."""
-        self.tokens.pop()
+        token = self.tokens.pop()
+        if counts_tokens(self.sampling):
+            self.counts[token] -= 1
+            if not self.counts[token]:
+                del self.counts[token]
         if self.sampling.no_repeat_ngram and len(self.tokens) >= self.sampling.no_repeat_ngram - 1:
             self._followers[self._ngram_start()].pop()
 
@@ -90,6 +99,7 @@ class Constraints:
         masks: [B, T, ceil(V/32)] int32 words, a bit per allowed token.
         masked: Whether any bit is cleared.
         penalised: For each position the tokens that the repetition penalty lowers.
+        shifts: [B] what other penalties and the bias add.
         settings: [B] the rows' settings.
         positions: [B] how many tokens each answer has before its first position.
     """
@@ -97,6 +107,7 @@ class Constraints:
     masks: NDArray[np.int32]
     masked: bool
     penalised: list[list[list[int]]]
+    shifts: list[Shifts | None]
     settings: list[Sampling]
     positions: list[int]
 
@@ -126,16 +137,19 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> tuple[mx.array,
         constraints: For the same positions.
 
     Returns:
-        Chosen tokens [B, T], and the masked logits before penalties [B, T, V] (for logprobs).
+        Chosen tokens [B, T], and the masked logits before all else [B, T, V] (for logprobs).
     """
     if constraints.masked:
         logits = apply_mask(logits, constraints.masks)
     shaped = logits
     if any(ids for row in constraints.penalised for ids in row):
         shaped = _penalise(shaped, constraints)
+    if any(row is not None for row in constraints.shifts):
+        shaped = shift_logits(shaped, constraints.shifts)
+    chosen = mx.argmax(shaped, axis=-1)
     if any(settings.temperature > 0 for settings in constraints.settings):
-        shaped = _add_noise(shaped, constraints)
-    return mx.argmax(shaped, axis=-1), logits
+        chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
+    return chosen, logits
 
 
 def apply_mask(logits: mx.array, masks: NDArray[np.int32]) -> mx.array:
@@ -145,8 +159,9 @@ def apply_mask(logits: mx.array, masks: NDArray[np.int32]) -> mx.array:
         logits: [B, T, V].
         masks: [B, T, ceil(V/32)] int32 words; bit i of word w is token 32 w + i.
     """
-    words = mx.array(masks.view(np.uint32))[..., None]
-    bits = (words >> mx.arange(32, dtype=mx.uint32)) & 1  # [B, T, V/32, 32]
+    # Octets, not words: what is computed here is as large as the logits times the size of its type.
+    octets = mx.array(masks.view(np.uint8))[..., None]
+    bits = (octets >> mx.arange(8, dtype=mx.uint8)) & 1  # [B, T, V/8, 8], the lowest bit first
     allowed = bits.reshape(*masks.shape[:2], -1)[..., : logits.shape[-1]]
     return mx.where(allowed.astype(mx.bool_), logits, mx.array(-mx.inf, logits.dtype))
 
@@ -169,31 +184,3 @@ def _penalise(logits: mx.array, constraints: Constraints) -> mx.array:
     factor = mx.array(penalties).astype(logits.dtype)
     new = mx.where(old > 0, old / factor, old * factor)
     return mx.put_along_axis(logits, index, new, axis=-1)
-
-
-def _add_noise(logits: mx.array, constraints: Constraints) -> mx.array:
-    """Gumbel noise: argmax(logits / temperature + noise) is a sample of the softmax.
-
-    (Maddison et al. 2014, "A* sampling", section 2.)
-    """
-    rows: list[mx.array] = []
-    width, vocabulary = logits.shape[1], logits.shape[2]
-    for b, settings in enumerate(constraints.settings):
-        row = logits[b]
-        if settings.temperature > 0:
-            noise = mx.stack(
-                [
-                    mx.random.gumbel(
-                        (vocabulary,), key=_key(settings.seed, constraints.positions[b] + t)
-                    )
-                    for t in range(width)
-                ]
-            )
-            row = row.astype(mx.float32) / settings.temperature + noise
-        rows.append(row.astype(mx.float32))
-    return mx.stack(rows)
-
-
-def _key(seed: int, position: int) -> mx.array:
-    digest = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
-    return mx.random.key(int.from_bytes(digest, "little"))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import ALL_ALLOWED, Constraints, ban_tokens, choose_tokens
+from pipeline.engine.shifts import Shifts, row_shifts
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
 
@@ -76,15 +77,18 @@ class Verifier:
         """What shapes the choice at every position, and how much of each draft may be accepted."""
         masks = np.full((len(rows), width, self._words), ALL_ALLOWED, np.int32)
         penalised: list[list[list[int]]] = []
+        shifts: list[Shifts | None] = []
         allowed: list[int] = []
         masked = False
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             allowed.append(row.matcher.fill_masks(masks[b], draft) if row.matcher else len(draft))
             ids: list[list[int]] = [[] for _ in range(width)]
+            free = [False] * width
             for t in range(allowed[b] + 1):
                 if t:
                     row.history.push(draft[t - 1])
-                if row.matcher is None or _choices(masks[b, t]) >= FREE_CHOICE:
+                free[t] = row.matcher is None or _choices(masks[b, t]) >= FREE_CHOICE
+                if free[t]:
                     banned = row.history.banned(self._has_quote if row.matcher else None)
                     ban_tokens(masks[b, t], banned, tuple(self._stop))
                     masked = masked or bool(banned)
@@ -92,12 +96,14 @@ class Verifier:
             for _ in range(allowed[b]):
                 row.history.pop()
             penalised.append(ids)
+            shifts.append(self._shifts(row, draft[: allowed[b]], free))
             masked = masked or row.matcher is not None
         return (
             Constraints(
                 masks=masks,
                 masked=masked,
                 penalised=penalised,
+                shifts=shifts,
                 settings=[row.request.sampling for row in rows],
                 positions=[len(row.history.tokens) for row in rows],
             ),
@@ -110,6 +116,12 @@ class Verifier:
         if row.matcher is None:
             return tokens
         return [token for token in tokens if not self._has_quote(token)]
+
+    def _shifts(self, row: Row, draft: Sequence[int], free: Sequence[bool]) -> Shifts | None:
+        def is_open(token: int) -> bool:
+            return row.matcher is None or not self._has_quote(token)
+
+        return row_shifts(row.request.sampling, row.history.counts, draft, free, is_open)
 
     def _has_quote(self, token: int) -> bool:
         return '"' in self._tokenizer.token_text(token)
