@@ -58,7 +58,9 @@ def ask_again(messages: tuple[Message, ...], answer: str, error: str) -> tuple[M
 
 def _question(task: Task, *, partial: bool) -> str:
     if task.kind == "class":
-        return f"{task.instructions}\nAnswer with one of: {', '.join(task.classes)}."
+        named = all(name in task.instructions for name in task.classes)
+        choices = "" if named else f"\nAnswer with one of: {', '.join(task.classes)}."
+        return task.instructions + choices
     if task.kind == "text":
         return task.instructions
     lines = [f"- {field.name}: {describe(field)}" for field in task.fields]

@@ -37,7 +37,9 @@ def test_the_built_in_tasks_are_without_mistakes() -> None:
     assert tuple(task.name for task in load_tasks()) == BUILT_IN
     found = class_task(load_tasks())
     assert found is not None
-    assert {"invoice", "contract", "letter", "minutes", "report", "other"} == set(found.classes)
+    assert set(found.classes) == {
+        *("invoice", "contract", "letter", "minutes", "report", "article", "other")
+    }
 
 
 def test_built_in_tasks_share_all_of_the_prompt_before_their_own_words() -> None:
@@ -246,3 +248,15 @@ def test_lines_are_found_through_headers_and_long_texts() -> None:
     assert find_line(text, ("b", "f", "g", "h")) == 9
     assert find_line(text, ("b", "f", "none")) == 8
     assert find_line(text, ("none",)) == 1
+
+
+def test_a_question_that_names_all_classes_is_not_followed_by_their_list() -> None:
+    def question(instructions: str) -> str:
+        task, _ = read_task(
+            "c.toml", f'instructions = "{instructions}"\nclasses = ["a bill", "memo"]'
+        )
+        assert task is not None
+        return ask_about(task, "", "")[1].content
+
+    assert question("Which is it?").endswith("Which is it?\nAnswer with one of: a bill, memo.")
+    assert question("Is it a bill or a memo?").endswith("Is it a bill or a memo?")
