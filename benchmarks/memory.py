@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -21,12 +20,11 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+from machine import describe_surroundings
 
 from pipeline.engine.embedded import ensure_embedded
 
@@ -103,12 +101,7 @@ def main() -> None:
         finally:
             end_engine(home)
     report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("mlx", "prefect", "duckdb")},
-        },
+        **describe_surroundings("mlx", "prefect", "duckdb"),
         "measure": "proportional set size" if sys.platform == "linux" else "unique set size",
         "run": {
             key: run["run"][key]

@@ -11,16 +11,15 @@ model is only looked up, for its tokenizer. Writes benchmarks/planning.json.
 import argparse
 import json
 import os
-import platform
 import random
 import resource
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+
+from machine import describe_surroundings
 
 from pipeline.engine.models import resolve_model
 from pipeline.folder_run import FolderRun
@@ -48,13 +47,7 @@ def main() -> None:
         folder, library = Path(name) / "documents", Path(name) / "library"
         size = write_files(folder, options.files, options.words)
         report = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
-            "versions": {
-                "python": platform.python_version(),
-                "duckdb": version("duckdb"),
-                "pyarrow": version("pyarrow"),
-            },
+            **describe_surroundings("duckdb", "pyarrow"),
             "files": options.files,
             "bytes": size,
             "target_s": TARGET_S,

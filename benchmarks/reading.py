@@ -10,16 +10,13 @@ normalises and aligns it. Then 1,000 small text files. Writes benchmarks/reading
 import argparse
 import io
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import pypdf
+from machine import describe_surroundings
 
 from pipeline.documents import Selection, find_documents
 from pipeline.errors import DocumentError
@@ -44,12 +41,7 @@ def main() -> None:
         pdfs = compare(reader, files, options.rounds)
         texts = read_small_texts(reader)
     report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs",
-        "versions": {
-            "python": platform.python_version(),
-            "pypdf": version("pypdf"),
-        },
+        **describe_surroundings("pypdf"),
         "pdfs": pdfs,
         "small_texts": texts,
     }

@@ -9,21 +9,19 @@ Prefect server in the same way, and ends it. Writes benchmarks/unchanged_run.jso
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from machine import describe_surroundings  # noqa: E402
 
 from tests.home import Home, bare_environment, end_engine  # noqa: E402
 
@@ -65,13 +63,7 @@ def main() -> None:
         finally:
             end_engine(home)
     report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("prefect", "duckdb", "pyarrow")},
-        },
-        "load_average": round(os.getloadavg()[0], 1),
+        **describe_surroundings("prefect", "duckdb", "pyarrow"),
         "files": first.json["run"]["files"],
         "answers_of_the_first_run": first.json["run"]["jobs_done"],
         "rounds": options.rounds,
