@@ -2,9 +2,11 @@
 
 In: a task and a piece of a document, or the answers about its parts. Out: messages. The system
 message and the document come first and the task's own words last, so that several tasks over one
-document share the longest common beginning, which the engine then reads only once.
+document share the longest common beginning, which the engine then reads only once. A task's
+examples stand before the document: they are the same for all documents.
 """
 
+import json
 from collections.abc import Sequence
 
 from pipeline.engine.interface import Message
@@ -30,11 +32,12 @@ def ask_about(
         part: Which piece it is, from 1.
         parts: How many there are; 1 means that it is all of it.
     """
-    head = f"Document: {title}\n\n" if title else "Document:\n\n"
     note = f"\nThis is part {part} of {parts} of the document." if parts > 1 else ""
+    question = _question(task, partial=parts > 1)
     return (
         Message("system", task.system),
-        Message("user", f"{head}{text}\n\n---\n{_question(task, partial=parts > 1)}{note}"),
+        *(turn for name, shown in task.examples for turn in _show(name, shown, question)),
+        Message("user", f"{_document(title, text)}{question}{note}"),
     )
 
 
@@ -56,11 +59,21 @@ def ask_again(messages: tuple[Message, ...], answer: str, error: str) -> tuple[M
     )
 
 
+def _document(title: str, text: str) -> str:
+    head = f"Document: {title}" if title else "Document:"
+    return f"{head}\n\n{text}\n\n---\n"
+
+
+def _show(name: str, text: str, question: str) -> tuple[Message, Message]:
+    """An example: the question about a short document, and its answer."""
+    answer = json.dumps(name, ensure_ascii=False)
+    return Message("user", f"{_document('', text)}{question}"), Message("assistant", answer)
+
+
 def _question(task: Task, *, partial: bool) -> str:
     if task.kind == "class":
-        named = all(name in task.instructions for name in task.classes)
-        choices = "" if named else f"\nAnswer with one of: {', '.join(task.classes)}."
-        return task.instructions + choices
+        choices = f"\nAnswer with one of: {', '.join(task.classes)}."
+        return task.instructions if task.examples else task.instructions + choices
     if task.kind == "text":
         return task.instructions
     lines = [f"- {field.name}: {describe(field)}" for field in task.fields]

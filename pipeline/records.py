@@ -185,6 +185,7 @@ class Task:
         settings: Generation settings, as named in `pipeline.engine.interface.Sampling`.
         fingerprint: Hash of everything above that can change an answer.
         source: The TOML file.
+        examples: Of a "class" task: (class, text) of short documents, shown before the question.
     """
 
     name: str
@@ -200,6 +201,7 @@ class Task:
     settings: tuple[tuple[str, float | int], ...]
     fingerprint: str
     source: str
+    examples: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

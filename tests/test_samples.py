@@ -20,7 +20,7 @@ DOCUMENTS = SAMPLES / "documents"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((SAMPLES / "expected.json").read_text("utf-8"))[
     "documents"
 ]
-CLASSES = {"invoice", "contract", "letter", "minutes", "report", "article", "other"}
+CLASSES = {"invoice", "contract", "letter", "minutes", "report", "other"}
 READABLE = sorted(name for name, known in EXPECTED.items() if "failure" not in known)
 MB = 1_000_000
 # Single-valued fields whose value is a name that must stand in the text as it is.

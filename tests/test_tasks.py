@@ -37,14 +37,15 @@ def test_the_built_in_tasks_are_without_mistakes() -> None:
     assert tuple(task.name for task in load_tasks()) == BUILT_IN
     found = class_task(load_tasks())
     assert found is not None
-    assert set(found.classes) == {
-        *("invoice", "contract", "letter", "minutes", "report", "article", "other")
-    }
+    assert {"invoice", "contract", "letter", "minutes", "report", "other"} == set(found.classes)
+    assert {name for name, _ in found.examples} == set(found.classes)
 
 
 def test_built_in_tasks_share_all_of_the_prompt_before_their_own_words() -> None:
     prompts = [
-        "\n".join(m.content for m in ask_about(task, "T", "x" * 99)) for task in load_tasks()
+        "\n".join(m.content for m in ask_about(task, "T", "x" * 99))
+        for task in load_tasks()
+        if not task.examples
     ]
     shared = prompts[0].index("\n---\n") + len("\n---\n")
     assert len({prompt[:shared] for prompt in prompts}) == 1
@@ -88,6 +89,9 @@ fields = { amount = "decimal", note = { type = "string", max_chars = 9 } }
     )
 
 
+CHOICES = 'instructions = "x"\nclasses = ["bill", "memo"]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "line", "told"),
     [
@@ -113,6 +117,9 @@ fields = { amount = "decimal", note = { type = "string", max_chars = 9 } }
         ('instructions = "x"\n[limits]\nchunk_tokens = 100\noverlap_tokens = 60\n', 4, "half of"),
         ('instructions = "x"\n[settings]\ntemprature = 1\n', 3, "did you mean 'temperature'?"),
         ('instructions = "x"\n[settings]\nseed = 1.5\n', 3, "not a whole number"),
+        ('instructions = "x"\n[examples]\nbill = "y"\n', 2, "are for a task with classes"),
+        (CHOICES + '[examples]\nbil = "y"\n', 4, "did you mean 'bill'?"),
+        (CHOICES + '[examples]\nbill = " "\n', 4, "the example of 'bill' is empty"),
         ('instructions = "x"\napplies_to = { globs = [""] }\n', 2, "not a list of texts"),
         ('instructions = "x"\napplies_to = { glob = ["*"] }\n', 2, "did you mean 'globs'?"),
         ('instructions = "x"\nkind = "fields"\n', 2, "describes a task of kind 'text'"),
@@ -250,13 +257,23 @@ def test_lines_are_found_through_headers_and_long_texts() -> None:
     assert find_line(text, ("none",)) == 1
 
 
-def test_a_question_that_names_all_classes_is_not_followed_by_their_list() -> None:
-    def question(instructions: str) -> str:
-        task, _ = read_task(
-            "c.toml", f'instructions = "{instructions}"\nclasses = ["a bill", "memo"]'
-        )
-        assert task is not None
-        return ask_about(task, "", "")[1].content
-
-    assert question("Which is it?").endswith("Which is it?\nAnswer with one of: a bill, memo.")
-    assert question("Is it a bill or a memo?").endswith("Is it a bill or a memo?")
+def test_examples_are_shown_as_questions_with_their_answers_before_the_document() -> None:
+    bare = 'instructions = "Which is it?"\nclasses = ["bill", "memo"]\n'
+    task, problems = read_task("c.toml", bare + '[examples]\nmemo = "Call Ann."\nbill = "Pay 5."')
+    plain, _ = read_task("c.toml", bare)
+    assert not problems
+    assert task is not None
+    assert plain is not None
+    assert task.fingerprint != plain.fingerprint
+    assert task.examples == (("memo", "Call Ann."), ("bill", "Pay 5."))
+    system, *shown, question = ask_about(task, "A title", "Come at noon.")
+    assert system.role == "system"
+    assert [(turn.role, turn.content) for turn in shown] == [
+        ("user", "Document:\n\nCall Ann.\n\n---\nWhich is it?"),
+        ("assistant", '"memo"'),
+        ("user", "Document:\n\nPay 5.\n\n---\nWhich is it?"),
+        ("assistant", '"bill"'),
+    ]
+    assert question.content == "Document: A title\n\nCome at noon.\n\n---\nWhich is it?"
+    asked = ask_about(plain, "", "x")[-1].content
+    assert asked.endswith("Which is it?\nAnswer with one of: bill, memo.")
