@@ -16,8 +16,9 @@ from mlx_lm.utils import load_model
 from pipeline.engine.drafter import Drafter, load_drafter
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
+from pipeline.engine.window import Shapes
 from pipeline.errors import InputError
-from tests.tiny import write_llama
+from tests.tiny import SHAPES, write_llama
 from tests.tiny_drafter import FEW, drafter_config, drafter_tensors, write_drafter, write_target
 
 TOKENS = 40
@@ -228,13 +229,13 @@ def draft_alone(folder: Path, checkpoint: Path, context: Sequence[int], anchor: 
     return np.array(drafter.draft_logits([anchor]))[0]
 
 
-@pytest.mark.parametrize("column_step", [1, 64])
+@pytest.mark.parametrize("shapes", SHAPES)
 def test_every_row_of_a_ragged_batch_gets_what_it_would_get_alone(
-    column_step: int, target_folder: Path, checkpoint: Path
+    shapes: Shapes, target_folder: Path, checkpoint: Path
 ) -> None:
     target, drafter = both(target_folder, checkpoint)
-    target.cache._step = column_step
-    target.cache.resize(len(ROWS), 64)
+    target.cache.shapes = shapes
+    target.cache.resize(len(ROWS) + 1, 64)
     for slot, prompt in enumerate(ROWS):
         target.prefill(slot, prompt)
     mx.eval(drafter.draft_logits([1, 1, 1, 1]))  # its block must leave no trace

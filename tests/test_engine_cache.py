@@ -11,7 +11,8 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
-from tests.tiny import write_llama
+from pipeline.engine.window import Shapes
+from tests.tiny import SHAPES, write_llama
 
 
 def target_of(folder: Path) -> Target:
@@ -29,15 +30,15 @@ def alone(folder: Path, tokens: list[int]) -> np.ndarray:
     return np.array(model(mx.array([tokens]), cache=make_prompt_cache(model)))[0]
 
 
-@pytest.mark.parametrize("column_step", [1, 64])
+@pytest.mark.parametrize("shapes", SHAPES)
 def test_rows_of_any_length_get_the_logits_they_would_get_alone(
-    folder: Path, column_step: int
+    folder: Path, shapes: Shapes
 ) -> None:
     target = target_of(folder)
-    target.cache._step = column_step
+    target.cache.shapes = shapes
     rng = random.Random(3)
     prompts = [[rng.randrange(3, 500) for _ in range(n)] for n in (5, 300, 31, 1)]
-    target.cache.resize(4, 320)
+    target.cache.resize(6, 320)  # two rows too many
     for slot, prompt in enumerate(prompts):
         for start in range(0, len(prompt), 100):
             target.prefill(slot, prompt[start : start + 100])

@@ -3,6 +3,7 @@
 import functools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
+from pipeline.engine.window import Shapes
+from tests.tiny import SHAPES
 from tests.tiny_hybrid import CONFIGS, HYBRID, WINDOW, write_model
 
 ATOL = 2e-4
@@ -35,9 +38,9 @@ def hybrid(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
     return folders[request.param]
 
 
-def target_of(folder: Path, column_step: int = 1) -> Target:
+def target_of(folder: Path, shapes: Shapes = SHAPES[0]) -> Target:
     target = Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
-    target.cache._step = column_step
+    target.cache.shapes = replace(shapes, few=shapes.few and not target.cache.states)
     return target
 
 
@@ -68,9 +71,9 @@ def run(target: Target, drafts: Sequence[Sequence[int]], kept: Sequence[int]) ->
     return logits
 
 
-@pytest.mark.parametrize("column_step", [1, 64])
-def test_rows_get_the_logits_they_would_get_alone(folder: Path, column_step: int) -> None:
-    target = target_of(folder, column_step)
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_rows_get_the_logits_they_would_get_alone(folder: Path, shapes: Shapes) -> None:
+    target = target_of(folder, shapes)
     prompts = [some_tokens(n, n) for n in (3, 40, WINDOW, 1)]
     target.cache.resize(4, 64)
     for slot, prompt in enumerate(prompts):

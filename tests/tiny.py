@@ -9,6 +9,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from pipeline.engine.window import Shapes
+
+SHAPES = (Shapes(), Shapes(column_step=64), Shapes(few=True, mask_dtype=mx.float32))
+"""What devices like: a CPU, Metal, CUDA."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

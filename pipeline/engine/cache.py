@@ -16,7 +16,14 @@ from mlx import nn
 
 from pipeline.engine.prefix import Prefix
 from pipeline.engine.recurrent import RecurrentStates, StateCache
-from pipeline.engine.window import Window, round_up, window_of_row, window_of_rows
+from pipeline.engine.window import (
+    Shapes,
+    Window,
+    round_up,
+    window_of_cache,
+    window_of_row,
+    window_of_rows,
+)
 
 GROWTH_COLUMNS = 256
 
@@ -82,13 +89,15 @@ class RaggedCache:
 
     Args:
         layers: Number of layers.
-        column_step: Round the number of columns read up to a multiple of this. 1 reads no more
-            than needed; GPUs want few different shapes.
+        shapes: Those that the device likes.
         mixers: By their layer's number, the modules of recurrent layers.
     """
 
     def __init__(
-        self, layers: int, column_step: int = 1, mixers: Mapping[int, nn.Module] | None = None
+        self,
+        layers: int,
+        shapes: Shapes | None = None,
+        mixers: Mapping[int, nn.Module] | None = None,
     ) -> None:
         self.states = RecurrentStates(list(mixers.values())) if mixers else None
         self.attention = [LayerCache(self) for i in range(layers) if i not in (mixers or ())]
@@ -98,7 +107,7 @@ class RaggedCache:
             next(recurrent) if i in (mixers or ()) else next(attention) for i in range(layers)
         ]
         self.lengths: list[int] = []
-        self._step = column_step
+        self.shapes = shapes or Shapes()
         self._rows = 0
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
@@ -204,28 +213,34 @@ class RaggedCache:
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(slot, (start,), width, whole=whole)
-        self.window = window_of_row(slot, start, width, self._columns)
+        self.window = window_of_row(slot, start, width, self._columns, self.shapes)
 
-    def look_at_rows(self, count: int, width: int) -> None:
-        """The next forward has rows 0..count-1 with `width` new tokens each."""
-        if count == 1 and self._step == 1:
-            self.look_at_row(0, width)
-            return
-        starts = tuple(self.lengths[:count])
-        self._masks.clear()
+    def look_at_rows(self, count: int, width: int) -> int:
+        """The next forward has rows 0..count-1 with `width` new tokens each.
+
+        Returns:
+            How many rows to run: `count`, or more where the device likes few shapes.
+        """
         if self.states:
             self.states.settle(self.lengths)
-            self.states.look_at(0, starts, width, whole=False)
-        self.window = window_of_rows(starts, width, self._step, self._columns)
+            self.states.look_at(0, tuple(self.lengths[:count]), width, whole=False)
+        return self.look_at_block(count, width)
 
-    def look_at_block(self, count: int, width: int) -> None:
-        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays."""
-        starts = tuple(self.lengths[:count])
+    def look_at_block(self, count: int, width: int) -> int:
+        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays.
+
+        Returns:
+            As `look_at_rows`.
+        """
+        starts, room, shapes = tuple(self.lengths[:count]), self._columns, self.shapes
         self._masks.clear()
-        if count == 1 and self._step == 1:
-            self.window = window_of_row(0, starts[0], width, self._columns)
+        if shapes.few and not self.states:
+            self.window = window_of_cache(starts, self._rows, width, room, shapes)
+        elif count == 1 and shapes.column_step == 1:
+            self.window = window_of_row(0, starts[0], width, room, shapes)
         else:
-            self.window = window_of_rows(starts, width, self._step, self._columns)
+            self.window = window_of_rows(starts, width, room, shapes)
+        return len(self.window.starts)
 
     def add_layers(self, count: int) -> list[LayerCache]:
         """Buffers that are none of the model's own; they share the rows' lengths and moves."""

@@ -87,13 +87,15 @@ class Drafter:
         config, weights = self.config, self._weights
         drafted = self.block - 1 if width is None else min(width, self.block - 1)
         anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
-        self._cache.look_at_block(anchors.shape[0], self.block)
-        masks = mx.full((anchors.shape[0], self.block - 1), config.mask_token_id, anchors.dtype)
+        rows = anchors.shape[0]
+        run = self._cache.look_at_block(rows, self.block)
+        anchors = mx.pad(anchors, [(0, run - rows), (0, 0)]) if run > rows else anchors
+        masks = mx.full((run, self.block - 1), config.mask_token_id, anchors.dtype)
         x = self._embed(mx.concatenate([anchors, masks], axis=1))  # [B, T, D]
         if config.input_embedding_scale != 1:
             x = x * config.input_embedding_scale
         x = weights(x, self._layers)
-        logits = self._head(weights.norm(x[:, 1 : 1 + drafted]))
+        logits = self._head(weights.norm(x[:rows, 1 : 1 + drafted]))
         if config.output_multiplier != 1:
             logits = logits * config.output_multiplier
         cap = config.final_logit_softcapping

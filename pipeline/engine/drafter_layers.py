@@ -5,7 +5,6 @@ an input is joined into one product once the weights are loaded.
 (DFlash: Block Diffusion for Flash Speculative Decoding, arXiv 2602.06036.)
 """
 
-import copy
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -15,37 +14,12 @@ from mlx_lm.models.rope_utils import initialize_rope
 
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.engine.joined import Joined
 from pipeline.errors import InputError
 
 Sight = tuple[bool, int | None]
 """What a slot sees: whether only the slots before it, and its sliding window."""
 Mask = mx.array | str | None
-
-
-class Joined(nn.Module):
-    """Linear layers of one input as one product, their outputs side by side.
-
-    Args:
-        parts: The layers. If they were quantised in different ways, they stay separate products.
-    """
-
-    def __init__(self, parts: Sequence[nn.Module]) -> None:
-        super().__init__()
-        formats = {
-            (type(part), *(getattr(part, name, None) for name in ("bits", "group_size", "mode")))
-            for part in parts
-        }
-        self.products = list(parts)
-        if len(formats) == 1:
-            joined = copy.copy(parts[0])
-            for name in parts[0].parameters():
-                joined[name] = mx.concatenate([part[name] for part in parts])
-            self.products = [joined]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """[B, T, D] -> [B, T, sum of the parts' outputs]."""
-        outputs = [product(x) for product in self.products]
-        return outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=-1)
 
 
 class Attention(nn.Module):

@@ -66,12 +66,11 @@ class KvRoom:
         """Sizes the cache for one row more; False if that must wait for running rows to end."""
         if not running:
             self._cache.release()
-        rows = len(running) + 1
+        rows, shapes = len(running) + 1, self._cache.shapes
         columns = max(active.longest + BLOCK_COLUMNS for active in (*running, row))
         columns = round_up(columns, GROWTH_COLUMNS)
-        held = self._cache.rows
-        widest = max(columns, self._cache.columns)
-        roomy = held if rows <= held else min(2 * rows, self._options.max_rows)
+        widest = max(shapes.room(columns), self._cache.columns)
+        roomy = shapes.rows(rows, self._cache.rows, self._options.max_rows)
         for shape in ((roomy, widest), (rows, widest), (rows, columns)):
             size = self._target.reserved_bytes(*shape)
             if size <= self._options.kv_bytes:

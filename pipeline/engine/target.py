@@ -6,6 +6,7 @@ delta rule (the hybrid Qwen models).
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from mlx_lm.utils import load_model
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.cpu_math import use_on_cpu
 from pipeline.engine.interface import ModelInfo
+from pipeline.engine.joined import join_products
 from pipeline.engine.recurrent import STATES_PER_ROW
 from pipeline.engine.taps import Taps
+from pipeline.engine.window import Shapes, device_shapes
 from pipeline.errors import InputError
 
 GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
-GPU_COLUMN_STEP = 128  # few distinct attention shapes: a new one can cost 80 ms on CUDA
 
 
 class Target:
@@ -51,8 +53,12 @@ class Target:
         self.model.eval()
         caches = make_prompt_cache(self.model)
         mixers = self._mixers(caches)
-        on_cpu = mx.default_device() == mx.Device(mx.cpu)
-        self.cache = RaggedCache(len(caches), 1 if on_cpu else GPU_COLUMN_STEP, mixers)
+        shapes = device_shapes()
+        if mixers and shapes.few:
+            shapes = Shapes(column_step=128)  # states have no room for tokens that don't count
+        if shapes.few:
+            join_products(self.model)
+        self.cache = RaggedCache(len(caches), shapes, mixers)
         self._taps: Taps | None = None
         self._observe: Callable[[list[mx.array]], Any] = lambda _: []
         self._observed: Any = []
@@ -85,6 +91,8 @@ class Target:
         mx.eval(logits)
         self.cache.lengths[0] = 1
         self.cache.settle()
+        if self.cache.shapes.few and (keys := self.cache.attention[0].keys) is not None:
+            self.cache.shapes = replace(self.cache.shapes, mask_dtype=keys.dtype)
         per_row = self.cache.state_bytes
         per_token = (self.cache.size_bytes - per_row) // (self.cache.rows * self.cache.columns)
         self.cache.release()
@@ -104,8 +112,10 @@ class Target:
         left = list(tokens)
         while left:
             piece = left[: self.cache.piece(slot, len(left))]
-            self.cache.look_at_row(slot, len(piece), whole=True)
-            self._run([piece])
+            free = self.cache.columns - self.cache.lengths[slot]
+            width = self.cache.shapes.prompt_width(len(piece), free)
+            self.cache.look_at_row(slot, width, whole=True)
+            self._run([piece + [0] * (width - len(piece))])  # what is too much is overwritten
             mx.eval(self.cache.state())
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
@@ -120,8 +130,13 @@ class Target:
         Returns:
             Logits [B, T, V], being computed.
         """
-        self.cache.look_at_rows(len(tokens), len(tokens[0]))
-        logits = self._run(tokens)
+        rows, width = len(tokens), self.cache.shapes.width(len(tokens[0]))
+        run = self.cache.look_at_rows(rows, width)
+        padded = [[*row, *[0] * (width - len(row))] for row in tokens]
+        logits = self._run(padded + [[0] * width] * (run - rows))
+        logits = (
+            logits[:rows, : len(tokens[0])] if (run, width) != (rows, len(tokens[0])) else logits
+        )
         mx.async_eval(logits, self._observed)
         return logits
 

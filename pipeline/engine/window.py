@@ -1,13 +1,79 @@
-"""The window of a forward: which rows of the cache it writes, and which columns each may see."""
+"""The window of a forward: which rows of the cache it writes, and which columns each may see.
 
-from dataclasses import dataclass
+In: the rows' lengths, and which shapes the device likes. Out: a `Window`, shared by all layers.
+"""
+
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
+
+FEW_WIDTHS = (2, 16)
+FEW_PROMPT_WIDTHS = (32, 128, 256, 512)
+FEW_ROWS = (1, 4, 16, 64)
+FEWEST_COLUMNS = 512
 
 
 def round_up(number: int, step: int) -> int:
     """The smallest multiple of `step` that is at least `number`."""
     return -(-number // step) * step
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Which shapes of a forward a device is given.
+
+    On CUDA a step of a small model costs by the number of its operations, whatever their size
+    (H100: 9 us each, 29 a product, 59 a scatter), and the first of every new shape 100 ms for
+    cuDNN's plan alone: there the shapes are few.
+
+    Attributes:
+        column_step: The number of columns read is rounded up to a multiple of this.
+        mask_dtype: Masks are numbers of this type that are added to the scores, which spares CUDA's
+            attention a conversion in every layer; None for booleans.
+        few: The cache has few numbers of rows, and a step runs them all; steps are 2 or 16 tokens
+            wide (attention of one token under a mask is not fused there); prompts have few widths;
+            columns are powers of two.
+    """
+
+    column_step: int = 1
+    few: bool = False
+    mask_dtype: mx.Dtype | None = None
+
+    def columns(self, needed: int, room: int) -> int:
+        """How many columns to read where `needed` are in use, of `room`."""
+        if self.few:
+            return min(self.room(needed), room)
+        return min(round_up(needed, self.column_step), room)
+
+    def room(self, columns: int) -> int:
+        """How many columns a cache should have that needs `columns`."""
+        return max(FEWEST_COLUMNS, 1 << (columns - 1).bit_length()) if self.few else columns
+
+    def rows(self, needed: int, held: int, most: int) -> int:
+        """How many rows a cache should have that needs `needed` and has `held`."""
+        if needed <= held:
+            return held
+        return min(_wide_enough(FEW_ROWS, needed, most) if self.few else 2 * needed, most)
+
+    def width(self, width: int) -> int:
+        """How many tokens a row to run in a step of `width`."""
+        return _wide_enough(FEW_WIDTHS, width, width) if self.few else width
+
+    def prompt_width(self, width: int, free: int) -> int:
+        """How many tokens to run for `width` of a prompt; `free` columns follow those it has."""
+        wide = _wide_enough(FEW_PROMPT_WIDTHS, width, width) if self.few else width
+        return wide if wide <= free else width
+
+
+def _wide_enough(sizes: tuple[int, ...], needed: int, otherwise: int) -> int:
+    return next((size for size in sizes if size >= needed), otherwise)
+
+
+def device_shapes() -> Shapes:
+    """Those for the device that this process computes on."""
+    if mx.default_device() == mx.Device(mx.cpu):
+        return Shapes()
+    return Shapes(few=True) if mx.cuda.is_available() else Shapes(column_step=128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +90,9 @@ class Window:
         offset: `starts` as the models want it: an array, or a number if there is one row.
         write_rows: [B, 1] row indices to write at; None if one row's columns are one stretch.
         write_columns: [B, T] columns to write at; likewise.
+        whole: The rows are all that the cache has.
+        exact: No column is read that the last token of all does not see.
+        mask_dtype: See `Shapes`.
     """
 
     first: int
@@ -33,6 +102,9 @@ class Window:
     offset: mx.array | int
     write_rows: mx.array | None
     write_columns: mx.array | None
+    whole: bool = False
+    exact: bool = False
+    mask_dtype: mx.Dtype | None = None
 
     @property
     def rows(self) -> slice:
@@ -44,14 +116,16 @@ class Window:
         if self.write_rows is None:  # one row: its columns are one stretch
             start = self.starts[0]
             buffer[self.rows, :, start : start + self.width] = new
+        elif self.whole and self.write_columns is not None:  # far cheaper than a scatter on CUDA
+            places = mx.broadcast_to(self.write_columns[:, None, :, None], new.shape)
+            return mx.put_along_axis(buffer, places, new, axis=2)
         else:
             buffer[self.write_rows, :, self.write_columns] = new.transpose(0, 2, 1, 3)
         return buffer
 
     def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
         """The attention mask, see `LayerCache.make_mask`."""
-        one_row = self.write_rows is None
-        if one_row and not as_array and (not window_size or self.columns <= window_size):
+        if self.exact and not as_array and (not window_size or self.columns <= window_size):
             return None if width == 1 else "causal"
         seen = mx.arange(self.columns)[None, None, :]  # [1, 1, K]
         starts = mx.array(self.starts)
@@ -59,7 +133,7 @@ class Window:
         mask = seen <= here
         if window_size:
             mask = mask & (here < seen + window_size)
-        return mask[:, None]
+        return self._typed(mask[:, None])
 
     def block_mask(self, window_size: int | None) -> mx.array | None:
         """The attention mask of a block whose positions see each other and all before them.
@@ -70,7 +144,7 @@ class Window:
         Returns:
             [B, 1, 1 or T, K] booleans, or None if every column is seen.
         """
-        if self.write_rows is None and not window_size:
+        if self.exact and not window_size:
             return None
         seen = mx.arange(self.columns)[None, None, :]  # [1, 1, K]
         starts = mx.array(self.starts)[:, None, None]
@@ -78,23 +152,31 @@ class Window:
         if window_size:
             here = starts + mx.arange(self.width)[None, :, None]  # [B, T, 1]
             mask = mask & (mx.abs(here - seen) < window_size)
-        return mask[:, None]
+        return self._typed(mask[:, None])
+
+    def _typed(self, mask: mx.array) -> mx.array:
+        return (
+            mask if self.mask_dtype is None else mx.where(mask, 0, -mx.inf).astype(self.mask_dtype)
+        )
 
 
-def window_of_row(slot: int, start: int, width: int, room: int) -> Window:
+def window_of_row(slot: int, start: int, width: int, room: int, shapes: Shapes) -> Window:
     """One row with `width` new tokens after its first `start`; else like `window_of_rows`."""
     _check_room(start + width, room)
-    return Window(slot, (start,), width, start + width, start, None, None)
+    exact = not shapes.few
+    columns = start + width if exact else shapes.columns(start + width, room)
+    dtype = shapes.mask_dtype
+    return Window(slot, (start,), width, columns, start, None, None, exact=exact, mask_dtype=dtype)
 
 
-def window_of_rows(starts: tuple[int, ...], width: int, step: int, room: int) -> Window:
+def window_of_rows(starts: tuple[int, ...], width: int, room: int, shapes: Shapes) -> Window:
     """Rows 0..B-1 with `width` new tokens each.
 
     Args:
         starts: [B] tokens that each row has.
         width: T.
-        step: K is rounded up to a multiple of this.
         room: Columns of the buffers.
+        shapes: What the device likes.
 
     Raises:
         ValueError: The buffers have no room for the new tokens of a row.
@@ -106,11 +188,26 @@ def window_of_rows(starts: tuple[int, ...], width: int, step: int, room: int) ->
         first=0,
         starts=starts,
         width=width,
-        columns=min(round_up(columns, step), room),
+        columns=shapes.columns(columns, room),
         offset=offset,
         write_rows=mx.arange(len(starts))[:, None],
         write_columns=offset[:, None] + mx.arange(width)[None, :],
+        mask_dtype=shapes.mask_dtype,
     )
+
+
+def window_of_cache(
+    starts: tuple[int, ...], rows: int, width: int, room: int, shapes: Shapes
+) -> Window:
+    """All rows of the cache; only the first, which have `starts`, count.
+
+    The others write into the last columns, which a cache has beyond what any row comes to hold.
+    """
+    window = window_of_rows(starts, width, room, shapes)
+    padded = (*starts, *[room - width] * (rows - len(starts)))
+    offset = mx.array(padded)
+    columns = offset[:, None] + mx.arange(width)[None, :]
+    return replace(window, starts=padded, offset=offset, write_columns=columns, whole=True)
 
 
 def _check_room(columns: int, room: int) -> None:
