@@ -1,7 +1,7 @@
 """Converts the embedded model's GGUF file to an mlx-lm folder: `python -m pipeline.engine.convert`.
 
-In: the GGUF file, an empty folder, "f32" or "q4". Out: weights, config, tokenizer, and a manifest
-written last; on standard output, lines of "fraction what" that tell how far it is.
+In: the GGUF file, an empty folder, "f32", "bf16" or "q4". Out: weights, config, tokenizer, and a
+manifest written last; on standard output, lines of "fraction what" that tell how far it is.
 """
 
 import json
@@ -41,7 +41,7 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     Args:
         gguf: A Llama model with a byte-level BPE tokenizer.
         folder: An existing, empty folder.
-        dtype: "f32": dequantised. "q4": as quantised in the file.
+        dtype: "f32", "bf16": dequantised. "q4": as quantised in the file.
     """
     _tell(0.0, "reading the embedded model")
     loaded: tuple[Weights, Metadata] = mx.load(str(gguf), return_metadata=True)  # pyright: ignore[reportAssignmentType]
@@ -52,8 +52,9 @@ def convert(gguf: Path, folder: Path, dtype: str) -> None:
     weights = {name: _unpermuted(name, value, heads, kv_heads) for name, value in weights.items()}
     config = _config(metadata)
     _tell(0.2, "converting the embedded model")
-    if dtype == "f32":
-        weights = _dequantised(weights)
+    if dtype != "q4":
+        kept = {"f32": mx.float32, "bf16": mx.bfloat16}[dtype]
+        weights = {name: value.astype(kept) for name, value in _dequantised(weights).items()}
     else:
         config["quantization"] = _quantization(weights)
         weights = {name: _half(value) for name, value in weights.items()}
