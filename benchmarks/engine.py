@@ -1,0 +1,248 @@
+"""The engine against mlx-lm on documents: tokens per second by rows and task, cost of a step.
+
+    uv run python benchmarks/engine.py [--rows 1 2 4 8 16 32] [--drafter FOLDER] [--tokens 96]
+
+All systems run in one process with the same weights and prompts: mlx-lm's `generate` (one request
+after the other) and `batch_generate`, our plain batched decoding, ours with drafts that cost
+nothing (forced tokens, copies), ours with the drafter. Ours answers as the product's tasks ask:
+with their penalties and schemas; mlx-lm decodes greedily without, which is less work. Requests all
+come at once, so a rate over the whole time includes reading the prompts. Tasks weigh equally;
+prompts whose plain answers loop are left out. Done cells are kept in the report and not run again
+(--fresh forgets them). Writes benchmarks/engine-DEVICE.json.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import mlx.core as mx
+from engine_prompts import TASKS, Prompt, loops, make_prompts
+from engine_systems import SYSTEMS, Answers, System, make_system
+from machine import describe_surroundings
+
+from pipeline.engine.models import resolve_model
+from pipeline.settings import EMBEDDED_MODEL
+
+FEWEST = 4
+"""Requests of a cell, where it has fewer rows."""
+WARM_TOKENS = 24
+SERIAL = 3
+"""Requests of a cell of mlx-lm's `generate`, whose rate does not depend on how many there are."""
+PEERS = ("mlx_lm_serial", "mlx_lm_batch", "plain")
+FREE = ("plain", "copies", "drafter")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One system on one task with so many rows.
+
+    Attributes:
+        tokens: Of all answers.
+        tokens_per_s: Over the whole time, prompts included; `decode_tokens_per_s` without them.
+        first_token_ms: The mean; waiting for a free row counts, but for mlx-lm's `generate`.
+        step_ms: The mean; `host_share` of it is spent outside of the forwards.
+        per_verify: Tokens gained per row and forward.
+        peak_mb: Most memory that MLX held.
+    """
+
+    tokens: int
+    tokens_per_s: float
+    decode_tokens_per_s: float
+    first_token_ms: float
+    step_ms: float
+    host_share: float
+    per_verify: float
+    peak_mb: int
+
+
+def main() -> None:
+    options = read_options()
+    info = resolve_model(options.model)
+    report = Report(options)
+    count = max(*options.rows, FEWEST, options.lossless)
+    prompts = make_prompts(options.passages, count, samples=options.samples)
+    made: dict[str, System] = {}
+
+    def system(name: str) -> System:
+        if name not in made:
+            say(f"loading {name}")
+            made[name] = make_system(name, info, options.drafter, max(options.rows))
+        return made[name]
+
+    if "lossless" in options.sections:
+        report.data["lossless"] = compare_tokens(
+            system("plain"), system("drafter"), prompts, options
+        )
+        report.write()
+    if "rates" in options.sections:
+        for rows in options.rows:
+            for task in options.tasks:
+                chosen = without_loops(system("plain"), prompts[task], rows, options.tokens)
+                for name in options.systems:
+                    report.fill(rows, task, name, lambda n=name: system(n), chosen)
+    report.conclude()
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--sections", nargs="+", default=["rates"], choices=["rates", "lossless"])
+    parser.add_argument("--tokens", type=int, default=96, help="the most of an answer")
+    parser.add_argument("--lossless", type=int, default=0, help="prompts per task to compare")
+    parser.add_argument("--model", default=EMBEDDED_MODEL)
+    parser.add_argument("--drafter", default="", help="folder of a DFlash checkpoint")
+    parser.add_argument("--passages", type=Path, help='lines of {"text": ...}, beside sample_docs')
+    parser.add_argument("--no-samples", dest="samples", action="store_false")
+    parser.add_argument("--device", default=device_name(), help="names the machine in the report")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    options.out = options.out or Path(__file__).with_name(f"engine-{options.device}.json")
+    if not options.drafter:
+        options.systems = [name for name in options.systems if name != "drafter"]
+    return options
+
+
+def device_name() -> str:
+    if mx.default_device() == mx.Device(mx.cpu):
+        return f"cpu-{platform.machine()}"
+    name = str(mx.device_info().get("device_name", "gpu"))
+    return "-".join(word.lower() for word in name.split() if word not in {"NVIDIA", "Apple"})
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) -> list[Prompt]:
+    """The first prompts whose plain answers don't loop, as many as the cell needs."""
+    wanted, chosen = max(rows, FEWEST), list[Prompt]()
+    unknown = [prompt for prompt in prompts if prompt.loops is None][: 2 * wanted]
+    if sum(prompt.loops is False for prompt in prompts) < wanted and unknown:
+        answers = plain.answer(unknown, max(rows, 8), tokens, nonce="look")
+        for prompt, text in zip(unknown, answers.texts, strict=True):
+            prompt.loops = loops(text)
+    chosen = [prompt for prompt in prompts if prompt.loops is False][:wanted]
+    return chosen or prompts[:wanted]
+
+
+class Report:
+    """The figures so far, written after every cell."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._out: Path = options.out
+        self._tokens: int = options.tokens
+        self.data: dict[str, Any] = {"cells": {}}
+        if self._out.is_file() and not options.fresh:
+            self.data = json.loads(self._out.read_text())
+        self.data |= describe_surroundings("mlx", "mlx-lm") | {
+            "device": options.device,
+            "most_answer_tokens": options.tokens,
+        }
+
+    def fill(self, rows: int, task: str, name: str, load: Any, prompts: list[Prompt]) -> None:
+        """Runs a cell unless it is there already."""
+        cells = self.data["cells"].setdefault(str(rows), {}).setdefault(task, {})
+        if name in cells:
+            return
+        system: System = load()
+        prompts = prompts[:SERIAL] if name == "mlx_lm_serial" else prompts
+        # The whole, so that every shape has been compiled; of mlx-lm's loop one is like the other.
+        warm = WARM_TOKENS if name == "mlx_lm_serial" else self._tokens
+        system.answer(prompts, rows, warm, nonce=f"warm{rows}")
+        mx.reset_peak_memory()
+        answers = system.answer(prompts, rows, self._tokens, nonce=f"run{rows}")
+        cell = measure(answers)
+        cells[name] = {key: round(value, 3) for key, value in asdict(cell).items()}
+        cells[name] |= {"steps_by_width": answers.widths} if answers.widths else {}
+        say(
+            f"{rows:3d} rows {task:10s} {name:14s} {cell.tokens_per_s:8.1f} tok/s "
+            f"(decode {cell.decode_tokens_per_s:8.1f}) step {cell.step_ms:6.1f} ms "
+            f"host {cell.host_share:5.1%} per verify {cell.per_verify:4.2f} "
+            f"first {cell.first_token_ms:6.0f} ms {answers.widths or ''}"
+        )
+        self.write()
+
+    def conclude(self) -> None:
+        """Adds the ratios over the tasks and prints them."""
+        self.data["ratios"] = {rows: ratios(tasks) for rows, tasks in self.data["cells"].items()}
+        for rows, found in self.data["ratios"].items():
+            print(f"{rows:>3s} rows", found, flush=True)
+        self.write()
+
+    def write(self) -> None:
+        """Writes all that is known so far."""
+        self._out.write_text(json.dumps(self.data, indent=1) + "\n")
+
+
+def measure(answers: Answers) -> Cell:
+    tokens = sum(answers.tokens)
+    return Cell(
+        tokens=tokens,
+        tokens_per_s=tokens / answers.wall_s,
+        decode_tokens_per_s=tokens / answers.decode_s,
+        first_token_ms=1e3 * sum(answers.first_s) / max(1, len(answers.first_s)),
+        step_ms=1e3 * answers.decode_s / max(1, answers.steps),
+        host_share=max(0.0, 1 - answers.forward_s / answers.decode_s) if answers.forward_s else 0.0,
+        per_verify=tokens / max(1, answers.row_steps),
+        peak_mb=mx.get_peak_memory() >> 20,
+    )
+
+
+def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+    """Each of our systems over each peer, the geometric mean of the tasks that have both."""
+    found: dict[str, float] = {}
+    for rate in ("tokens_per_s", "decode_tokens_per_s"):
+        for ours in FREE:
+            for peer in PEERS:
+                pairs = [
+                    (cells[ours][rate], cells[peer][rate])
+                    for cells in tasks.values()
+                    if ours in cells and peer in cells and ours != peer
+                ]
+                if pairs:
+                    mean = geometric_mean(a / b for a, b in pairs)
+                    found[f"{ours}/{peer} {rate}"] = round(mean, 2)
+    return found
+
+
+def compare_tokens(
+    plain: System, drafted: System, prompts: dict[str, list[Prompt]], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Whether speculation writes what plain batched decoding does; the margin where it doesn't.
+
+    Without penalties, so that the margin of two tokens is that of their logits.
+    """
+    rows, divergences, same = 8, list[dict[str, Any]](), 0
+    for task in options.tasks:
+        some = prompts[task][: options.lossless]
+        answers = [
+            system.answer(some, rows, options.tokens, nonce="same", exact=True)
+            for system in (plain, drafted)
+        ]
+        for place, (a, b) in enumerate(zip(answers[0].exact, answers[1].exact, strict=True)):
+            first = next(differences([t.token for t in a], [t.token for t in b]), None)
+            if first is None:
+                same += 1
+                continue
+            top = a[first].top if first < len(a) else ()
+            margin = round(top[0][1] - top[1][1], 4) if len(top) > 1 else None
+            divergences.append({"task": task, "row": place, "token": first, "margin": margin})
+        say(f"lossless {task}: {same} the same, {len(divergences)} differ: {divergences[-3:]}")
+    return {"rows": rows, "identical": same, "divergences": divergences}
+
+
+def differences(a: list[str], b: list[str]) -> Iterator[int]:
+    return iter([i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The prompts of the engine's benchmark: documents, and what is asked of them."""
+
+import dataclasses
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.documents import Selection, find_documents
+from pipeline.engine.interface import Message, Sampling
+from pipeline.errors import DocumentError
+from pipeline.messages import ask_about
+from pipeline.prompts import load_tasks
+from pipeline.reader import Reader
+from pipeline.records import FoundFile, Task
+from pipeline.schema import answer_schema
+
+TASKS = ("summary", "bullets", "entities", "question")
+SAMPLES = Path("sample_docs/documents")
+CHARS = {"summary": 2000, "bullets": 1800, "entities": 1600, "question": 9000}
+NGRAM, TIMES = 8, 4
+QUESTION = "What does this document require, allow or forbid? Answer in three or four sentences."
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A question about a document.
+
+    Attributes:
+        task: What is asked.
+        text: The document.
+        schema, sampling: As the product's task has them.
+        loops: Whether its plain answer does; None until it is known.
+    """
+
+    task: Task
+    text: str
+    schema: dict[str, Any] | None
+    sampling: Sampling
+    loops: bool | None = None
+
+    def messages(self, nonce: str) -> tuple[Message, ...]:
+        """The chat; `nonce` keeps the engine from knowing the document from an earlier run."""
+        return ask_about(self.task, nonce, self.text)
+
+
+def make_prompts(passages: Path | None, count: int, *, samples: bool) -> dict[str, list[Prompt]]:
+    """For each task up to three times `count` prompts, each about another piece of text."""
+    tasks = {task.name: task for task in load_tasks()}
+    tasks["question"] = dataclasses.replace(tasks["summary"], instructions=QUESTION)
+    texts = read_samples() if samples else []
+    if passages is not None:
+        lines = passages.read_text(encoding="utf-8").splitlines()
+        texts += [json.loads(line)["text"] for line in lines]
+    found: dict[str, list[Prompt]] = {}
+    for name in TASKS:
+        task, size = tasks[name], CHARS[name]
+        settings: dict[str, Any] = dict(task.settings)
+        found[name] = [
+            Prompt(task, piece, answer_schema(task), Sampling(**settings))
+            for piece in cut(texts, size)[: 3 * count]
+        ]
+    return found
+
+
+def cut(texts: list[str], size: int) -> list[str]:
+    """Pieces of about `size` characters, the first of every text before the second of any."""
+    rounds: list[list[str]] = []
+    for text in texts:
+        pieces = [text[i : i + size] for i in range(0, max(1, len(text) - size // 2), size)]
+        for number, piece in enumerate(pieces):
+            if len(piece) > size // 2:
+                rounds += [[] for _ in range(number + 1 - len(rounds))]
+                rounds[number].append(piece)
+    return [piece for pieces in rounds for piece in pieces]
+
+
+def read_samples() -> list[str]:
+    """The texts of the sample documents that can be read."""
+    texts: list[str] = []
+    with Reader() as reader:
+        for found in find_documents(SAMPLES, Selection()):
+            if isinstance(found, FoundFile):
+                try:
+                    texts.append(reader.read(found).text.strip())
+                except DocumentError:
+                    continue
+    return texts
+
+
+def loops(text: str) -> bool:
+    """Whether some eight words in a row stand in the answer four times or more."""
+    words = text.split()
+    grams = Counter(tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1))
+    return max(grams.values(), default=0) >= TIMES
