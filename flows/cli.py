@@ -8,7 +8,7 @@ are wrong; 3 the run stopped before its end and can be resumed; 130 stopped by C
 import gc
 import sys
 
-from flows import cli_engine
+from flows import cli_engine, cli_model
 from flows.cli_doctor import doctor
 from flows.cli_output import make_app
 from flows.cli_query import sql, status
@@ -22,6 +22,7 @@ app = make_app(
 for command in (run, status, sql, tasks):
     app.command()(command)
 app.add_typer(cli_engine.app, name="engine")
+app.add_typer(cli_model.app, name="model")
 app.command()(doctor)
 
 

@@ -16,6 +16,7 @@ from pipeline.engine.calibrate import known_costs
 from pipeline.engine.copying import Copier
 from pipeline.engine.draft import Drafts
 from pipeline.engine.drafter import load_drafter
+from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
 from pipeline.engine.kv_room import KvRoom
@@ -72,6 +73,8 @@ class Core:
         if not options.speculate:
             return None
         drafter = load_drafter(Path(options.drafter), self._target) if options.drafter else None
+        if options.draft_always:
+            return Drafts(EverySpeculation(), drafter)
         costs = known_costs(self._model, options, self._target, drafter, progress)
         return Drafts(Speculation(costs), drafter)
 
@@ -85,7 +88,7 @@ class Core:
         Raises:
             RequestError: "duplicate_id", "bad_parameter", "context_too_long", "bad_schema".
         """
-        if any(row.request.id == request.id for row in self._all_rows()):
+        if any(row.request.id == request.id for row in self.rows()):
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
             )
@@ -121,7 +124,7 @@ class Core:
     def cancel(self, request_id: str) -> None:
         """Ends a request with `Failed("cancelled")`; unknown or ended ones are left alone."""
         self._fail_rows(
-            [row for row in self._all_rows() if row.request.id == request_id],
+            [row for row in self.rows() if row.request.id == request_id],
             RequestError("cancelled", "the request was cancelled"),
         )
 
@@ -140,7 +143,7 @@ class Core:
             return True
 
     def _round(self) -> bool:
-        late = [row for row in self._all_rows() if row.expired]
+        late = [row for row in self.rows() if row.expired]
         self._fail_rows(
             late,
             RequestError("timeout", "the request's time was over before it was answered"),
@@ -166,7 +169,8 @@ class Core:
             speculation=None if self._drafts is None else self._drafts.stats(),
         )
 
-    def _all_rows(self) -> list[Row]:
+    def rows(self) -> list[Row]:
+        """The rows that run, read their prompt or wait; they are the core's: only to be read."""
         prefilling = [self._prefilling] if self._prefilling else []
         return [*self._running, *prefilling, *self._waiting]
 

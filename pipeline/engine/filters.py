@@ -53,13 +53,27 @@ def draw_tokens(
             alike[row.temperature, row.top_k, row.top_p, row.min_p].append(b)
     for rows in alike.values():
         index = mx.array(rows)
-        scores = logits[index].astype(mx.float32)
-        # From the best one down, so that next to no temperature makes no infinity.
-        scores = scores - mx.max(scores, axis=-1, keepdims=True)
-        scores = scores / max(settings[rows[0]].temperature, COLDEST)
-        noise = _gumbel_noise([(settings[b].seed, positions[b]) for b in rows], scores)
-        chosen[index] = mx.argmax(keep_likely(scores, settings[rows[0]]) + noise, axis=-1)
+        streams = [(settings[b].seed, positions[b]) for b in rows]
+        scores = draw_scores(logits[index], settings[rows[0]], streams)
+        chosen[index] = mx.argmax(scores, axis=-1)
     return chosen
+
+
+def draw_scores(
+    logits: mx.array, settings: Sampling, streams: Sequence[tuple[int, int]]
+) -> mx.array:
+    """The scores whose best is the drawn token, of rows with the same temperature and filters.
+
+    Args:
+        logits: [B, T, V].
+        settings: Of all rows but for their seeds.
+        streams: [B] the seed, and the tokens before the first position.
+    """
+    scores = logits.astype(mx.float32)
+    # From the best one down, so that next to no temperature makes no infinity.
+    scores = scores - mx.max(scores, axis=-1, keepdims=True)
+    scores = keep_likely(scores / max(settings.temperature, COLDEST), settings)
+    return scores + _gumbel_noise(streams, scores)
 
 
 def keep_likely(scores: mx.array, settings: Sampling) -> mx.array:

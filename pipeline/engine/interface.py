@@ -215,6 +215,8 @@ class CoreOptions:
         prefill_tokens: Most prompt tokens run between two decode steps.
         speculate: Draft tokens and verify them; False decodes plainly, one token a step.
         drafter: Folder of a DFlash checkpoint for the model; "" drafts forced tokens and copies.
+        draft_always: Draft in every step, by any source and width, whether it pays or not: so the
+            gate (`docflash model check`) sees all of them at work.
     """
 
     max_rows: int = 16
@@ -222,6 +224,7 @@ class CoreOptions:
     prefill_tokens: int = 512
     speculate: bool = True
     drafter: str = ""
+    draft_always: bool = False
 
 
 @dataclass(frozen=True, slots=True)

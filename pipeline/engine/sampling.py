@@ -139,6 +139,19 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> tuple[mx.array,
     Returns:
         Chosen tokens [B, T], and the masked logits before all else [B, T, V] (for logprobs).
     """
+    shaped, logits = shape_logits(logits, constraints)
+    chosen = mx.argmax(shaped, axis=-1)
+    if any(settings.temperature > 0 for settings in constraints.settings):
+        chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
+    return chosen, logits
+
+
+def shape_logits(logits: mx.array, constraints: Constraints) -> tuple[mx.array, mx.array]:
+    """Applies masks, then penalties and bias.
+
+    Returns:
+        The logits [B, T, V] after all of it, and after the masks alone.
+    """
     if constraints.masked:
         logits = apply_mask(logits, constraints.masks)
     shaped = logits
@@ -146,10 +159,7 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> tuple[mx.array,
         shaped = _penalise(shaped, constraints)
     if any(row is not None for row in constraints.shifts):
         shaped = shift_logits(shaped, constraints.shifts)
-    chosen = mx.argmax(shaped, axis=-1)
-    if any(settings.temperature > 0 for settings in constraints.settings):
-        chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
-    return chosen, logits
+    return shaped, logits
 
 
 def apply_mask(logits: mx.array, masks: NDArray[np.int32]) -> mx.array:

@@ -12,9 +12,16 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.filters import draw_scores
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import ALL_ALLOWED, Constraints, ban_tokens, choose_tokens
+from pipeline.engine.sampling import (
+    ALL_ALLOWED,
+    Constraints,
+    ban_tokens,
+    choose_tokens,
+    shape_logits,
+)
 from pipeline.engine.shifts import Shifts, row_shifts
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
@@ -70,6 +77,17 @@ class Verifier:
                 row.logprobs.extend(self._logprobs(masked[b], accepted, row.request.top_logprobs))
             gained.append(accepted)
         return gained
+
+    def score_next(self, row: Row) -> mx.array:
+        """The scores [V] whose best is the next token of the row in slot 0, as logits."""
+        logits = self._target.forward([[row.pending]])
+        constraints, _ = self._constrain([row], [[]], 1)
+        shaped, _ = shape_logits(logits, constraints)
+        sampling = row.request.sampling
+        if sampling.temperature > 0:
+            stream = (sampling.seed, len(row.history.tokens))
+            shaped = draw_scores(shaped, sampling, [stream]) * sampling.temperature
+        return shaped[0, 0]
 
     def _constrain(
         self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
