@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 from tests.home import Home, bare_environment, end_engine, serve_prefect
 
 # How fast the machine is just now is no property of the code.
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any-machine")
 
 
