@@ -15,6 +15,12 @@ from mlx import nn
 
 QUERY_BLOCK = 64
 """Queries whose scores are computed at once: they stay in the processor's cache."""
+FEW_SCORES = 65_536
+"""So few scores [B, H, T, K] are left to MLX: its `exp` then costs less than our many small steps.
+
+Measured: a decode step of 8 rows with 600 tokens each 145 ms with MLX's, 154 ms with ours; at 1,500
+tokens (108,000 scores) ours takes half the time.
+"""
 
 # The polynomial closest to 2**f on [-0.5, 0.5] in relative error (largest: 8e-8), by least squares
 # on Chebyshev nodes: the same size as float32's own rounding.
@@ -78,6 +84,8 @@ def attention(
     if q.dtype != mx.float32 or sinks is not None or more or k.dtype != mx.float32:
         return _mlx_attention(q, k, v, scale=scale, mask=mask, sinks=sinks, **more)
     width, columns = q.shape[2], k.shape[2]
+    if q.shape[0] * q.shape[1] * width * columns <= FEW_SCORES:
+        return _mlx_attention(q, k, v, scale=scale, mask=mask)
     bias = _bias(mask, width, columns)
     q = q * (scale * math.log2(math.e))
     blocks: list[mx.array] = []
