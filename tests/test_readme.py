@@ -148,7 +148,9 @@ def test_what_is_linked_or_named_as_a_file_is_there() -> None:
     files += re.findall(r"^\| `(\w[\w/]*/)` \|", README, re.MULTILINE)
     assert files
     assert [name for name in files if not (ROOT / name).exists()] == []
-    headings = {name.lower().replace(" ", "-") for name in re.findall(r"^#+ (.*)$", README, re.M)}
+    headings = {
+        name.lower().replace(" ", "-") for name in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
 
 
