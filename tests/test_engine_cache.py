@@ -9,6 +9,7 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
+from pipeline.engine.cache import RaggedCache
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
 from pipeline.engine.window import Shapes
@@ -79,3 +80,19 @@ def test_a_prefix_copied_out_serves_another_row(folder: Path) -> None:
     np.testing.assert_allclose(logits[1, 0], expected[-1], atol=2e-4)
     assert prefix.length == 30
     assert prefix.size_bytes == 30 * target.kv_bytes_per_token
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_row_moves_without_a_copy_of_all_the_others(heads: int) -> None:
+    cache = RaggedCache(4)
+    cache.resize(16, 1024)
+    cache.look_at_rows(16, 1)
+    for layer in cache.attention:
+        layer.update_and_fetch(*(mx.ones((16, heads, 1, 64)) for _ in range(2)))
+    mx.eval(cache.state())
+    cache.lengths = [1000] * 16
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    cache.copy_row(15, 3, 1000)
+    mx.eval(cache.state())
+    assert mx.get_peak_memory() - before < cache.size_bytes / 8

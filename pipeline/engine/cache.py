@@ -303,7 +303,9 @@ class RaggedCache:
         for layer in self.attention:
             for buffer in (layer.keys, layer.values):
                 if buffer is not None:
-                    buffer[target, :, :length] = buffer[source, :, :length]
+                    tokens = mx.contiguous(buffer[source, :, :length])
+                    mx.eval(tokens)  # else MLX keeps the buffer to read and copies all of it
+                    buffer[target, :, :length] = tokens
         self.lengths[target] = length
         return length
 
