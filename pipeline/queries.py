@@ -158,6 +158,7 @@ def _file(snapshot: Path, table: str) -> str:
 def _lock_down(connection: duckdb.DuckDBPyConnection, files: list[str]) -> None:
     """Takes everything from the connection but reading these files."""
     for setting in (
+        "enable_progress_bar = false",  # on in a program without a file, and writes to stdout
         "python_enable_replacements = false",  # no Python variables as tables
         "temp_directory = ''",  # no text of documents elsewhere on the disk
         # Files, not their folder: nothing can be added to it.

@@ -240,6 +240,8 @@ def _connect(path: Path, out: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), config=dict(_OPTIONS))
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")
+    # In a program without a file (`python -c`) it would write into --json.
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET temp_directory = {quoted(str(out / _SPILL_NAME))}")
     return connection
 
