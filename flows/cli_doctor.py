@@ -67,6 +67,7 @@ def _run_checks(out: Path) -> Iterator[Check]:
     yield _guarded("embedded model", _check_model)
     yield _guarded("matrix products", _check_blas)
     yield _guarded("engine", _check_engine)
+    yield _guarded("page reader", _check_reader)
     for name, folder in (
         ("cache folder", cache_folder),
         ("state folder", state_folder),
@@ -139,6 +140,17 @@ def _check_engine() -> Check:
         return Check("engine", "ok", f"not running; its socket will be {socket_path()}")
     found = f"{status.state}, pid {status.pid}, model {status.model}, socket {socket_path()}"
     return Check("engine", "ok", found)
+
+
+def _check_reader() -> Check:
+    """Tries out what the process that parses documents could do if one took it over."""
+    from pipeline.confine import find_gaps
+
+    gaps = find_gaps()
+    if gaps:
+        remedy = "this kernel lacks what locks it in; take documents from people you trust"
+        return Check("page reader", "note", "not locked in fully: " + "; ".join(gaps), remedy)
+    return Check("page reader", "ok", "locked in: no network, no writing, no processes")
 
 
 def _check_prefect() -> Check:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -20,6 +19,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
+from pipeline.confine import confine, limit_resources
 from pipeline.contents import (
     MEDIA_TYPES,
     FileBytes,
@@ -156,7 +156,10 @@ def _live(order: Order, file_fd: int, data_fd: int) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _limit(order)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, whatever it is doing
+        signal.setitimer(signal.ITIMER_REAL, order.timeout_s)
+        limit_resources(order.timeout_s, order.memory_bytes)
+        confine()  # what a system does not let us lock, `docflash doctor` tells
         with open(data_fd, "wb") as answer:
             answer.write(encode_document(_read_file(order, file_fd, answer)) + b"\n")
         code = 0
@@ -164,19 +167,6 @@ def _live(order: Order, file_fd: int, data_fd: int) -> None:
         code = _EXIT_FULL
     finally:
         os._exit(code)
-
-
-def _limit(order: Order) -> None:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, whatever it is doing
-    signal.setitimer(signal.ITIMER_REAL, order.timeout_s)
-    for what, limit in (
-        (resource.RLIMIT_CORE, 0),  # a dump would hold private text
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_DATA, order.memory_bytes),
-    ):
-        hard = resource.getrlimit(what)[1]
-        allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(what, (allowed, allowed))
 
 
 def _read_file(order: Order, file_fd: int, answer: BinaryIO) -> Document:
