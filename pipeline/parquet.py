@@ -115,6 +115,7 @@ def _publish(store: Store, tasks: Sequence[Task], run_id: str, building: Path) -
     shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
     building.mkdir(mode=0o700)
     previous = current_snapshot(store.out)
+    store.evidence.place_all()
     with store.snapshot() as session:
         tables = [_write_table(session, table, building, previous) for table in list_tables(tasks)]
     manifest = Manifest(

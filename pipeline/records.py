@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.alignment import Alignment
+from pipeline.evidence import Evidence
 
 DocumentStatus = Literal["read", "failed"]
 PageSource = Literal["pypdf", "text", "html", "email"]
@@ -237,6 +238,7 @@ class Result:
             its last full sentence, or if a merged list was longer than `max_merged_items`.
         prompt_tokens, cached_tokens, completion_tokens: Summed over the calls.
         model_s: Seconds in the engine, queueing left out, summed over the calls.
+        evidence: What speaks for each value, in the order of the answer.
     """
 
     job_key: str
@@ -249,6 +251,7 @@ class Result:
     cached_tokens: int
     completion_tokens: int
     model_s: float
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

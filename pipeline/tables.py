@@ -71,7 +71,8 @@ answers AS (
         a.job_key = a.done_key AS is_current, a.done_key AS job_key, r.run_id, r.finished_at,
         runs.model, j.model_fingerprint, j.task_fingerprint AS prompt_fingerprint,
         r.calls, r.cut, r.prompt_tokens, r.cached_tokens, r.completion_tokens, r.model_s,
-        nullif(r.chunking, '') AS chunking, r.chunks, r.value, r.probability
+        nullif(r.chunking, '') AS chunking, r.chunks, r.value, r.probability,
+        j.text_sha256
     FROM assignments a JOIN live ON live.sha256 = a.document_sha256
     JOIN results r ON r.job_key = a.done_key JOIN jobs j ON j.key = a.done_key
     LEFT JOIN runs ON runs.run_id = r.run_id
@@ -143,11 +144,16 @@ ORDER BY live.path, a.document_sha256, a.task
 """
 
 _EVIDENCE = """
-SELECT e.document_sha256 AS document_id, answers.path, e.task, e.field, e.item, e.span, e.quote,
-    e.page_number, e.start_char, e.end_char, e.raw_start, e.raw_end, e.job_key
-FROM evidence e JOIN answers
-ON answers.job_key = e.job_key AND answers.document_id = e.document_sha256 AND answers.task = e.task
-ORDER BY answers.path, e.document_sha256, e.task, e.field, e.item, e.span
+SELECT a.document_id, a.path, a.task, q.field, q.item, q.span, q.value, q.quote, q.support,
+    q.confidence, q.score, q.chosen, q.reason,
+    q.page_number, if(d.sha256 IS NULL, NULL, q.start_char) AS start_char,
+    if(d.sha256 IS NULL, NULL, q.end_char) AS end_char, r.raw_start, r.raw_end, a.job_key
+FROM answers a JOIN quoted_jobs e USING (job_key) JOIN quotes q ON q.quoted_revision = e.revision
+-- The offsets of an answer about a text that is there no more lead nowhere.
+LEFT JOIN documents d ON d.sha256 = a.document_id AND d.text_sha256 = a.text_sha256
+LEFT JOIN raw_places r ON r.document_revision = d.revision
+AND r.quoted_revision = e.revision AND r.number = q.number
+ORDER BY a.path, a.document_id, a.task, q.number
 """
 
 _FAILURES = """

@@ -411,6 +411,23 @@ def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path) -> None:
         Store.open(out)
 
 
+def test_a_store_without_evidence_gets_its_tables_and_keeps_its_answers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    database = Database(out, MIGRATIONS[:1])
+    with database.transaction() as session:
+        session.run("INSERT INTO assignments VALUES ('d', 'task', 'key', NULL, 'run1')")
+        assert session.count("SELECT count(*) FROM evidence") == 0
+    database.close()
+    database = Database(out)
+    with database.transaction() as session:
+        assert session.rows("SELECT document_sha256 FROM assignments") == [("d",)]
+        assert session.count("SELECT count(*) FROM quotes") == 0
+        assert session.count("SELECT max(version) FROM schema_versions") == MIGRATIONS[-1].version
+        tables = {name for (name,) in session.rows("SELECT table_name FROM duckdb_tables()")}
+    database.close()
+    assert "evidence" not in tables
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     Database(out).close()

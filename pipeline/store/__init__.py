@@ -23,6 +23,7 @@ from typing import Self
 from pipeline.store.chunks import Chunks, CutDocument
 from pipeline.store.database import Database, Session
 from pipeline.store.documents import Documents, StoredText
+from pipeline.store.evidence import EvidencePlaces
 from pipeline.store.files import CheckedFiles, Files
 from pipeline.store.jobs import Counts, Jobs, Workload
 from pipeline.store.runs import Runs
@@ -39,7 +40,8 @@ class Store:
         files: Files and what became of them.
         documents: Documents and pages.
         chunks: Chunks of documents.
-        jobs: Jobs and results.
+        jobs: Jobs and results, with their evidence.
+        evidence: Where quotes stand in raw pages.
     """
 
     def __init__(self, database: Database) -> None:
@@ -50,6 +52,7 @@ class Store:
         self.documents = Documents(database)
         self.chunks = Chunks(database)
         self.jobs = Jobs(database)
+        self.evidence = EvidencePlaces(database)
         self._database = database
 
     @classmethod

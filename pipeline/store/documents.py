@@ -218,10 +218,11 @@ def _forget(session: Session) -> None:
     )
     if not replaced:
         return
-    session.run(
-        "DELETE FROM pages WHERE document_revision IN (SELECT unnest(?::BIGINT[]))",
-        [revision for revision, _, _ in replaced],
-    )
+    for table in ("pages", "placed", "raw_places"):
+        session.run(
+            f"DELETE FROM {table} WHERE document_revision IN (SELECT unnest(?::BIGINT[]))",
+            [revision for revision, _, _ in replaced],
+        )
     cuts = session.rows(
         "SELECT revision FROM cuts WHERE document_sha256 IN (SELECT unnest(?::VARCHAR[]))",
         [sha256 for _, is_changed, sha256 in replaced if is_changed],

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.jobs import TRANSIENT_KINDS, JobPlan
 from pipeline.records import Failure, Job, Result
 from pipeline.store.database import Database, Session
+from pipeline.store.evidence import save_evidence
 from pipeline.store.texts import storable
 
 _PLANNED = pa.schema(
@@ -141,6 +142,7 @@ class Jobs:
                 run_id,
             )
             session.run("UPDATE assignments SET done_key = job_key WHERE job_key = ?", job.key)
+            save_evidence(session, job.key, result.evidence)
             session.run("DELETE FROM failures WHERE job_key = ?", job.key)
 
     def fail(self, run_id: str, job: Job, failure: Failure) -> None:
@@ -153,7 +155,7 @@ class Jobs:
             _set_state(session, run_id, job, ("failed", failure.kind, storable(failure.message)))
 
     def load_result(self, job_key: str) -> Result | None:
-        """A job's result; its value as JSON has it: dates and decimals are text."""
+        """A job's result without its evidence; its value as JSON has it: dates are text."""
         with self._database.transaction() as session:
             rows = session.rows(
                 "SELECT job_key, value, probability, chunks, calls, cut, prompt_tokens, "

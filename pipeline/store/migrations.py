@@ -114,6 +114,33 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        2,
+        "evidence: values with their quotes, support and alternatives",
+        """
+        DROP TABLE evidence;
+        -- The evidence of a job, found by a rising number as pages are.
+        CREATE TABLE quoted_jobs (job_key VARCHAR PRIMARY KEY, revision BIGINT NOT NULL);
+        -- One row for each span of a quote, or one without a quote. Offsets are in the normalised
+        -- text, which all documents of a job share.
+        CREATE TABLE quotes (
+            quoted_revision BIGINT NOT NULL, number INTEGER NOT NULL,
+            field VARCHAR NOT NULL, item INTEGER NOT NULL, span INTEGER NOT NULL,
+            value VARCHAR, quote VARCHAR, support VARCHAR NOT NULL,
+            confidence DOUBLE, score DOUBLE, chosen BOOLEAN NOT NULL, reason VARCHAR,
+            page_number INTEGER, start_char BIGINT, end_char BIGINT
+        );
+        -- Where quotes stand in the raw pages of each document, as it was last read.
+        CREATE TABLE placed (
+            document_revision BIGINT, quoted_revision BIGINT,
+            PRIMARY KEY (document_revision, quoted_revision)
+        );
+        CREATE TABLE raw_places (
+            document_revision BIGINT NOT NULL, quoted_revision BIGINT NOT NULL,
+            number INTEGER NOT NULL, raw_start BIGINT NOT NULL, raw_end BIGINT NOT NULL
+        );
+        """,
+    ),
 )
 
 
