@@ -99,7 +99,9 @@ class Core:
         self._check_bias(request)
         prompt = self._tokenizer.render(request.messages)
         self._room.check_length(len(prompt), request.max_tokens)
-        matcher = None if request.schema is None else self._grammars.matcher(request.schema)
+        matcher = None
+        if request.schema is not None:
+            matcher = self._grammars.matcher(request.schema, request.quotable)
         self._waiting.append(
             Row(
                 request=request,

@@ -70,13 +70,15 @@ class Request:
         id: Chosen by the caller, unique among running requests; the only part that is logged.
         model: "embedded" or the path of an mlx-lm model folder.
         messages: The chat so far, ending with the user's turn.
-        schema: A JSON schema that the answer must satisfy, or None for free text.
+        schema: A JSON schema that the answer must satisfy, or None for free text. Strings in it
+            under `"x-quote-of-source": true` can only be words of the source.
         max_tokens: The most tokens the answer may have.
         sampling: How tokens are chosen.
         top_logprobs: For each answer token, this many most likely (token, logprob) pairs under
             the grammar; 0 gives none.
         stop: Strings that end the answer; they are not part of it.
         timeout_s: Give up after this long, queueing included.
+        source: What quotes are words of; None: the last message.
     """
 
     id: str
@@ -88,6 +90,12 @@ class Request:
     top_logprobs: int = 0
     stop: tuple[str, ...] = ()
     timeout_s: float = 3600.0
+    source: str | None = None
+
+    @property
+    def quotable(self) -> str:
+        """The text that quotes of the answer are words of."""
+        return self.messages[-1].content if self.source is None else self.source
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,9 @@ class Judge:
         return Noise(largest, plausible, count * len(whole))
 
     def _row(self, request: Request, answer: Sequence[int]) -> Row:
-        matcher = None if request.schema is None else self._grammars.matcher(request.schema)
+        matcher = None
+        if request.schema is not None:
+            matcher = self._grammars.matcher(request.schema, request.quotable)
         row = Row(
             request=request,
             prompt=self.tokenizer.render(request.messages),

@@ -1,7 +1,8 @@
 """The engine's HTTP shapes: OpenAI's chat completions, to and from the records of `interface`.
 
 What a body asks for and the engine can't do is refused by name, never ignored. `request_id` and
-`timeout` are our extensions, and those that `wire_sampling` names.
+`timeout` are our extensions, and those that `wire_sampling` names; so is `x-source` beside a
+schema with quotes (`quoting`), which else are words of the last message.
 """
 
 import json
@@ -97,6 +98,7 @@ def parse_chat(values: dict[str, Any]) -> ChatCall:
         model=_model(body.raw("model")),
         messages=_messages(body.raw("messages")),
         schema=_schema(body.raw("response_format")),
+        source=_source(body.raw("response_format")),
         max_tokens=_max_tokens(body),
         sampling=parse_sampling(body),
         top_logprobs=_top_logprobs(body),
@@ -184,6 +186,13 @@ def _schema(value: Any) -> dict[str, Any] | None:
     return schema  # pyright: ignore[reportUnknownVariableType]
 
 
+def _source(response_format: Any) -> str | None:
+    """The text that quotes are words of: our extension, `json_schema["x-source"]`."""
+    described = response_format.get("json_schema") if isinstance(response_format, dict) else None
+    source = described.get("x-source") if isinstance(described, dict) else None
+    return None if source is None else _text("response_format.json_schema.x-source", source)
+
+
 def _max_tokens(body: Body) -> int:
     highest = 1 << 24
     old = body.integer("max_tokens", Request.__dataclass_fields__["max_tokens"].default, 1, highest)
@@ -230,6 +239,8 @@ def request_body(request: Request, timeout_s: float) -> dict[str, Any]:
     }
     if request.schema is not None:
         described = {"name": "answer", "strict": True, "schema": request.schema}
+        if request.source is not None:
+            described["x-source"] = request.source
         body["response_format"] = {"type": "json_schema", "json_schema": described}
     if request.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
