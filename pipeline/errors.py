@@ -6,6 +6,7 @@
     +-- DocumentError    one document can't be done: recorded as a row  exit 1
     +-- ResultError      one answer is invalid: retried once, recorded  exit 1
     +-- EngineError      the engine stopped; the run can be resumed     exit 3
+        +-- EngineLostError     it was lost while it answered: the document may be the cause
         +-- EngineStoppedError  it was stopped on purpose: trying again at once is no use
         +-- RequestError the engine refuses this one request: recorded as a row
 
@@ -65,6 +66,10 @@ class EngineError(DocflashError):
     """The engine stopped or can't be reached. What is finished is kept; run again to go on."""
 
     exit_code = 3
+
+
+class EngineLostError(EngineError):
+    """The engine was killed, or failed, while it answered this request."""
 
 
 class EngineStoppedError(EngineError):

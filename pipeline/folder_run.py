@@ -20,6 +20,7 @@ from pipeline.errors import (
     DocflashError,
     DocumentError,
     EngineError,
+    EngineLostError,
     RequestError,
     ResultError,
     describe_fault,
@@ -34,6 +35,7 @@ from pipeline.records import Failure, Job, RunSummary
 from pipeline.run_order import RunOrder, choose
 from pipeline.store import Store
 from pipeline.store.texts import folder_text
+from pipeline.suspects import QUARANTINE, QUARANTINED, Suspects
 
 RunState = Literal["running", "done", "stopped", "failed"]
 
@@ -96,6 +98,7 @@ class FolderRun:
         self._ended: set[str] = set()
         self._cutting = Cutting(self._store, self.chosen, progress)
         try:
+            self._suspects = Suspects(self._store)
             self._store.runs.save(self.summary)
         except BaseException:
             self._store.close()
@@ -150,6 +153,9 @@ class FolderRun:
     def answer(self, job: Job, name: str) -> bool:
         """Answers a job and saves the result, or why there is none.
 
+        If the engine is lost meanwhile, the job is asked once more, alone (`pipeline.suspects`); if
+        it is lost again, that is the job's failure, and the run goes on.
+
         Args:
             job: A job of the plan.
             name: A file of its document, for the table of failures.
@@ -161,6 +167,19 @@ class FolderRun:
             EngineError: The engine stopped, or the run was asked to: nothing was saved.
             InputError: The model can't be loaded, or the library can't be written.
         """
+        alone = False
+        try:
+            with self._suspects.turn(job) as alone:
+                return self._answer(job, name)
+        except EngineLostError:
+            if self.progress.is_stopping():
+                raise
+            if alone:
+                return self._fail(job, name, QUARANTINED, QUARANTINE)
+        self._suspects.add(self.run_id, job)
+        return self.answer(job, name)
+
+    def _answer(self, job: Job, name: str) -> bool:
         task = self.chosen.task(job.task)
         chunking = self.chosen.chunking(job.task)
         try:
@@ -286,7 +305,7 @@ class FolderRun:
                 raise EngineError(f"the run is stopping: {self.progress.stop_reason}")
             if self._client is None:
                 start_engine(self.chosen.model.name, self._tell)
-                self._client = EngineClient(progress=self._tell)
+                self._client = EngineClient(restarts=0, progress=self._tell)
             return self._client
 
     def _tell(self, doing: str, done: float) -> None:

@@ -18,12 +18,16 @@ TRANSIENT_KINDS = frozenset(
         *("leaving", "out_of_memory", "queue_full", "timeout", "vanished"),
     )
 )
-"""Kinds of failures that say nothing of the document or the task.
+"""Kinds of failures that may say nothing of the document or the task.
 
-A job that failed with one of these is tried again by the next run. Any other failed job would fail
-again, so it is tried again only if its text, task or model changed (which gives it another key) or
-if the user asks for it.
+A job that failed with one of these is tried again by a later run (`BACKOFF_HOURS`). Any other
+failed job would fail again, so it is tried again only if its text, task or model changed (which
+gives it another key) or if the user asks for it.
 """
+
+BACKOFF_HOURS = (0, 20, 68, 164, 716)
+"""So long after its first, second... failure something is tried again: by the next run, then a
+night, three, a week and a month later, an early run included; the last one holds for all after."""
 
 _KEY_VERSION = "docflash job 1"
 _CHUNKING_VERSION = "docflash chunking 1"

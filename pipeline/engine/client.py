@@ -21,7 +21,13 @@ from pipeline.engine.journal import log_path
 from pipeline.engine.launch import open_http, start_engine
 from pipeline.engine.wire import BODY_BYTES, GRACE_S, request_body
 from pipeline.engine.wire_answers import parse_completion, parse_error
-from pipeline.errors import EngineError, EngineStoppedError, InputError, RequestError
+from pipeline.errors import (
+    EngineError,
+    EngineLostError,
+    EngineStoppedError,
+    InputError,
+    RequestError,
+)
 from pipeline.settings import EMBEDDED_MODEL
 
 CONNECT_S = 10.0
@@ -96,8 +102,9 @@ class EngineClient:
         Raises:
             RequestError: This request can't be served; others can.
             InputError: Its model can't be loaded.
-            EngineError: The engine stopped, was lost more than `restarts` times, or can't be
-                started. What is finished is kept by the caller; the run can be resumed.
+            EngineLostError: The engine was lost more than `restarts` times.
+            EngineError: The engine stopped, or can't be started. What is finished is kept by the
+                caller; the run can be resumed.
         """
         if request.model != EMBEDDED_MODEL:
             request = replace(request, model=str(Path(request.model).expanduser().resolve()))
@@ -213,7 +220,7 @@ def _lost_error(lost: int, *, started: bool) -> EngineError:
         return EngineError(f"no engine is running; start it with `docflash engine start`; {log}")
     if lost:
         times = "" if lost == 1 else f" {lost} times"
-        return EngineError(
+        return EngineLostError(
             f"the engine was lost{times} while it answered a request (it was killed, failed, or "
             f"ran out of memory); {log}; run again to go on"
         )

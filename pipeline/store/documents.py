@@ -35,6 +35,7 @@ _DOCUMENTS = pa.schema(
         ("reader_version", pa.string()),
         ("read_run_id", pa.string()),
         ("read_at", pa.timestamp("us", "UTC")),
+        ("attempts", pa.int32()),
     ]
 )
 _PAGES = pa.schema(
@@ -87,11 +88,18 @@ class Documents:
         documents = {document.sha256: document for _, document in pairs}
         read_at = datetime.now(UTC)
         with self._database.transaction() as session:
+            before = _failed_before(session, reader_version, documents)
             session.offer(
                 "new_documents",
                 _DOCUMENTS,
                 (
-                    (*_document_row(document), reader_version, run_id, read_at)
+                    (
+                        *_document_row(document),
+                        reader_version,
+                        run_id,
+                        read_at,
+                        1 + before.get((document.sha256, document.failure_kind), 0),
+                    )
                     for document in documents.values()
                 ),
             )
@@ -208,6 +216,19 @@ class Documents:
 def _revision(session: Session, sha256: str) -> int:
     rows = session.rows("SELECT revision FROM documents WHERE sha256 = ?", sha256)
     return rows[0][0] if rows else -1
+
+
+def _failed_before(
+    session: Session, reader_version: str, sha256s: Iterable[str]
+) -> dict[tuple[str, str], int]:
+    """How often stored documents failed with a kind by the same reader."""
+    rows = session.rows(
+        "SELECT sha256, failure_kind, attempts FROM documents WHERE status = 'failed' "
+        "AND reader_version = ? AND sha256 IN (SELECT unnest(?::VARCHAR[]))",
+        reader_version,
+        list(sha256s),
+    )
+    return {(sha256, kind): attempts for sha256, kind, attempts in rows}
 
 
 def _forget(session: Session) -> None:

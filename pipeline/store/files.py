@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.records import FoundFile
+from pipeline.store.backoff import is_due
 from pipeline.store.database import Database, Session
 from pipeline.store.texts import folder_text, storable
 
@@ -19,8 +20,9 @@ UNSETTLED_NS = 2_000_000_000
 """A file that was changed this shortly before it was read, or later, may have changed again without
 another time or size (a file system's clock ticks in steps); it is read again."""
 
-TRANSIENT_KINDS = ("crashed",)
-"""Kinds of failed documents that say nothing of the document: they are read again."""
+TRANSIENT_KINDS = ("crashed", "timeout")
+"""Kinds of failed documents that may say nothing of the document: they are read again after some
+time (`pipeline.jobs.BACKOFF_HOURS`)."""
 
 _FOUND = pa.schema(
     [
@@ -64,8 +66,8 @@ class Files:
         """Tells which files must be read, and notes the others as seen by this run.
 
         A file need not be read if its size and time are those it was last read with and its
-        document was stored by the same reader, read or failed. Call it with batches of some
-        hundreds.
+        document was stored by the same reader, read or failed. (What failed in a way that may pass
+        is read again after some time.) Call it with batches of some hundreds.
 
         Args:
             run_id: This run, begun.
@@ -80,7 +82,8 @@ class Files:
                 "JOIN documents d ON d.sha256 = f.document_sha256 "
                 "WHERE f.size_bytes = n.size_bytes AND f.modified_ns = n.modified_ns "
                 "AND f.modified_ns < f.read_started_ns - ? AND d.reader_version = ? "
-                "AND NOT (d.status = 'failed' AND (? OR list_contains(?, d.failure_kind)))",
+                "AND NOT (d.status = 'failed' AND (? OR "
+                f"(list_contains(?, d.failure_kind) AND {is_due('d.attempts', 'd.read_at')})))",
                 UNSETTLED_NS,
                 reader_version,
                 retry,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.jobs import TRANSIENT_KINDS, JobPlan
 from pipeline.records import Failure, Job, Result
+from pipeline.store.backoff import is_due
 from pipeline.store.database import Database, Session
 from pipeline.store.evidence import save_evidence
 from pipeline.store.texts import storable
@@ -70,9 +71,9 @@ class Jobs:
         """Takes in a plan and tells what of it is to be done.
 
         A document of the plan loses those of the plan's tasks that are not for it any more; tasks
-        that are not in the plan are left as they are. Jobs that failed are tried again if their
-        kind is transient (`pipeline.jobs.TRANSIENT_KINDS`) or if asked; a changed text, task or
-        model is another job anyway.
+        that are not in the plan are left as they are. Jobs that failed are tried again if asked, or
+        if their kind is transient (`pipeline.jobs.TRANSIENT_KINDS`) and it is time
+        (`pipeline.jobs.BACKOFF_HOURS`); a changed text, task or model is another job anyway.
 
         Args:
             run_id: This run.
@@ -88,9 +89,10 @@ class Jobs:
                 run_id,
             )
             session.run(
-                "UPDATE jobs SET state = 'pending', run_id = ?, changed_at = now() "
-                "WHERE state = 'failed' AND (? OR list_contains(?, failure_kind)) "
-                "AND key IN (SELECT key FROM planned)",
+                "UPDATE jobs SET state = 'pending', run_id = $1, changed_at = now(), "
+                "attempts = if($2, 0, attempts) "
+                "WHERE state = 'failed' AND key IN (SELECT key FROM planned) AND ($2 OR "
+                f"(list_contains($3, failure_kind) AND {is_due('attempts', 'changed_at')}))",
                 run_id,
                 retry,
                 sorted(TRANSIENT_KINDS),
@@ -153,6 +155,20 @@ class Jobs:
         """
         with self._database.transaction() as session:
             _set_state(session, run_id, job, ("failed", failure.kind, storable(failure.message)))
+
+    def suspect(self, run_id: str, job: Job) -> None:
+        """Saves that the engine was lost while it answered a job, which stays to be done."""
+        with self._database.transaction() as session:
+            _set_state(session, run_id, job, ("pending", "engine_lost", ""))
+
+    def list_suspects(self) -> tuple[str, ...]:
+        """Keys of the jobs to be done over which the engine was lost before."""
+        with self._database.transaction() as session:
+            rows = session.rows(
+                "SELECT key FROM jobs WHERE failure_kind IN ('engine_lost', 'quarantined') "
+                "AND state <> 'done'"
+            )
+        return tuple(key for (key,) in rows)
 
     def load_result(self, job_key: str) -> Result | None:
         """A job's result without its evidence; its value as JSON has it: dates are text."""

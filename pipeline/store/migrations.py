@@ -141,6 +141,11 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        3,
+        "documents: how often they failed alike, so that they are tried again more and more rarely",
+        "ALTER TABLE documents ADD COLUMN attempts INTEGER DEFAULT 1",
+    ),
 )
 
 

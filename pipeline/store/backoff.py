@@ -1,0 +1,17 @@
+"""When what failed in a way that may pass is tried again, as SQL."""
+
+from pipeline.jobs import BACKOFF_HOURS
+
+
+def is_due(attempts: str, failed_at: str) -> str:
+    """A condition: whether enough time has gone by since the last of some attempts.
+
+    Args:
+        attempts: A column: how often it was tried in vain, from 1.
+        failed_at: A column: the time of the last of them. One in the future, by a clock that was
+            put back since, is no reason to wait.
+    """
+    hours = (
+        f"list_extract({list(BACKOFF_HOURS)}, least(greatest({attempts}, 1), {len(BACKOFF_HOURS)}))"
+    )
+    return f"({failed_at} > now() OR now() - {failed_at} >= to_hours({hours}))"
