@@ -15,7 +15,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+
+from pipeline.landlock import restrict_files
+from pipeline.seccomp import filter_system_calls
 
 _OPEN_FILES = 64
 _GRACE_S = 2
@@ -67,9 +71,6 @@ def confine() -> tuple[str, ...]:
         What this system does not let us lock, and why; none: all is locked.
     """
     if sys.platform == "linux":
-        from pipeline.landlock import restrict_files
-        from pipeline.seccomp import filter_system_calls
-
         # In this order: the filter forbids the calls that set up the other.
         return tuple(filter(None, (restrict_files(readable_folders()), filter_system_calls())))
     if sys.platform == "darwin":
@@ -77,6 +78,7 @@ def confine() -> tuple[str, ...]:
     return (f"nothing is known of locking a process in on {sys.platform}",)
 
 
+@cache
 def readable_folders() -> tuple[str, ...]:
     """Where Python and its packages lie: parsers import some of them late."""
     own = {sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path)}

@@ -61,7 +61,7 @@ def check_folder(search: Search) -> None:
             an earlier run are left as they are: a drive that isn't mounted looks just like this.
     """
     tally = Tally()
-    if next(_find(search, tally), None) is not None:
+    if next(search_files(search, tally), None) is not None:
         return
     others = ", ".join(
         f"{count} {suffix or 'without a suffix'}"
@@ -84,6 +84,11 @@ def check_folder(search: Search) -> None:
     )
 
 
+def readers_of_a_run() -> int:
+    """How many documents are read at the same time."""
+    return os.cpu_count() or 1
+
+
 def ingest_folder(store: Store, run_id: str, search: Search, progress: Progress) -> Ingest:
     """Brings the store up to date with a folder.
 
@@ -99,10 +104,10 @@ def ingest_folder(store: Store, run_id: str, search: Search, progress: Progress)
         InputError: The folder can't be searched, or the store can't be written.
     """
     done = Ingest()
-    readers = os.cpu_count() or 1
+    readers = readers_of_a_run()
     with Reader() as reader, ThreadPoolExecutor(readers) as pool:
         reading = _Reading(store, run_id, reader, pool, readers)
-        for batch in _batches(_found(store, run_id, search, done)):
+        for batch in batch_files(_found(store, run_id, search, done)):
             checked = store.files.check(run_id, batch, READER_VERSION, retry=search.retry)
             done.files += len(batch)
             progress.add(files=len(batch), files_done=len(checked.unchanged))
@@ -115,7 +120,8 @@ def ingest_folder(store: Store, run_id: str, search: Search, progress: Progress)
     return done
 
 
-def _find(search: Search, tally: Tally) -> Iterator[FoundFile | Failure]:
+def search_files(search: Search, tally: Tally) -> Iterator[FoundFile | Failure]:
+    """The files of a search, without those of the library; counts what is passed over."""
     inside = search.out.is_relative_to(search.folder) and search.out != search.folder
     for found in find_documents(search.folder, search.selection, tally):
         if not (inside and isinstance(found, FoundFile) and found.path.is_relative_to(search.out)):
@@ -124,7 +130,7 @@ def _find(search: Search, tally: Tally) -> Iterator[FoundFile | Failure]:
 
 def _found(store: Store, run_id: str, search: Search, done: Ingest) -> Iterator[FoundFile]:
     """The files; what can't be reached is recorded on the way."""
-    for found in _find(search, done.tally):
+    for found in search_files(search, done.tally):
         if isinstance(found, FoundFile):
             yield found
         else:
@@ -132,7 +138,8 @@ def _found(store: Store, run_id: str, search: Search, done: Ingest) -> Iterator[
             done.unreachable.append(found.name)
 
 
-def _batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
+def batch_files(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
+    """Files, some hundreds at once."""
     batch: list[FoundFile] = []
     for file in files:
         batch.append(file)

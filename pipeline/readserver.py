@@ -37,6 +37,7 @@ from pipeline.orders import (
 )
 from pipeline.pages import read_contents
 from pipeline.records import Document
+from pipeline.warm_up import warm_up
 
 _EXIT_FULL = 71
 _CHECK_MEMORY_S = 0.2
@@ -62,6 +63,7 @@ def serve(control_fd: int) -> None:
         os.set_blocking(fd, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    warm_up()
     gc.collect()
     gc.freeze()  # what is loaded stays: children don't look through it
     children: dict[int, Child] = {}

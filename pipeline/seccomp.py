@@ -9,6 +9,7 @@ import ctypes
 import platform
 import struct
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -136,6 +137,7 @@ def filter_system_calls() -> str:
     return ""
 
 
+@cache
 def build_filter(place: int, audit_arch: int) -> bytes:
     """The filter's instructions, 8 bytes each, for one machine.
 
