@@ -139,7 +139,10 @@ def watch(home: Home, options: argparse.Namespace) -> tuple[Peak, dict[str, Any]
             asked = True
         time.sleep(LOOK_S)
     out, _ = process.communicate()
-    return peak, json.loads(out)
+    run = json.loads(out)
+    if not run.get("run"):
+        raise SystemExit(f"the run failed: {run}")
+    return peak, run
 
 
 def _cache() -> dict[str, str]:

@@ -80,6 +80,8 @@ class LayerCache:
         window = self._cache.window
         self.keys = window.write(self.keys, keys)
         self.values = window.write(self.values, values)
+        if self._cache.shapes.early:
+            mx.async_eval(self.keys, self.values)
         rows, columns = window.rows, window.columns
         return self.keys[rows, :, :columns], self.values[rows, :, :columns]
 
