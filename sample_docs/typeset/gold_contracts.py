@@ -5,7 +5,7 @@ legal dates, two pages) and `order` (a letter of engagement) for the test.
 """
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from random import Random
 
@@ -113,7 +113,7 @@ def make_contracts() -> list[Made]:
     for layout, maker in makers.items():
         for number, form in enumerate(forms[layout], start=1):
             chance = Random(f"contract {layout} {number}")
-            deal = _deal(chance, form, THINGS[layout][number - 1])
+            deal = _deal(chance, form, THINGS[layout][number - 1], number)
             sheet, story = maker(deal, chance)
             split = "train" if layout in {"clauses", "form"} else "test"
             made.append(
@@ -129,17 +129,13 @@ def make_contracts() -> list[Made]:
     return made
 
 
-def _deal(chance: Random, form: str, thing: str) -> Deal:
+def _deal(chance: Random, form: str, thing: str, number: int) -> Deal:
     place = "us" if form == "us" or (form == "legal" and chance.random() < 0.6) else "en"
     first, second = firms(chance, place)
     starts = day(chance)
-    ends = (
-        None
-        if chance.random() < 0.25
-        else day(chance, starts.year + 1, starts.year + 4) + timedelta(days=0)
-    )
-    notice = None if chance.random() < 0.25 else chance.choice([30, 45, 60, 75, 90])
-    law = None if chance.random() < 0.25 else chance.choice(LAWS[place])
+    ends = None if number == 2 else day(chance, starts.year + 1, starts.year + 4)
+    notice = None if number == 3 else chance.choice([30, 45, 60, 75, 90])
+    law = None if number == 4 else chance.choice(LAWS[place])
     amount = Decimal(chance.randint(400, 42000)) * chance.choice([1, 5])
     currency = "USD" if place == "us" else chance.choice(["GBP", "EUR"])
     return Deal(place, thing, first, second, starts, ends, form, amount, currency, notice, law)

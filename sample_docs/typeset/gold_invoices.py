@@ -190,7 +190,7 @@ def make_invoices() -> list[Made]:
     for layout, maker in makers.items():
         for number, place in enumerate(places[layout], start=1):
             chance = Random(f"invoice {layout} {number}")
-            bill = _bill(chance, place, layout)
+            bill = _bill(chance, place, layout, number)
             sheet, story = maker(bill, chance)
             split = "train" if layout in {"grid", "letter"} else "test"
             made.append(
@@ -206,7 +206,7 @@ def make_invoices() -> list[Made]:
     return made
 
 
-def _bill(chance: Random, place: str, layout: str) -> Bill:
+def _bill(chance: Random, place: str, layout: str, number: int) -> Bill:
     seller, buyer = firms(chance, place)
     issued = day(chance)
     counts = {"ledger": (28, 36), "letter": (2, 4)}.get(layout, (3, 6))
@@ -224,10 +224,10 @@ def _bill(chance: Random, place: str, layout: str) -> Bill:
         (name, chance.randint(1, 24), Decimal(chance.randint(450, 42000)) / 100) for name in names
     ]
     stem = chance.choice(["INV-{y}-{n:04d}", "{n:05d}", "R{y}/{n:03d}", "{n:04d}-{y}"])
-    due = None if chance.random() < 0.25 else issued + timedelta(days=chance.choice([14, 21, 30]))
+    due = None if number == 3 else issued + timedelta(days=chance.choice([14, 21, 30]))
     if due is not None and due.day < 13:
         due = due.replace(day=due.day + 13)
-    rate = None if chance.random() < 0.2 else Decimal(RATES[place])
+    rate = None if number == 4 else Decimal(RATES[place])
     return Bill(
         place,
         stem.format(y=issued.year, n=chance.randint(11, 989)),

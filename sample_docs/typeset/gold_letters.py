@@ -124,7 +124,7 @@ def make_letters() -> list[Made]:
     for layout, maker in makers.items():
         for number, form in enumerate(forms[layout], start=1):
             chance = Random(f"letter {layout} {number}")
-            note = _note(chance, form, topics[layout][number - 1])
+            note = _note(chance, form, topics[layout][number - 1], number)
             sheet, story = maker(note, chance)
             split = "train" if layout in {"block", "typed"} else "test"
             made.append(
@@ -140,13 +140,13 @@ def make_letters() -> list[Made]:
     return made
 
 
-def _note(chance: Random, form: str, topic: int) -> Note:
+def _note(chance: Random, form: str, topic: int, number: int) -> Note:
     lang = "de" if form in {"de", "dot"} else "en"
     place = "us" if form == "us" else lang
     sender, recipient = people(chance, 2)
     subject, first, second, ask, gist = TOPICS[lang][topic]
     sent = day(chance)
-    by = None if chance.random() < 0.3 else sent + timedelta(days=chance.choice([21, 28, 35]))
+    by = None if number == 2 else sent + timedelta(days=chance.choice([21, 28, 35]))
     if by is not None and by.day < 13:
         by = by.replace(day=by.day + 13)
     note = Note(

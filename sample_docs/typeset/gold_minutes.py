@@ -143,7 +143,7 @@ def make_minutes() -> list[Made]:
     for layout, maker in makers.items():
         for number, form in enumerate(forms[layout], start=1):
             chance = Random(f"minutes {layout} {number}")
-            meeting = _meeting(chance, form, BODIES[layout][number - 1])
+            meeting = _meeting(chance, form, BODIES[layout][number - 1], number)
             sheet, story = maker(meeting, chance)
             split = "train" if layout in {"prose", "table"} else "test"
             made.append(
@@ -159,12 +159,10 @@ def make_minutes() -> list[Made]:
     return made
 
 
-def _meeting(chance: Random, form: str, name: str) -> Meeting:
+def _meeting(chance: Random, form: str, name: str, number: int) -> Meeting:
     names = people(chance, chance.randint(5, 8))
     held = day(chance)
-    following = (
-        None if chance.random() < 0.3 else held + timedelta(days=chance.choice([28, 56, 63]))
-    )
+    following = None if number == 3 else held + timedelta(days=chance.choice([28, 56, 63]))
     if following is not None and following.day < 13:
         following = following.replace(day=following.day + 13)
     absent = names[-1:] if chance.random() < 0.6 else []
