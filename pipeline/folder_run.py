@@ -289,6 +289,7 @@ class FolderRun:
             self.chosen.tasks,
             self.chosen.model.fingerprint,
             force=self.chosen.force,
+            only=self.order.only,
         )
         load = self._store.jobs.plan(self.run_id, plan, retry=self.order.search.retry)
         self.progress.add(jobs=len(load.pending))

@@ -6,7 +6,7 @@ here reads or writes anything; `pipeline.store` tells which of the jobs are stil
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.prompts import task_applies
@@ -90,6 +90,7 @@ def plan_jobs(
     model_fingerprint: str,
     *,
     force: bool = False,
+    only: Mapping[str, frozenset[str]] | None = None,
 ) -> JobPlan:
     """Plans the jobs of these tasks for these documents.
 
@@ -101,6 +102,7 @@ def plan_jobs(
         tasks: In the order to be worked.
         model_fingerprint: The model that will be asked.
         force: Each task is for each document, whatever its `applies_to` (`--task`).
+        only: By file name: the tasks that it gets, instead of all of that.
 
     Returns:
         The plan, for `Store.jobs.plan`.
@@ -110,7 +112,7 @@ def plan_jobs(
     for document in documents:
         considered.append(document.sha256)
         for task in tasks:
-            if force or task_applies(task, document.names, document.document_class):
+            if _is_for(task, document, force=force, only=only):
                 key = job_key(document.text_sha256, task.fingerprint, model_fingerprint)
                 jobs.append(
                     Job(
@@ -123,6 +125,18 @@ def plan_jobs(
                     )
                 )
     return JobPlan(tuple(jobs), tuple(considered), tuple(task.name for task in tasks))
+
+
+def _is_for(
+    task: Task,
+    document: DocumentEntry,
+    *,
+    force: bool,
+    only: Mapping[str, frozenset[str]] | None,
+) -> bool:
+    if only is not None:
+        return any(task.name in only.get(name, ()) for name in document.names)
+    return force or task_applies(task, document.names, document.document_class)
 
 
 def _digest(*parts: str | int) -> str:

@@ -3,7 +3,7 @@
 In: names and folders as a user gives them. Out: tasks, model and limits, or what is wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class RunOrder:
         tasks: These for every document; empty: each task for the documents it applies to.
         prompts: A folder of the user's own tasks.
         newest_first: Documents changed last are answered first.
+        only: By file name (as in `FoundFile.name`): those of `tasks` that it gets; None: all.
     """
 
     search: Search
@@ -34,6 +35,7 @@ class RunOrder:
     tasks: tuple[str, ...] = ()
     prompts: Path | None = None
     newest_first: bool = False
+    only: Mapping[str, frozenset[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
