@@ -10,6 +10,7 @@ import sys
 
 from flows import cli_engine, cli_model
 from flows.cli_doctor import doctor
+from flows.cli_eval import evaluate, label
 from flows.cli_output import make_app
 from flows.cli_query import sql, status
 from flows.cli_run import run
@@ -21,6 +22,8 @@ app = make_app(
 )
 for command in (run, status, sql, tasks):
     app.command()(command)
+app.command("eval")(evaluate)
+app.command()(label)
 app.add_typer(cli_engine.app, name="engine")
 app.add_typer(cli_model.app, name="model")
 app.command()(doctor)
