@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import duckdb
 from pipeline.errors import InputError
 from pipeline.records import Task
 from pipeline.settings import private_folder
-from pipeline.store import Session, Store
+from pipeline.store import Session, Store, Traces
 from pipeline.tables import Table, list_tables, quoted
 
 SNAPSHOTS = "snapshots"
@@ -96,43 +96,111 @@ def publish(store: Store, tasks: Sequence[Task], run_id: str) -> Path:
         raise ValueError(
             f"run_id={run_id!r} can't be a folder's name; use letters, digits, - and _"
         )
-    with _PUBLISHING:
-        building = store.out / SNAPSHOTS / _BUILDING
-        try:
-            return _publish(store, tasks, run_id, building)
-        except OSError as error:
-            raise InputError(
-                f"the tables can't be published in out={str(store.out)!r} "
-                f"({error.strerror or error}); check the free disk space and permissions and run "
-                "again: what was published before is unharmed"
-            ) from error
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    with _PUBLISHING, _building(store.out) as building:
+        previous = current_snapshot(store.out)
+        store.evidence.place_all()
+        with store.snapshot() as session:
+            tables = [
+                _write_table(session, table, building, previous) for table in list_tables(tasks)
+            ]
+        manifest = Manifest(
+            run_id,
+            datetime.now(UTC).isoformat(),
+            tuple(tables),
+            tuple(PublishedTask(task.name, task.kind) for task in tasks),
+        )
+        snapshot = _put_in_place(store.out, building, manifest)
+        # The one before stays for who is still reading it.
+        kept = {snapshot.name, previous.name if previous else ""}
+        _remove_others(store.out / SNAPSHOTS, kept)
+        return snapshot
 
 
-def _publish(store: Store, tasks: Sequence[Task], run_id: str, building: Path) -> Path:
-    snapshots = private_folder(store.out / SNAPSHOTS)
-    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-    building.mkdir(mode=0o700)
-    previous = current_snapshot(store.out)
-    store.evidence.place_all()
-    with store.snapshot() as session:
-        tables = [_write_table(session, table, building, previous) for table in list_tables(tasks)]
-    manifest = Manifest(
-        run_id,
-        datetime.now(UTC).isoformat(),
-        tuple(tables),
-        tuple(PublishedTask(task.name, task.kind) for task in tasks),
-    )
+@contextmanager
+def _building(out: Path) -> Generator[Path]:
+    """A folder for a snapshot that is being made; gone if it did not get its name."""
+    building = out / SNAPSHOTS / _BUILDING
+    try:
+        private_folder(out / SNAPSHOTS)
+        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+        building.mkdir(mode=0o700)
+        yield building
+    except OSError as error:
+        raise InputError(
+            f"the tables can't be published in out={str(out)!r} "
+            f"({error.strerror or error}); check the free disk space and permissions and run "
+            "again: what was published before is unharmed"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _put_in_place(out: Path, building: Path, manifest: Manifest) -> Path:
+    """Makes the folder the snapshot that is published."""
+    snapshots = building.parent
     _write_manifest(building, manifest)
     _sync(building)
-    snapshot = snapshots / _free_name(snapshots, run_id)
+    snapshot = snapshots / _free_name(snapshots, manifest.run_id)
     building.rename(snapshot)
     _sync(snapshots)
-    _point_to(store.out, snapshot)
-    # The one before stays for who is still reading it.
-    _remove_others(snapshots, {snapshot.name, previous.name if previous else ""})
+    _point_to(out, snapshot)
     return snapshot
+
+
+def publish_without(store: Store, traces: Traces) -> Path | None:
+    """Publishes what is published now without some documents, and removes every older snapshot.
+
+    Returns:
+        The snapshot's folder, None if nothing is published.
+
+    Raises:
+        InputError: It can't be read or written; what was published before stays as it was.
+    """
+    previous = current_snapshot(store.out)
+    if previous is None:
+        return None
+    with _PUBLISHING, _building(store.out) as building:
+        manifest = read_manifest(previous)
+        with store.snapshot() as session:
+            tables = [
+                PublishedTable(
+                    name, "", _filter_table(session, previous / file, building / file, traces)
+                )
+                for name, file in (
+                    (table.name, f"{table.name}.parquet") for table in manifest.tables
+                )
+            ]
+        changed = replace(
+            manifest, published_at=datetime.now(UTC).isoformat(), tables=tuple(tables)
+        )
+        snapshot = _put_in_place(store.out, building, changed)
+        _remove_others(store.out / SNAPSHOTS, {snapshot.name})
+        return snapshot
+
+
+def _filter_table(session: Session, before: Path, after: Path, traces: Traces) -> int:
+    """Writes a published table without the rows about some documents; its bytes."""
+    source = f"read_parquet({quoted(str(before))})"
+    columns = {name for name, *_ in session.rows(f"DESCRIBE FROM {source}")}
+    gone: list[str] = []
+    for column, values in (
+        ("document_id", traces.documents),
+        ("path", traces.paths),
+        ("run_id" if before.stem == "runs" else "", traces.run_ids),
+    ):
+        if column in columns and values:
+            gone.append(f"{column} IN ({', '.join(map(quoted, values))})")
+    if "path" in columns:
+        place = quoted(traces.place)
+        gone.append(f"path = {place} OR starts_with(path, {place} || '/')")
+    condition = f"WHERE NOT coalesce({' OR '.join(gone)}, false)" if gone else ""
+    session.run(
+        f"COPY (FROM {source} {condition}) TO {quoted(str(after))} "
+        "(FORMAT parquet, COMPRESSION zstd)"
+    )
+    after.chmod(0o600)
+    _sync(after)
+    return after.stat().st_size
 
 
 def current_snapshot(out: Path) -> Path | None:

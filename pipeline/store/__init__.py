@@ -26,9 +26,19 @@ from pipeline.store.documents import Documents, StoredText
 from pipeline.store.evidence import EvidencePlaces
 from pipeline.store.files import CheckedFiles, Files
 from pipeline.store.jobs import Counts, Jobs, Workload
+from pipeline.store.removal import Removal, Traces
 from pipeline.store.runs import Runs
 
-__all__ = ["CheckedFiles", "Counts", "CutDocument", "Session", "Store", "StoredText", "Workload"]
+__all__ = [
+    "CheckedFiles",
+    "Counts",
+    "CutDocument",
+    "Session",
+    "Store",
+    "StoredText",
+    "Traces",
+    "Workload",
+]
 
 
 class Store:
@@ -42,6 +52,7 @@ class Store:
         chunks: Chunks of documents.
         jobs: Jobs and results, with their evidence.
         evidence: Where quotes stand in raw pages.
+        removal: Takes documents out for good.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,6 +64,7 @@ class Store:
         self.chunks = Chunks(database)
         self.jobs = Jobs(database)
         self.evidence = EvidencePlaces(database)
+        self.removal = Removal(database)
         self._database = database
 
     @classmethod
@@ -88,6 +100,25 @@ class Store:
     def close(self) -> None:
         """Closes the library and lets the next run have it."""
         self._database.close()
+
+    def compact(self) -> int:
+        """Writes the file anew without what was deleted; returns how many bytes it is smaller.
+
+        Raises:
+            InputError: There is too little disk space; the store is as it was.
+        """
+        return self._database.compact()
+
+    def copy_to(self, path: Path) -> None:
+        """Writes a whole copy of the store.
+
+        Args:
+            path: The new file; a file that is there is replaced once the copy is complete.
+
+        Raises:
+            InputError: It can't be written.
+        """
+        self._database.copy_to(path)
 
     def snapshot(self) -> AbstractContextManager[Session]:
         """The store as it is now, to read from while others write; for `pipeline.parquet`."""

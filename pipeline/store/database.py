@@ -106,6 +106,7 @@ class Database:
         _check_name(out)
         private_folder(out)
         self._mutex = threading.RLock()
+        self._migrations = migrations
         self._session: Session | None = None
         self._lock_file = take_lock(out)
         self._umask = os.umask(0o077)
@@ -129,6 +130,53 @@ class Database:
                 os.umask(self._umask)
                 os.close(self._lock_file)
                 self._lock_file = -1
+
+    def compact(self) -> int:
+        """As `Store.compact`."""
+        path = self.out / FILE_NAME
+        with self._mutex:
+            before = path.stat().st_size
+            self._copy(self.out / _NEW_FILE_NAME)
+            self._open_session().connection.close()
+            self._session = None
+            (self.out / _NEW_FILE_NAME).replace(path)
+            _sync(self.out)
+            self._session = Session(_open(self.out, self._migrations))
+            return before - path.stat().st_size
+
+    def copy_to(self, path: Path) -> None:
+        """As `Store.copy_to`."""
+        building = path.with_name(f".{path.name}.building")
+        with self._mutex:
+            self._copy(building)
+        try:
+            building.replace(path)
+            _sync(path.parent)
+        except OSError as error:
+            building.unlink(missing_ok=True)
+            raise InputError(
+                f"the copy path={str(path)!r} can't be written ({error.strerror}); choose another"
+            ) from error
+
+    def _copy(self, path: Path) -> None:
+        """Copies every row into a new file, and waits until it is on the disk."""
+        session = self._open_session()
+        path.unlink(missing_ok=True)
+        try:
+            session.run(f"ATTACH {quoted(str(path))} AS copied")
+            try:
+                session.run(f"COPY FROM DATABASE {Path(FILE_NAME).stem} TO copied")
+            finally:
+                session.run("DETACH copied")
+            path.chmod(0o600)
+            _sync(path)
+        except (duckdb.Error, OSError) as error:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
+            raise InputError(
+                f"the store can't be copied to path={str(path)!r} ({first_line(error)}); check the "
+                "free disk space and the permissions"
+            ) from error
 
     @contextmanager
     def transaction(self) -> Generator[Session]:
@@ -199,6 +247,8 @@ def first_line(error: BaseException) -> str:
 def _open(out: Path, migrations: Sequence[Migration]) -> duckdb.DuckDBPyConnection:
     path = out / FILE_NAME
     shutil.rmtree(out / _SPILL_NAME, ignore_errors=True)  # of a run that was killed
+    for left in (out / _NEW_FILE_NAME, out / f"{_NEW_FILE_NAME}.wal"):
+        left.unlink(missing_ok=True)
     try:
         if not path.exists():
             _make(out, path, migrations)
@@ -226,8 +276,6 @@ def _open(out: Path, migrations: Sequence[Migration]) -> duckdb.DuckDBPyConnecti
 def _make(out: Path, path: Path, migrations: Sequence[Migration]) -> None:
     """Makes a new store under another name first: killed here, there is none, not half of one."""
     new = out / _NEW_FILE_NAME
-    new.unlink(missing_ok=True)
-    new.with_name(f"{_NEW_FILE_NAME}.wal").unlink(missing_ok=True)
     connection = _connect(new, out)
     try:
         migrate(connection, migrations)
@@ -244,6 +292,15 @@ def _connect(path: Path, out: Path) -> duckdb.DuckDBPyConnection:
     connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET temp_directory = {quoted(str(out / _SPILL_NAME))}")
     return connection
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def quoted(text: str) -> str:
