@@ -10,6 +10,7 @@ import sys
 
 from flows import cli_engine, cli_model
 from flows.cli_doctor import doctor
+from flows.cli_library import backup, purge, vacuum
 from flows.cli_eval import evaluate, label
 from flows.cli_output import make_app
 from flows.cli_query import sql, status
@@ -27,6 +28,8 @@ app.command()(label)
 app.add_typer(cli_engine.app, name="engine")
 app.add_typer(cli_model.app, name="model")
 app.command()(doctor)
+for command in (purge, vacuum, backup):
+    app.command()(command)
 
 
 def main() -> None:
