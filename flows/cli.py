@@ -10,8 +10,8 @@ import sys
 
 from flows import cli_engine, cli_model
 from flows.cli_doctor import doctor
-from flows.cli_library import backup, purge, vacuum
 from flows.cli_eval import evaluate, label
+from flows.cli_library import backup, purge, vacuum
 from flows.cli_output import make_app
 from flows.cli_query import sql, status
 from flows.cli_run import run
