@@ -1,7 +1,8 @@
 """Writes a table of a query as CSV, JSON or parquet.
 
 In: an Arrow table and a binary stream. Out: bytes. Numbers are written with all their digits,
-dates and times as ISO 8601, lists and structures inside CSV as JSON.
+dates and times as ISO 8601, lists and structures inside CSV as JSON. Text that a spreadsheet would
+take for a formula is made harmless in CSV: it may come from a document that somebody sent.
 """
 
 import base64
@@ -9,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, BinaryIO, Literal, cast, get_args
@@ -18,6 +19,8 @@ from pipeline.errors import InputError
 
 TableFormat = Literal["csv", "json", "parquet"]
 _BATCH_ROWS = 1024
+# What spreadsheets calculate, or run, when they open a file (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write_table(table: Any, table_format: TableFormat, stream: BinaryIO) -> None:
@@ -25,7 +28,8 @@ def write_table(table: Any, table_format: TableFormat, stream: BinaryIO) -> None
 
     Args:
         table: A `pyarrow.Table` (whose stubs leave the class unknown).
-        table_format: "csv": a line of names, then a line per row, UTF-8, null as nothing. "json":
+        table_format: "csv": a line of names, then a line per row, UTF-8, null as nothing, an
+            apostrophe before text that begins like a formula. "json":
             an array with an object per row. "parquet".
         stream: Where to; need not be seekable.
 
@@ -75,6 +79,13 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def _cell(value: Any) -> str:
+    """A value as text in CSV; only text can be a formula, a number is none."""
+    text = _plain(value)
+    is_formula = isinstance(value, str) and text.startswith(_FORMULA_STARTS)
+    return f"'{text}" if is_formula else text
+
+
 def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
@@ -87,14 +98,16 @@ def _rows(table: Any) -> Iterator[list[Any]]:
 
 
 def _write_csv(table: Any, stream: BinaryIO) -> None:
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-    try:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(table.column_names)
-        for row in _rows(table):
-            writer.writerow("" if value is None else _plain(value) for value in row)
-    finally:
-        text.detach()
+    stream.write(_csv_line(table.column_names))
+    for row in _rows(table):
+        stream.write(_csv_line("" if value is None else value for value in row))
+
+
+def _csv_line(values: Iterable[Any]) -> bytes:
+    line = io.StringIO(newline="")
+    # The writer quotes what is part of the end of a line, so a lone carriage return, too.
+    csv.writer(line, lineterminator="\r\n").writerow(map(_cell, values))
+    return (line.getvalue()[:-2] + "\n").encode(errors="replace")
 
 
 def _write_json(table: Any, stream: BinaryIO) -> None:

@@ -288,6 +288,17 @@ def test_json_keeps_columns_that_share_a_name() -> None:
     assert json.loads(written(table, "json")) == [{"a": 1, "a_2": 2}]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0"],
+)
+def test_a_formula_is_no_formula_in_csv(text: str) -> None:
+    table = pa.table({"text": [text], "=name": [-1], "rest": ["a=1"]})
+    rows = list(csv.reader(io.StringIO(written(table, "csv").decode(), newline="")))
+    assert rows == [["text", "'=name", "rest"], ["'" + text, "-1", "a=1"]]
+    assert json.loads(written(table, "json"))[0]["text"] == text
+
+
 def test_csv_can_be_read_back() -> None:
     rows = list(csv.reader(io.StringIO(written(TABLE, "csv").decode(), newline="")))
     assert rows[0] == TABLE.column_names
