@@ -95,9 +95,11 @@ def tabulate_scores(evaluation: Evaluation) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """A value as JSON has it: dates and decimals as text."""
-    if isinstance(value, date | Decimal):
-        return str(value)
+    """A value as JSON has it: dates and decimals as text, these without zeros at their ends."""
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, list):
         return [plain_value(item) for item in value]
     if isinstance(value, dict):
