@@ -81,7 +81,7 @@ def _plain(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     """A value as text in CSV; only text can be a formula, a number is none."""
-    text = _plain(value)
+    text = "" if value is None else _plain(value)
     is_formula = isinstance(value, str) and text.startswith(_FORMULA_STARTS)
     return f"'{text}" if is_formula else text
 
@@ -99,8 +99,7 @@ def _rows(table: Any) -> Iterator[list[Any]]:
 
 def _write_csv(table: Any, stream: BinaryIO) -> None:
     stream.write(_csv_line(table.column_names))
-    for row in _rows(table):
-        stream.write(_csv_line("" if value is None else value for value in row))
+    stream.writelines(map(_csv_line, _rows(table)))
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:
