@@ -6,6 +6,7 @@ are wrong; 3 the run stopped before its end and can be resumed; 130 stopped by C
 """
 
 import gc
+import os
 import sys
 
 from flows import cli_engine, cli_model
@@ -34,6 +35,7 @@ for command in (purge, vacuum, backup):
 
 def main() -> None:
     """Runs the command line."""
+    os.umask(0o077)  # what docflash and all that it starts write is for this user alone
     code = _run()
     # An error keeps the frames it went through alive, and with them DuckDB's connections, about
     # which its bindings would complain at the end.
