@@ -16,6 +16,7 @@ from pipeline.contents import MEDIA_TYPES, Contents, RawPage, begins_as_pdf, rea
 from pipeline.encodings import valid_text
 from pipeline.errors import DocumentError
 from pipeline.markup import read_email, read_html
+from pipeline.pdf_lines import LineJoiner
 
 _PDF_TRACES = re.compile(rb"%PDF-|startxref|%%EOF")
 _HTML_START = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body|\?xml)\b", re.IGNORECASE)
@@ -155,12 +156,20 @@ def _read_page(reader: pypdf.PdfReader, index: int) -> RawPage:
     try:
         page = reader.pages[index]
         fields = _read_fields(page)
-        text = page.extract_text()
+        text = _read_lines(page)
         return RawPage(valid_text(f"{text}\n\n{fields}" if fields else text), "pypdf")
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (see read_pdf)
         return RawPage("", "pypdf", f"{_BROKEN_PAGE} ({_reason(error)})")
+
+
+def _read_lines(page: pypdf.PageObject) -> str:
+    """The page's text with the rows of tables on one line each."""
+    joiner = LineJoiner()
+    plain = page.extract_text(visitor_text=joiner.add)
+    joined = joiner.text()
+    return joined if joined.split() == plain.split() else plain  # never another text
 
 
 def _read_fields(page: pypdf.PageObject) -> str:

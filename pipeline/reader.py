@@ -36,7 +36,7 @@ from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Or
 from pipeline.records import Document, FoundFile
 
 # Changes whenever the same bytes may give another Document, so that stored ones are read again.
-READER_VERSION = f"1 pypdf-{version('pypdf')} lxml-{version('lxml')}"
+READER_VERSION = f"2 pypdf-{version('pypdf')} lxml-{version('lxml')}"
 
 _SMALL_TEXT_BYTES = 65_536
 _ATTEMPTS = 3
