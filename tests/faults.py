@@ -225,7 +225,8 @@ def _run(documents: Path, out: Path, model: Path, ledger: Path, fault: Fault) ->
     try:
         run_folder(make_order(documents, out, model), engine, answered)
         code = DONE
-    except DocflashError:
+    except DocflashError as error:
+        (ledger.parent / "refusal").write_text(str(error))
         code = REFUSED
     except BaseException:
         import traceback
@@ -374,7 +375,9 @@ def _check_published(case: Case) -> None:
 def check_end(case: Case) -> None:
     """What must hold after a run to which nothing happened."""
     if case.runs[-1][1] != DONE:
-        case.violations.append("a run to which nothing happened did not get to its end")
+        refusal = case.folder / "refusal"
+        told = refusal.read_text() if refusal.exists() else "it said nothing"
+        case.violations.append(f"a run to which nothing happened did not get to its end: {told}")
         return
     there = {str(path) for path in case.documents.iterdir()}
     files = query(case.out, "SELECT path FROM files").column("path").to_pylist()
