@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 
 from pipeline.engine.interface import Message
-from pipeline.records import Task
+from pipeline.records import Field, Task
 from pipeline.schema import may_be_null
 from pipeline.task_fields import describe
 
-MESSAGES_VERSION = 2
+MESSAGES_VERSION = 3
 """Part of every task's fingerprint: raise it when a change here can change answers."""
 
 SYSTEM = "You read documents and answer questions about them. Use only what the document says."
@@ -39,6 +39,40 @@ def ask_about(
         *(turn for name, shown in task.examples for turn in _show(name, shown, question)),
         Message("user", f"{_document(title, text)}{question}{note}"),
     )
+
+
+def ask_for_quotes(
+    task: Task, title: str, text: str, part: int = 1, parts: int = 1
+) -> tuple[Message, ...]:
+    """The question for all fields at once, each with the words that it stands in.
+
+    Args:
+        task: Of kind "fields".
+        title: The document's title, or empty.
+        text: What the model sees of the document.
+        part: Which piece it is, from 1.
+        parts: How many there are.
+    """
+    note = f"\nThis is part {part} of {parts} of the document." if parts > 1 else ""
+    question = (
+        f"{_question(task, partial=parts > 1)}\nGive for each first the quote: the words of the "
+        f"document that say it, exactly as they stand there. Then the value.{note}"
+    )
+    return Message("system", task.system), Message("user", _document(title, text) + question)
+
+
+def ask_field(task: Task, field: Field, title: str, text: str) -> tuple[Message, ...]:
+    """The question for one field, to be answered with words of the document alone.
+
+    Args:
+        task: Of kind "fields".
+        field: One of its fields.
+        title: The document's title, or empty.
+        text: What the model sees of the document.
+    """
+    wanted = field.description or field.name.replace("_", " ")
+    question = f"Copy from the document above: {wanted}."
+    return Message("system", task.system), Message("user", _document(title, text) + question)
 
 
 def ask_to_merge(task: Task, answers: Sequence[str]) -> tuple[Message, ...]:

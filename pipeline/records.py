@@ -137,6 +137,8 @@ class Field:
         max_chars: Longest string.
         max_items: Longest list in one answer.
         max_merged_items: Longest list joined from the answers about the parts of a long document.
+        labels: Words that stand near the value in documents, the surest first; see
+            `pipeline.choices`.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Field:
     max_chars: int = 200
     max_items: int = 10
     max_merged_items: int = 10
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ class Task:
         fingerprint: Hash of everything above that can change an answer.
         source: The TOML file.
         examples: Of a "class" task: (class, text) of short documents, shown before the question.
+        form: Of a "fields" task: how its fields are asked for, see `pipeline.forms`.
     """
 
     name: str
@@ -203,6 +207,7 @@ class Task:
     fingerprint: str
     source: str
     examples: tuple[tuple[str, str], ...] = ()
+    form: Literal["auto", "one_call", "per_field", "free"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

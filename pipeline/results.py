@@ -38,7 +38,7 @@ def parse_result(task: Task, text: str, *, partial: bool = False) -> Any:
     """
     if task.kind == "text":
         return _plain_text(text.strip())
-    value = _load_json(text)
+    value = load_json(text)
     if task.kind == "class":
         if value not in task.classes:
             raise ResultError(
@@ -46,6 +46,27 @@ def parse_result(task: Task, text: str, *, partial: bool = False) -> Any:
             )
         return value
     return _members(task.fields, value, "the answer", partial=partial)
+
+
+def load_members(text: str) -> dict[str, Any]:
+    """The members of an answer that is a JSON object, as JSON gave them.
+
+    Raises:
+        ResultError: "invalid_json", "invalid_value".
+    """
+    value = load_json(text)
+    if not isinstance(value, dict):
+        raise ResultError("invalid_value", "the answer is not a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def parse_leaf(field: Field, value: Any, where: str) -> Any:
+    """One value of a field that is no list; None for null and for empty text.
+
+    Raises:
+        ResultError: "invalid_value", "invalid_text".
+    """
+    return _value(field, value, where)
 
 
 def _plain_text(text: str) -> str:
@@ -56,7 +77,12 @@ def _plain_text(text: str) -> str:
     return text
 
 
-def _load_json(text: str) -> Any:
+def load_json(text: str) -> Any:
+    """An answer's JSON, its numbers as Decimals.
+
+    Raises:
+        ResultError: "invalid_json".
+    """
     try:
         return json.loads(
             text,

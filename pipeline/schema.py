@@ -15,7 +15,9 @@ INTEGER_DIGITS = 18
 
 # Escapes of control characters and of what needs none are left out; so is white space between
 # tokens, where small models get lost.
-_GUIDANCE = {"whitespace_flexible": False, "json_allowed_escapes": 'nt"\\'}
+GUIDANCE = {"whitespace_flexible": False, "json_allowed_escapes": 'nt"\\'}
+"""llguidance's options for every answer."""
+
 # No space first. May be empty, so that an answer can be closed here; that counts as null.
 _TEXT = r"^(\S[\s\S]*)?$"
 _INTEGER = rf"-?(0|[1-9][0-9]{{0,{INTEGER_DIGITS - 1}}})"
@@ -46,8 +48,8 @@ def answer_schema(task: Task, *, partial: bool = False) -> dict[str, Any] | None
     if task.kind == "text":
         return None
     if task.kind == "class":
-        return {"x-guidance": _GUIDANCE, "enum": list(task.classes)}
-    return {"x-guidance": _GUIDANCE, **_object_schema(task.fields, partial=partial)}
+        return {"x-guidance": GUIDANCE, "enum": list(task.classes)}
+    return {"x-guidance": GUIDANCE, **_object_schema(task.fields, partial=partial)}
 
 
 def may_be_null(field: Field, *, partial: bool = False) -> bool:
@@ -71,7 +73,7 @@ def _object_schema(fields: tuple[Field, ...], *, partial: bool = False) -> dict[
     return {
         "type": "object",
         "properties": {
-            field.name: _value_schema(field, nullable=may_be_null(field, partial=partial))
+            field.name: value_schema(field, nullable=may_be_null(field, partial=partial))
             for field in fields
         },
         "required": [field.name for field in fields],
@@ -79,7 +81,8 @@ def _object_schema(fields: tuple[Field, ...], *, partial: bool = False) -> dict[
     }
 
 
-def _value_schema(field: Field, *, nullable: bool) -> dict[str, Any]:
+def value_schema(field: Field, *, nullable: bool) -> dict[str, Any]:
+    """The JSON schema of one field's values; `nullable` allows null, or an empty list."""
     schema: dict[str, Any]
     if field.type == "enum":
         return {"enum": [*field.values, None] if nullable else list(field.values)}
@@ -88,7 +91,7 @@ def _value_schema(field: Field, *, nullable: bool) -> dict[str, Any]:
     elif field.type == "string":
         schema = {"type": "string", "pattern": _TEXT, "maxLength": field.max_chars}
     elif field.type == "list":
-        items = _value_schema(cast("Field", field.items), nullable=False)
+        items = value_schema(cast("Field", field.items), nullable=False)
         least = 0 if nullable else 1
         return {"type": "array", "items": items, "minItems": least, "maxItems": field.max_items}
     elif field.type == "object":

@@ -11,6 +11,7 @@ _CLOSERS = frozenset("\"')]}”’»›」』）】*_")
 _INNER_MARK = re.compile(r"[。！？｡．؟۔।॥][」』）”’】]*")
 _MOST_CLOSERS = 3
 _ENDS = re.compile(r"""[.!?…؟۔।॥։።‼⁇⁈⁉]["')\]}”’»›*_]*(?=\s|$)|[。！？｡][」』）”’】]*""")
+_BREAKS = re.compile(rf"{_ENDS.pattern}|\n\s*\n|\f")
 _SHORT_FORMS = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
     r"|\b[^\W\d_]|(?:^|\n)\s*\d+)\.$"
@@ -43,3 +44,26 @@ def trim_to_sentence(text: str) -> str:
         if not _SHORT_FORMS.search(text[max(match.start() - 20, 0) : match.start() + 1]):
             best = match.end()
     return text[:best].strip()
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    """Where each sentence stands in a text, white space left out; blank lines end one, too."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    for match in _BREAKS.finditer(text):
+        if match[0].isspace() or not _SHORT_FORMS.search(
+            text[max(match.start() - 20, 0) : match.start() + 1]
+        ):
+            _add_trimmed(found, text, start, match.end())
+            start = match.end()
+    _add_trimmed(found, text, start, len(text))
+    return found
+
+
+def _add_trimmed(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        found.append((start, end))

@@ -79,6 +79,7 @@ def _read_field(parent: Table, key: str, name: str, depth: int) -> Field:
         type=kind,
         description=" ".join(table.take_text("description").split()),
         required=table.take_flag("required"),
+        labels=table.take_texts("labels"),
         **_details(table, kind, name, depth),
     )
     table.finish()

@@ -18,6 +18,7 @@ from pipeline.records import Limits, Task, TaskKind
 from pipeline.task_fields import read_fields
 from pipeline.task_tables import Table, TaskProblem, TaskText, did_you_mean
 
+FORMS = ("auto", "one_call", "per_field", "free")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
@@ -115,6 +116,7 @@ def _read_table(table: Table, name: str, file: str) -> Task:
         fingerprint="",
         source=file,
         examples=_read_examples(table, choices),
+        form=_read_form(table, kind),
     )
     table.finish()
     return dataclasses.replace(task, fingerprint=fingerprint(task))
@@ -185,6 +187,16 @@ def _read_merge(table: Table, kind: TaskKind) -> str:
         table.take("merge")
         table.report("merge", f"merge is for text; answers of kind {kind!r} are joined by rules")
     return ""
+
+
+def _read_form(table: Table, kind: TaskKind) -> Any:
+    """How fields are asked for; see `pipeline.forms`."""
+    form = table.take_text("form", "auto")
+    if form not in FORMS:
+        table.report("form", f"unknown form {form!r}{did_you_mean(form, FORMS)}")
+    elif kind != "fields" and form != "auto":
+        table.report("form", "form is for a task with [fields]; remove it")
+    return form
 
 
 def _read_limits(parent: Table, default: Limits) -> Limits:

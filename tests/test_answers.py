@@ -24,9 +24,13 @@ from tests.byte_tokenizer import write_tokenizer
 
 Reply = str | Completion
 PLAIN = 'instructions = "Summarise."\n[limits]\nmax_tokens = 40\nchunk_tokens = 200\n'
-FIELDS = PLAIN + (
-    '[fields.name]\ntype = "string"\nrequired = true\n'
-    '[fields.words]\ntype = "list"\nitems = "string"\nmax_merged_items = 50\n'
+FIELDS = (
+    'form = "free"\n'
+    + PLAIN
+    + (
+        '[fields.name]\ntype = "string"\nrequired = true\n'
+        '[fields.words]\ntype = "list"\nitems = "string"\nmax_merged_items = 50\n'
+    )
 )
 CLASS = 'instructions = "Which?"\nclasses = ["letter", "other"]\n'
 

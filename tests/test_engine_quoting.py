@@ -88,14 +88,9 @@ class Bench:
         return b"".join(self.bytes_of(token) for token in said).decode()
 
     def bytes_of(self, token: int) -> bytes:
-        from tokenizers.decoders import ByteLevel
-
         text = self.tokens.id_to_token(token)
         assert text is not None
-        decoded = ByteLevel().decode([text])
-        if "\ufffd" not in decoded:
-            return decoded.encode()
-        return bytes([_BYTES[text]])
+        return bytes(_BYTES[letter] for letter in text)
 
 
 def _byte_letters() -> dict[str, int]:

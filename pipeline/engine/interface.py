@@ -155,6 +155,7 @@ class ModelInfo:
         fingerprint: Hash of weights, config and tokenizer: the same outputs, the same string.
         context_tokens: The longest prompt + answer that the model takes.
         tokenizer_json: Path of its Hugging Face `tokenizer.json`.
+        parameters: About how many weights it has, by its config; 0 if that does not say.
     """
 
     name: str
@@ -162,6 +163,7 @@ class ModelInfo:
     fingerprint: str
     context_tokens: int
     tokenizer_json: str
+    parameters: int = 0
 
 
 class Engine(Protocol):

@@ -64,6 +64,7 @@ def resolve_model(name: str, progress: Callable[[str, float], None] = no_progres
         fingerprint=_fingerprint(folder, weights, progress),
         context_tokens=_context_tokens(config),
         tokenizer_json=str(folder / "tokenizer.json"),
+        parameters=_parameters(config),
     )
 
 
@@ -173,6 +174,17 @@ def _context_tokens(config: dict[str, Any]) -> int:
                 if isinstance(value, int) and value > 0:
                     return value
     return FALLBACK_CONTEXT_TOKENS
+
+
+def _parameters(config: dict[str, Any]) -> int:
+    """The weights of a decoder of this shape: embeddings, attention and gated layers."""
+    part: Any = config.get("text_config") or config
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size")
+    sizes = [part.get(name) for name in names]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return 0
+    vocabulary, hidden, layers, inner = sizes
+    return vocabulary * hidden + layers * hidden * (4 * hidden + 3 * inner)
 
 
 def _fingerprint(folder: Path, weights: list[Path], progress: Callable[[str, float], None]) -> str:

@@ -151,7 +151,8 @@ class Verifier:
         values: NDArray[np.float32] = np.array(scores)
         found: list[TokenLogprob] = []
         for token, row in zip(tokens, values, strict=True):
-            best = np.argsort(-row)[:top]
+            some = np.argpartition(row, -top)[-top:]  # sorting all of V costs 4 ms a token
+            best = some[np.argsort(-row[some], kind="stable")]
             pairs = tuple(
                 (self._tokenizer.token_text(int(i)), float(row[i]))
                 for i in best

@@ -1,0 +1,133 @@
+"""Asks the questions of one job and adds up what they took.
+
+In: a `Question` and how to read its answer. Out: what was read from it. An answer that can't be
+read is asked for once more, with what was wrong. No error holds any of the document.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from pipeline.budget import ERROR_CHARS
+from pipeline.engine.interface import Completion, Engine, Message, ModelInfo, Request, Sampling
+from pipeline.errors import ResultError
+from pipeline.evidence import Evidence
+from pipeline.messages import ask_again
+from pipeline.records import Chunk, Job, Result, Task
+from pipeline.sentences import trim_to_sentence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked once.
+
+    Attributes:
+        messages: The turns of the chat.
+        schema: What the answer is held to, None for text.
+        source: What quotes in the answer are words of.
+        top_logprobs: As in `Request`.
+        place: Which part it is about, for errors.
+    """
+
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None = None
+    source: str | None = None
+    top_logprobs: int = 0
+    place: str = ""
+
+
+def place_of(chunk: Chunk, number: int, count: int) -> str:
+    """Which part of a document a question is about, for errors; empty if it is all of it."""
+    if count == 1:
+        return ""
+    return f" (part {number} of {count}, pages {chunk.page_first} to {chunk.page_last})"
+
+
+@dataclass(slots=True)
+class Asker:
+    """Asks for one job.
+
+    Attributes:
+        cut: Whether an answer reached its token limit.
+    """
+
+    job: Job
+    task: Task
+    engine: Engine
+    model: ModelInfo
+    nonce: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    completions: list[Completion] = field(default_factory=list[Completion])
+    cut: bool = False
+
+    def ask(self, question: Question, read: Callable[[Completion], T]) -> T:
+        """One question, and once more if the answer is invalid.
+
+        Args:
+            question: The question.
+            read: Reads an answer that is whole, or raises ResultError.
+
+        Raises:
+            ResultError: It was invalid twice; the message says what was wrong the second time.
+        """
+        try:
+            return self._attempt(question, read)
+        except ResultError as error:
+            answer = self.completions[-1].text
+            turns = ask_again(question.messages, answer, str(error)[:ERROR_CHARS])
+        try:
+            return self._attempt(replace(question, messages=turns), read)
+        except ResultError as error:
+            raise ResultError(error.kind, f"{error}; asked twice{question.place}") from None
+
+    def result(
+        self, value: Any, chunks: Sequence[Chunk], evidence: Sequence[Evidence] = ()
+    ) -> Result:
+        """The result of the job, with all that its questions took."""
+        done = self.completions
+        return Result(
+            job_key=self.job.key,
+            value=value,
+            probability=1.0,
+            chunks=tuple(chunk.number for chunk in chunks),
+            calls=len(done),
+            cut=self.cut,
+            prompt_tokens=sum(completion.prompt_tokens for completion in done),
+            cached_tokens=sum(completion.cached_tokens for completion in done),
+            completion_tokens=sum(completion.completion_tokens for completion in done),
+            model_s=sum(completion.prefill_s + completion.decode_s for completion in done),
+            evidence=tuple(evidence),
+        )
+
+    def _attempt(self, question: Question, read: Callable[[Completion], T]) -> T:
+        settings: dict[str, Any] = dict(self.task.settings)
+        request = Request(
+            id=f"{self.job.key[:16]}-{self.nonce}-{len(self.completions) + 1}",
+            model=self.model.name,
+            messages=question.messages,
+            schema=question.schema,
+            max_tokens=self.task.limits.max_tokens,
+            sampling=Sampling(**settings),
+            top_logprobs=question.top_logprobs,
+            source=question.source,
+        )
+        completion = self.engine.complete(request)
+        self.completions.append(completion)
+        value = read(self._whole(completion))
+        self.cut = self.cut or completion.finish_reason != "stop"
+        return value
+
+    def _whole(self, completion: Completion) -> Completion:
+        """The answer, without the half sentence that it ends with at its limit."""
+        if completion.finish_reason != "length":
+            return completion
+        text = trim_to_sentence(completion.text) if self.task.kind == "text" else ""
+        if not text:
+            raise ResultError(
+                "cut",
+                f"the answer was longer than max_tokens={self.task.limits.max_tokens} and "
+                "could not be completed: answer more briefly (the task may raise max_tokens)",
+            )
+        return replace(completion, text=text)

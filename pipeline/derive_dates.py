@@ -1,0 +1,139 @@
+"""Dates as documents write them, in English, German and French.
+
+In: a text. Out: each date in it with its place and what it can mean. The rules:
+
+- Year first: 2026-04-17, 2026/4/17, 2026.04.17.
+- Numbers with the year last: 17/4/2026, 17-04-26, 17.4.2026. Day before month; where the month
+  could come first too (4/5/2026, not with full stops), both meanings are given, and a note.
+- Names and short names of months: 17 April 2026, 17th of April, 2026, 17. Apr. 26, April 17, 2026,
+  1er mai 2026.
+- A year of two digits is 1970 to 2069.
+- A day without a year (by 30 January) is that day on or after the first whole date of the document;
+  without such a date it means nothing.
+"""
+# ruff: noqa: RUF001  the apostrophes are meant
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+_PIVOT = 70
+_MONTHS = {
+    1: "january|jan|januar|jänner|janvier|janv",
+    2: "february|feb|februar|février|fevrier|févr|fév",
+    3: "march|mar|märz|maerz|mrz|mars",
+    4: "april|apr|avril|avr",
+    5: "may|mai",
+    6: "june|jun|juni|juin",
+    7: "july|jul|juli|juillet|juil",
+    8: "august|aug|août|aout",
+    9: "september|sept|sep|septembre",
+    10: "october|oct|oktober|okt|octobre",
+    11: "november|nov|novembre",
+    12: "december|dec|dezember|dez|décembre|decembre|déc",
+}
+_NUMBERS = {name: number for number, names in _MONTHS.items() for name in names.split("|")}
+_NAME = (
+    "(?P<month>"
+    + "|".join(sorted(_NUMBERS, key=len, reverse=True))
+    + r")\b(?:\.(?=,?\s*['’]?[0-9]))?"
+)
+_DAY = r"(?P<day>3[01]|[12][0-9]|0?[1-9])"
+# Two digits are a year only where no word follows: "8 October. 20 people came."
+_YEAR = r"(?P<year>[12][0-9]{3}|['’]?[0-9]{2}(?![0-9:.,]|[ ]\w))"
+_BEFORE = r"(?<![\w.,/-])"
+_AFTER = r"(?![\w/])(?![.,-][0-9])"
+_PATTERNS = tuple(
+    re.compile(f"{_BEFORE}(?:{pattern}){_AFTER}", re.IGNORECASE)
+    for pattern in (
+        r"(?P<year>[12][0-9]{3})([-/.])(?P<m>[0-9]{1,2})\2(?P<day>[0-9]{1,2})",
+        r"(?P<day>\d\d?)(?P<mark>[-/.])[ ]?(?P<m>\d\d?)(?P=mark)[ ]?(?P<year>(?:\d\d){1,2})",
+        rf"{_DAY}(?:st|nd|rd|th|er|\.)?(?:\s+of)?\s*{_NAME}(?:,?\s*{_YEAR})?",
+        rf"{_NAME}\s+{_DAY}(?:st|nd|rd|th)?(?:,?\s+{_YEAR})?",
+    )
+)
+_NUMERIC = _PATTERNS[1]
+
+
+@dataclass(frozen=True, slots=True)
+class DateReading:
+    """A date in a text.
+
+    Attributes:
+        start, end: Where it stands.
+        days: What it can mean, likeliest first.
+        note: What to know of the meaning, or empty.
+    """
+
+    start: int
+    end: int
+    days: tuple[date, ...]
+    note: str = ""
+
+
+def read_dates(text: str, context: str = "") -> list[DateReading]:
+    """The dates in a text, in order, without overlap.
+
+    Args:
+        text: Where to look.
+        context: The document around it, for days without a year.
+    """
+    matches: list[re.Match[str]] = []
+    for pattern in _PATTERNS:
+        for match in pattern.finditer(text):
+            if not any(m.start() < match.end() and match.start() < m.end() for m in matches):
+                matches.append(match)
+    readings = [_read(match, context) for match in sorted(matches, key=re.Match[str].start)]
+    return [reading for reading in readings if reading.days]
+
+
+def first_whole_date(text: str) -> date | None:
+    """The first date with a year in a text."""
+    firsts: list[tuple[int, date]] = []
+    for pattern in _PATTERNS:
+        found = (
+            (match.start(), days[0])
+            for match in pattern.finditer(text)
+            if match["year"] and (days := _days(match))
+        )
+        firsts += [first for first in (next(found, None),) if first]
+    return min(firsts)[1] if firsts else None
+
+
+def _read(match: re.Match[str], context: str) -> DateReading:
+    if match["year"]:
+        days = _days(match)
+        note = "day and month could be the other way round" if len(days) > 1 else ""
+        return DateReading(match.start(), match.end(), days, note)
+    first = first_whole_date(context)
+    month, day = _NUMBERS[match["month"].lower()], int(match["day"])
+    for year in (first.year, first.year + 1) if first else ():
+        found = _real(year, month, day)
+        if found and first and found >= first:
+            note = "the year is not in the quote; it follows from the document's first date"
+            return DateReading(match.start(), match.end(), (found,), note)
+    return DateReading(match.start(), match.end(), ())
+
+
+def _days(match: re.Match[str]) -> tuple[date, ...]:
+    year, day = _year(match["year"]), int(match["day"])
+    named = match.groupdict().get("month")
+    month = _NUMBERS[named.lower()] if named else int(match["m"])
+    days = [_real(year, month, day)]
+    if match.re is _NUMERIC and match["mark"] != ".":
+        days.append(_real(year, day, month))
+    return tuple(dict.fromkeys(found for found in days if found))
+
+
+def _year(text: str) -> int:
+    digits = text.lstrip("'’")
+    if len(digits) > 2:  # noqa: PLR2004
+        return int(digits)
+    return int(digits) + (1900 if int(digits) >= _PIVOT else 2000)
+
+
+def _real(year: int, month: int, day: int) -> date | None:
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
