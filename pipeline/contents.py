@@ -16,6 +16,7 @@ from pipeline.encodings import decode_text
 from pipeline.errors import DocumentError
 from pipeline.normalise import normalise
 from pipeline.records import Document, Page, PageSource
+from pipeline.running_heads import set_heads_apart
 
 NO_TEXT = "no text on this page: it is blank, a drawing or a scan; OCR is not part of this version"
 
@@ -103,8 +104,10 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
     """Normalises the pages of a file; a file without any text is a failure that keeps them."""
     pages: list[Page] = []
     start_char = 0
-    for number, raw in enumerate(contents.pages, start=1):
-        text, alignment = normalise(raw.text)
+    texts = set_heads_apart([normalise(raw.text) for raw in contents.pages])
+    for number, (raw, (text, alignment)) in enumerate(
+        zip(contents.pages, texts, strict=True), start=1
+    ):
         note = raw.note or _judge(text, raw.source)
         pages.append(Page(number, raw.text, text, alignment, start_char, raw.source, note))
         start_char += len(text) + 1
