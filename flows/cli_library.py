@@ -1,5 +1,6 @@
 """`docflash purge`, `docflash vacuum`, `docflash backup`: looking after a library."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from flows.cli_output import print_json, shown
 from pipeline.errors import InputError
-from pipeline.settings import out_folder
+from pipeline.settings import out_folder, state_folder
 
 Out = Annotated[
     Path | None, typer.Option(help="The folder for the tables, as for `run`.", readable=False)
@@ -24,18 +25,21 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Removes every trace of documents from the tables, the store and the engine's memory.
+    """Removes every trace of documents: tables, store, the engine's memory, Prefect's history.
 
     The files themselves stay: move or delete them, or the next run reads them again.
 
     Example: `docflash purge ~/Documents/private --yes`
     """
+    from flows.prefect_history import forget_names
     from pipeline.upkeep import find_traces, purge
 
     library = out_folder(out)
     if not yes:
         _ask(find_traces(library, what))
     purged = purge(library, what)
+    home = os.environ.get("PREFECT_HOME") or state_folder() / "prefect"
+    forget_names(Path(home), sorted({Path(path).name for path in purged.paths}))
     if as_json:
         print_json({"paths": purged.paths, "documents": purged.documents, "engine": purged.engine})
         return
