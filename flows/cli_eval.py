@@ -16,12 +16,13 @@ from pipeline.settings import EMBEDDED_MODEL, out_folder
 if TYPE_CHECKING:
     from pipeline.evaluation.evaluate import Evaluation
     from pipeline.evaluation.gold import Gold
+    from pipeline.evaluation.judging import Judgement
     from pipeline.evaluation.scores import Score
 
 _WRONG_SHOWN = 200
 _COLUMNS = (
-    *("task", "field", "docs", "precision", "recall", "F1", "F1 baseline", "nulls", "evidence"),
-    *("ROUGE-L", "ROUGE-L baseline", "coverage", "tokens read", "written", "seconds"),
+    *("task", "field", "docs", "prec.", "recall", "F1", "base F1", "nulls", "evid.", "ROUGE-L"),
+    *("base", "cover", "read", "written", "s"),
 )
 
 GoldArgument = Annotated[
@@ -69,8 +70,10 @@ def evaluate(  # noqa: PLR0913 (options)
 ) -> None:
     """Scores questions and a model on labelled documents, with a simple baseline beside them.
 
-    Precision, recall and F1 are of values, compared by their types. A task's are the means over its
-    fields. The baseline is regular expressions for fields and first sentences for texts.
+    Precision, recall and F1 are of values, compared by their types; a task's are the means over its
+    fields. "base" is the baseline: regular expressions for fields, first sentences for texts.
+    "nulls": of what the documents do not say, the share answered null. "evid.": of the quotes, the
+    share from a right page for a right value. "cover": of the facts, the share that is named.
 
     Example: `docflash eval sample_docs/gold/gold.json --split test --sample 12`
 
@@ -197,18 +200,22 @@ def _print(done: "Evaluation", gold: "Gold", *, wrong: bool) -> None:
         print_table(
             ("document", "task", "field", "right is", "answer"),
             [
-                (one.document, one.task, one.field, one.expected, one.failure or one.found)
+                (one.document, one.task, one.field, one.expected, _answer_cell(one))
                 for one in bad[:_WRONG_SHOWN]
             ],
             title=f"{len(bad)} wrong"
             + (f", {_WRONG_SHOWN} shown" if len(bad) > _WRONG_SHOWN else ""),
         )
     if done.unanswered:
-        stderr_console().print(f"{done.unanswered} answers are missing; they count as wrong")
+        stderr_console().print(f"answers that are missing, and count as wrong: {done.unanswered}")
     if gold.unchecked:
-        stderr_console().print(
-            f"{gold.unchecked} documents of the gold file are not checked; they are left out"
-        )
+        stderr_console().print(f"documents that are not checked, and left out: {gold.unchecked}")
+
+
+def _answer_cell(one: "Judgement") -> Any:
+    if one.failure:
+        return f"no answer: {one.failure}"
+    return "null" if one.found is None else one.found
 
 
 def _cells(row: "Score", simple: "Score") -> tuple[str, ...]:
