@@ -13,7 +13,7 @@ _MOST_CLOSERS = 3
 _ENDS = re.compile(r"""[.!?…؟۔।॥։።‼⁇⁈⁉]["')\]}”’»›*_]*(?=\s|$)|[。！？｡][」』）”’】]*""")
 _BREAKS = re.compile(rf"{_ENDS.pattern}|\n\s*\n|\f")
 _SHORT_FORMS = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|no|Nos|Nr|Apt|Attn|Tel|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
     r"|\b[^\W\d_]|(?:^|\n)\s*\d+)\.$"
 )
 
