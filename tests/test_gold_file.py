@@ -210,9 +210,12 @@ def test_a_library_is_scored(folder: Path) -> None:
 def test_answers_of_another_path_are_found_by_their_bytes(folder: Path) -> None:
     out = answered_library(folder)
     (folder / "copy.txt").write_text(TEXT)
-    gold = load_gold(write_gold(folder, {"copy.txt": entry(invoice={"number": "A-17"})}), TASKS)
-    assert load_answers(out, gold, TASKS)["copy.txt", "invoice"].value == ANSWER
-    assert read_texts(out, gold)["copy.txt"] == TEXT.strip()
+    truth = entry(invoice={"number": "A-17"})
+    gold = load_gold(write_gold(folder, {"a.txt": truth, "copy.txt": truth}), TASKS)
+    found = load_answers(out, gold, TASKS)
+    assert found["copy.txt", "invoice"] == found["a.txt", "invoice"]
+    assert found["copy.txt", "invoice"].value == ANSWER
+    assert read_texts(out, gold) == {"a.txt": TEXT.strip(), "copy.txt": TEXT.strip()}
 
 
 def test_answers_become_a_gold_file_that_waits_to_be_checked(folder: Path) -> None:

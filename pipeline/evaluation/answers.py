@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.gold import Gold, GoldDocument
+from pipeline.evaluation.gold import Gold
 from pipeline.queries import list_views, query
 from pipeline.records import Task
 from pipeline.tables import quoted
@@ -75,21 +75,16 @@ _MISSING = Found(None, "missing")
 
 def read_texts(out: Path, gold: Gold) -> dict[str, str]:
     """The documents' normalised texts as the library has them, by name; none if not read."""
-    ids = {_digest(gold.folder / document.name): document.name for document in gold.documents}
+    ids = {document.name: _digest(gold.folder / document.name) for document in gold.documents}
     rows = query(
         out,
         "SELECT document_id, text FROM pages "
-        f"WHERE document_id IN ({_listed(ids)}) ORDER BY document_id, page_number",
+        f"WHERE document_id IN ({_listed(ids.values())}) ORDER BY document_id, page_number",
     ).to_pylist()
     pages: dict[str, list[str]] = {}
     for row in rows:
-        pages.setdefault(ids[row["document_id"]], []).append(row["text"])
-    return {name: "\f".join(texts) for name, texts in pages.items()}
-
-
-def list_names(documents: Iterable[GoldDocument]) -> tuple[str, ...]:
-    """The documents' names, sorted."""
-    return tuple(sorted(document.name for document in documents))
+        pages.setdefault(row["document_id"], []).append(row["text"])
+    return {name: "\f".join(pages[found]) for name, found in ids.items() if found in pages}
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from pipeline.records import Field
@@ -131,6 +132,7 @@ def is_same(field: Field, expected: Any, found: Any) -> bool:
     return len(truth.split()) > _PROSE_WORDS and overlap(truth, answer) >= _ENOUGH
 
 
+@lru_cache(4096)  # each item of a list meets all of another
 def plain_text(text: str) -> str:
     """Text as it is compared."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -58,9 +58,11 @@ def answer_gold(gold: Gold, trial: Trial, progress: Progress) -> None:
     finally:
         run.stop_answering()
         progress.enter("publishing")
-        run.publish(state)
-        run.close()
-        progress.enter("done")
+        try:
+            run.publish(state)
+        finally:
+            run.close()
+    progress.enter("done")
 
 
 def make_order(gold: Gold, trial: Trial) -> RunOrder:
@@ -86,8 +88,11 @@ def _answer(run: FolderRun, works: list[Work]) -> None:
                 if run.progress.is_stopping():
                     break
                 done.result()
-        finally:  # of all if they are done; otherwise of those that wait
+        except BaseException:
+            run.progress.stop("it was ended")  # what still runs must not begin anew
+            raise
+        finally:
+            if run.progress.is_stopping():
+                run.stop_answering()
             for future in waiting:
                 future.cancel()
-            if run.progress.is_stopping() or not all(future.done() for future in waiting):
-                run.stop_answering()
