@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from pipeline.engine.core import Core
 from pipeline.engine.grammar import Grammars, Matcher
-from pipeline.engine.interface import Message, Request
+from pipeline.engine.interface import CoreOptions, Message, Request
 from pipeline.engine.wire import parse_chat, request_body
 from pipeline.errors import RequestError
 from tests.byte_tokenizer import write_tokenizer
+from tests.plain_decoding import Desk, ask, describe_model
+from tests.tiny import CORPUS, write_llama
 
 QUOTE = {"type": "string", "x-quote-of-source": True, "maxLength": 40}
 FIELD = {
@@ -189,6 +192,28 @@ def test_grammars_are_kept_by_source(bench: Bench) -> None:
     assert bench.takes(QUOTE, "abc", '"abc"')
     assert not bench.takes(QUOTE, "xyz", '"a')
     assert bench.takes(QUOTE, "abc", '"bc"')
+
+
+def test_a_model_with_drafts_or_without_quotes_its_source_at_every_limit(tmp_path: Path) -> None:
+    model = describe_model(write_llama(tmp_path / "tiny"))
+    requests = [
+        ask(f"r{limit}{len(source)}", f"{source}: quote", limit, schema=SCHEMA, source=source)
+        for limit in (9, 23, 40, 90)
+        for source in (CORPUS[limit % 3], CORPUS[limit % 3] + '\n"é\\x"')
+    ]
+    plain = CoreOptions(max_rows=8, kv_bytes=1 << 25, speculate=False)
+    drafted = CoreOptions(max_rows=8, kv_bytes=1 << 25, draft_always=True)
+    desks = [Desk(Core(model, options)).finish(*requests) for options in (plain, drafted)]
+    whole = 0
+    for request in requests:
+        one, other = (desk.completion(request.id) for desk in desks)
+        assert one.text == other.text
+        if one.finish_reason != "length":
+            value = json.loads(one.text)
+            jsonschema.validate(value, SCHEMA)
+            whole += bool(quotes_in(value))
+            assert all(quote in request.quotable for quote in quotes_in(value))
+    assert whole
 
 
 def test_a_source_travels_and_is_the_last_message_by_default() -> None:
