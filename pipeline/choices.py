@@ -94,7 +94,7 @@ def find_choices(
     """
     spots = [
         spot
-        for spot in _find_spots(field, text, context)
+        for spot in _find_spots(field, text, context, in_list=in_list)
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
     if field.labels:
@@ -108,7 +108,7 @@ def find_choices(
     return list(choices.values())[:MOST_CHOICES]
 
 
-def _find_spots(field: Field, text: str, context: str) -> Iterator[_Spot]:
+def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iterator[_Spot]:
     if field.type != "string":
         plain = [reading for reading in read_values(field, text, context) if reading.is_plain]
         amounts = [reading for reading in plain if reading.is_amount]
@@ -119,7 +119,10 @@ def _find_spots(field: Field, text: str, context: str) -> Iterator[_Spot]:
         yield from _find_codes(text)
         return
     known: set[tuple[int, int]] = set()
-    found = [*_find_texts(field.max_chars, text), *_find_after_labels(field.labels, text)]
+    if in_list and field.max_chars >= SENTENCE_CHARS:
+        found = split_sentences(text)
+    else:
+        found = [*_find_texts(field.max_chars, text), *_find_after_labels(field.labels, text)]
     for start, end in sorted(found):
         value = " ".join(text[start:end].split())
         if (start, end) not in known and 1 < len(value) <= field.max_chars:

@@ -84,7 +84,11 @@ def _choice(
     if field.type == "list":
         items = replace(cast("Field", field.items), labels=field.labels)
         choice = _choice(items, text, context, in_list=True)
-        return None if choice is None else _list(field, choice)
+        if choice is None or "enum" not in choice:
+            return None if choice is None else _list(field, choice)
+        # Where its labels stand in the text, there is something to list.
+        least = 1 if field.required or (field.labels and len(choice["enum"]) > 0) else 0
+        return {"type": "array", "x-in-order": True, "items": choice, "minItems": least}
     if field.type == "object":
         members: dict[str, Any] = {}
         for member in field.fields:

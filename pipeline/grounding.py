@@ -76,7 +76,7 @@ class _Grounder:
         if not isinstance(raw, list):
             raise ResultError("invalid_value", f"{member.name!r} is not a list")
         raws = cast("list[Any]", raw)
-        if len(raws) > member.max_items:
+        if len(raws) > member.max_items and self.form != "per_field":
             raise ResultError(
                 "invalid_value", f"{member.name!r} has more than {member.max_items} items"
             )

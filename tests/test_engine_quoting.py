@@ -230,3 +230,34 @@ def test_a_source_travels_and_is_the_last_message_by_default() -> None:
     sent["response_format"]["json_schema"]["x-source"] = 7
     with pytest.raises(RequestError, match="x-source"):
         parse_chat(sent)
+
+
+ORDERED: dict[str, Any] = {"type": "array", "x-in-order": True, "items": {"enum": ["a", 'b"', "c"]}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_taken"),
+    [
+        ("[]", True),
+        ('["a"]', True),
+        ('["a","c"]', True),
+        ('["a","b\\"","c"]', True),
+        ('["c"]', True),
+        ('["b\\"","a"', False),
+        ('["a","a"', False),
+        ('["d"', False),
+        ('["a",]', False),
+    ],
+)
+def test_items_in_order_come_once_and_in_order(bench: Bench, answer: str, is_taken: bool) -> None:
+    schema = {"type": "object", "properties": {"x": ORDERED}, "required": ["x"]}
+    assert bench.takes(schema, "", f'{{"x":{answer}') == is_taken
+    if answer == "[]":
+        schema["properties"]["x"] = ORDERED | {"minItems": 1}  # type: ignore[index]
+        assert not bench.takes(schema, "", f'{{"x":{answer}')
+
+
+@given(seed=st.integers(0, 2**32), most=st.integers(1, 40))
+def test_a_list_in_order_can_be_closed_anywhere(bench: Bench, seed: int, most: int) -> None:
+    found = json.loads(bench.wander(ORDERED, "", random.Random(seed), most))
+    assert found == [value for value in ["a", 'b"', "c"] if value in found]

@@ -3,6 +3,8 @@
 In: a JSON schema with `"x-quote-of-source": true` at strings, and the source. Out: the same as a
 Lark grammar for llguidance, which has no such keyword in JSON schemas. Objects, lists and
 alternatives around a quote are written out here; all that is without one stays a JSON schema.
+A list with `"x-in-order": true` has items out of an enum, each at most once and in its order, which
+JSON schemas can't say either: a small model would write the first again and again.
 
 A quote is a run of `substring_chunks` of one escaped character each: `substring_chars` would accept
 half an escape, `substring_words` refuses to begin inside a word. It is never empty.
@@ -14,6 +16,7 @@ from typing import Any, cast
 from pipeline.errors import RequestError
 
 QUOTE_KEY = "x-quote-of-source"
+ORDER_KEY = "x-in-order"
 LONGEST_QUOTE = 2000
 """Characters of a quote, where the schema has no `maxLength`."""
 
@@ -23,18 +26,20 @@ _KEYWORDS = {
     "object": frozenset(("type", "properties", "required", "additionalProperties")),
     "array": frozenset(("type", "items", "minItems", "maxItems")),
     "choice": frozenset(("anyOf",)),
+    "ordered": frozenset((ORDER_KEY, "type", "items", "minItems")),
 }
 _MOST_ITEMS = 10_000
 
 
 def has_quotes(schema: Any) -> bool:
-    """Whether a JSON schema has a string that must be words of the source."""
+    """Whether a JSON schema has what `quoting_grammar` is for."""
     if isinstance(schema, list):
         return any(map(has_quotes, cast("list[Any]", schema)))
     if not isinstance(schema, dict):
         return False
     values = cast("dict[str, Any]", schema)
-    return values.get(QUOTE_KEY) is True or any(map(has_quotes, values.values()))
+    is_ours = values.get(QUOTE_KEY) is True or values.get(ORDER_KEY) is True
+    return is_ours or any(map(has_quotes, values.values()))
 
 
 def quoting_grammar(schema: dict[str, Any], source: str) -> str:
@@ -48,10 +53,12 @@ def quoting_grammar(schema: dict[str, Any], source: str) -> str:
         RequestError: "bad_schema": the source is empty, or what stands around a quote can't be
             written out.
     """
-    if not source:
-        raise RequestError("bad_schema", "the schema asks for quotes, but the source is empty")
     writer = _Writer(schema.get("x-guidance") or {"whitespace_flexible": False})
     start = writer.value(schema, "the schema")
+    if not writer.has_source:
+        return "\n".join([f"start: {start}", *writer.rules, ""])
+    if not source:
+        raise RequestError("bad_schema", "the schema asks for quotes, but the source is empty")
     chunks = {"substring_chunks": [escape_character(character) for character in source]}
     # ASCII keeps what JSON allows and Lark might not, such as line separators, out of the grammar.
     source_rule = f"SOURCE: %regex {json.dumps(chunks)}"
@@ -68,6 +75,7 @@ class _Writer:
 
     def __init__(self, guidance: dict[str, Any]) -> None:
         self.rules: list[str] = []
+        self.has_source = False
         self._guidance = guidance
         self._known: dict[str, str] = {}
 
@@ -76,6 +84,8 @@ class _Writer:
             return self._plain(schema)
         if schema.get(QUOTE_KEY) is True:
             return self._quote(schema, where)
+        if schema.get(ORDER_KEY) is True:
+            return self._in_order(schema, where)
         if "anyOf" in schema:
             _check(schema, "choice", where)
             return self._rule(" | ".join(self.value(each, where) for each in schema["anyOf"]))
@@ -95,6 +105,7 @@ class _Writer:
         most = schema.get("maxLength", LONGEST_QUOTE)
         if schema.get("type", "string") != "string" or not _is_count(most, LONGEST_QUOTE):
             raise _refused(where, f"a quote is a string, maxLength from 1 to {LONGEST_QUOTE}")
+        self.has_source = True
         terminal = f"QUOTE{most}"
         rule = rf"{terminal}: SOURCE & /(\\u[0-9a-f]{{4}}|\\.|[^\\]){{1,{most}}}/"
         if rule not in self.rules:
@@ -120,6 +131,20 @@ class _Writer:
         item = self.value(schema.get("items"), f"an item of {where}")
         items = f'{item} ("," {item}){{{max(least - 1, 0)},{most - 1}}}'
         return self._rule(f'"[" "]" | "[" {items} "]"' if least == 0 else f'"[" {items} "]"')
+
+    def _in_order(self, schema: dict[str, Any], where: str) -> str:
+        _check(schema, "ordered", where)
+        items = schema.get("items")
+        values: Any = items.get("enum") if isinstance(items, dict) else None
+        least = schema.get("minItems", 0)
+        if not isinstance(values, list) or not values or least not in (0, 1):
+            raise _refused(where, f"{ORDER_KEY} needs items with an enum, and minItems 0 or 1")
+        first, more = "", '""'
+        for value in reversed(cast("list[Any]", values)):
+            item = _literal(json.dumps(value, ensure_ascii=False))
+            first = self._rule(f"{item} {more}" + (f" | {first}" if first else ""))
+            more = self._rule(f'"" | "," {item} {more}' + (f" | {more}" if more != '""' else ""))
+        return self._rule(f'"[" {first} "]"' + ("" if least else ' | "[" "]"'))
 
     def _rule(self, body: str) -> str:
         if body not in self._known:
