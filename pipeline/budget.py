@@ -9,7 +9,7 @@ import dataclasses
 from pipeline.chunks import MIN_CHUNK_TOKENS
 from pipeline.engine.interface import Message, ModelInfo
 from pipeline.errors import InputError
-from pipeline.messages import ask_about, ask_again, ask_to_merge
+from pipeline.messages import ask_about, ask_again, ask_for_quotes, ask_to_merge
 from pipeline.records import Limits, Task
 from pipeline.tokens import Tokens, load_tokens
 
@@ -40,7 +40,9 @@ def chunk_limits(task: Task, model: ModelInfo) -> Limits:
         InputError: The context has no room for the task, or its tokenizer can't be read.
     """
     tokens = load_tokens(model.tokenizer_json)
-    question = ask_about(task, "", "", part=_MANY, parts=_MANY)
+    # The longest of the questions about fields is that for quotes.
+    ask = ask_for_quotes if task.kind == "fields" else ask_about
+    question = ask(task, "", "", part=_MANY, parts=_MANY)
     room = _room(task, model, tokens, question) - TITLE_TOKENS
     can_merge = task.kind != "text" or merge_tokens(task, model) >= 2 * part_tokens(task)
     if room < MIN_CHUNK_TOKENS or not can_merge:
