@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ OLD_S = 1_700_000_000
 END_S = 120.0
 KEY_CHARS = 16
 LONGEST_RUN_S = 1.0
+_DISK = ("-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs")
 DONE, REFUSED, FAULTY = 0, 3, 4
 FILES = {
     *("store.duckdb", "store.duckdb.wal", "store.lock", "latest", "snapshots", "spill"),
@@ -71,6 +72,7 @@ class Case:
     Attributes:
         violations: What should hold and did not.
         runs: How each run ended: the fault's kind and the exit code.
+        has_disk: The library lies on a small file system of its own.
     """
 
     seed: int
@@ -78,6 +80,7 @@ class Case:
     model: Path
     violations: list[str] = field(default_factory=list[str])
     runs: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    has_disk: bool = False
 
     @property
     def documents(self) -> Path:
@@ -94,11 +97,20 @@ class Case:
 
 def run_case(seed: int, folder: Path, model: Path) -> Case:
     """One seed, from an empty folder to the last check."""
-    chance = random.Random(seed)
     case = Case(seed, folder, model)
     case.documents.mkdir(parents=True)
     case.out.mkdir(mode=0o700)
     kind = FAULTS[seed % len(FAULTS)]
+    # Half of the full disks are real ones, where this user may mount.
+    is_disk = kind == "full disk" and seed // len(FAULTS) % 2 == 1
+    with (
+        _mounted(case.out, *_DISK) if is_disk else nullcontext(enter_result=False) as case.has_disk
+    ):
+        _run_case(case, random.Random(seed), kind)
+    return case
+
+
+def _run_case(case: Case, chance: random.Random, kind: str) -> None:
     change_documents(case.documents, chance, pdfs=kind == "killed reader")
     for _ in range(chance.choice((1, 1, 2))):
         fault = Fault(kind, int(2 ** chance.uniform(0, 9)), chance.random())
@@ -108,7 +120,6 @@ def run_case(seed: int, folder: Path, model: Path) -> Case:
     case.runs.append(("", run_with(case, Fault())))
     check_library(case)
     check_end(case)
-    return case
 
 
 def change_documents(folder: Path, chance: random.Random, *, pdfs: bool) -> None:
@@ -136,9 +147,9 @@ def change_documents(folder: Path, chance: random.Random, *, pdfs: bool) -> None
 
 def run_with(case: Case, fault: Fault) -> int:
     """One run in a process of its own, with a fault; its exit code, negative for a signal."""
-    with _output(case.out, fault):
+    with _output(case, fault):
         process = _PROCESSES.Process(
-            target=_run, args=(case.documents, case.out, case.model, case.ledger, fault)
+            target=_run, args=(case.documents, case.out, case.model, fault, case.has_disk)
         )
         process.start()
         if fault.kind == "killed at a moment":
@@ -162,32 +173,40 @@ _PROCESSES.set_forkserver_preload(["tests.faults", "pypdf", "pipeline.reader", "
 
 
 @contextmanager
-def _output(out: Path, fault: Fault) -> Generator[None]:
+def _output(case: Case, fault: Fault) -> Generator[None]:
     """The output folder as the fault has it."""
-    if fault.kind == "output not writable":
-        if os.geteuid():
-            out.chmod(0o500)
+    out = case.out
+    if case.has_disk and fault.kind:
+        used = sum(path.stat().st_blocks * 512 for path in out.rglob("*"))
+        _remount(out, f"size={used + int(4_000_000 * fault.part)}")
+        yield
+        _remount(out, "size=64m")
+    elif fault.kind == "output not writable" and os.geteuid():
+        out.chmod(0o500)
+        yield
+        out.chmod(0o700)
+    elif fault.kind == "output not writable":
+        with _mounted(out, "--bind", str(out)):
+            _remount(out, "bind,ro")
             yield
-            out.chmod(0o700)
-        else:
-            with _mounted(out, "--bind", str(out)):
-                subprocess.run(["mount", "-o", "remount,bind,ro", str(out)], check=False)
-                yield
     else:
         yield
 
 
 @contextmanager
-def _mounted(place: Path, *arguments: str) -> Generator[None]:
-    """Something mounted in a place, where this user may do so."""
-    mounted = not subprocess.run(
-        ["mount", *arguments, str(place)], check=False, capture_output=True
-    ).returncode
+def _mounted(place: Path, *arguments: str) -> Generator[bool]:
+    """Something mounted in a place, where this user may do so; whether it is."""
+    command = ["mount", *arguments, str(place)]
+    mounted = not subprocess.run(command, check=False, capture_output=True).returncode
     try:
-        yield
+        yield mounted
     finally:
         if mounted:
-            subprocess.run(["umount", str(place)], check=False)
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def _remount(place: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
 def _kill_readers(run: int) -> None:
@@ -206,7 +225,8 @@ def _kill_readers(run: int) -> None:
 # From here on: in the process of a run.
 
 
-def _run(documents: Path, out: Path, model: Path, ledger: Path, fault: Fault) -> None:
+def _run(documents: Path, out: Path, model: Path, fault: Fault, has_disk: bool) -> None:
+    ledger = documents.parent / "ledger"
     os.setsid()
     log = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -214,7 +234,7 @@ def _run(documents: Path, out: Path, model: Path, ledger: Path, fault: Fault) ->
         os.write(log, f"{word} {key[:KEY_CHARS]}\n".encode())
 
     engine = ScriptedEngine(lambda request_id: note("asked", request_id))
-    engine_fault = _arm(fault, engine)
+    engine_fault = _arm(fault, engine, has_disk=has_disk)
     if engine_fault is not None:
         engine._on_ask = _both(engine._on_ask, engine_fault)
 
@@ -245,11 +265,11 @@ def _both(first: Callable[[str], None], second: Callable[[str], None]) -> Callab
     return do_both
 
 
-def _arm(fault: Fault, engine: ScriptedEngine) -> Callable[[str], None] | None:
+def _arm(fault: Fault, engine: ScriptedEngine, *, has_disk: bool) -> Callable[[str], None] | None:
     """Prepares what will happen in this process."""
     if fault.kind == "killed at a step":
         _die_at(fault.step)
-    elif fault.kind == "full disk":
+    elif fault.kind == "full disk" and not has_disk:
         size = int(4000 * 1000**fault.part)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     elif fault.kind == "clock jumps":
