@@ -178,7 +178,7 @@ def _output(case: Case, fault: Fault) -> Generator[None]:
     out = case.out
     if case.has_disk and fault.kind:
         used = sum(path.stat().st_blocks * 512 for path in out.rglob("*"))
-        _remount(out, f"size={used + int(4_000_000 * fault.part)}")
+        _remount(out, f"size={used + int(1_500_000 * fault.part)}")
         yield
         _remount(out, "size=64m")
     elif fault.kind == "output not writable" and os.geteuid():
