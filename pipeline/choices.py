@@ -31,6 +31,9 @@ LEAD_CHARS = 48
 SENTENCE_CHARS = 120
 """Text that may be this long may be a sentence."""
 
+KEPT = 0.7
+"""Choices whose label is less near and sure than this part of the best are left out."""
+
 _CODE_CHARS = 3
 _NEAR_CHARS = 90
 _LINE_COST = 15  # as many characters farther is a label for each line between, or after its value
@@ -209,7 +212,7 @@ def _near_labels(field: Field, text: str, spots: list[_Spot], most: int) -> list
     best = max(scores, default=0.0)
     if best <= 0:
         return spots if field.type == "string" else []
-    return [spot for spot, score in zip(spots, scores, strict=True) if score >= best / 2]
+    return [spot for spot, score in zip(spots, scores, strict=True) if score >= KEPT * best]
 
 
 def _score(text: str, spot: _Spot, places: list[tuple[int, int, int]], most: int) -> float:
