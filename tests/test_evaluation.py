@@ -21,7 +21,8 @@ from pipeline.evaluation.scores import Score, score
 from pipeline.records import Field, Task
 from tests.library import INVOICE_FIELDS, make_task
 
-TEXT = Field("name", "string")
+TEXT = Field("name", "string", max_chars=100)
+SUBJECT = Field("subject", "string", max_chars=160)
 DATE = Field("day", "date")
 SUM = Field("total", "decimal")
 TAGS = Field("tags", "list", items=TEXT)
@@ -54,6 +55,9 @@ def counts(field: Field, expected: Any, found: Any, *also: Any) -> tuple[int, in
         (TEXT, "Drummond", "ummond", (0, 1, 1)),
         (TEXT, "the lime tree is cut back", "Decided: the lime tree is cut back.", (1, 0, 0)),
         (TEXT, "the lime tree is cut back", "the fee is raised to 24 from May", (0, 1, 1)),
+        (SUBJECT, "supply of seasonal fruit", "the supply of seasonal fruit", (1, 0, 0)),
+        (SUBJECT, "Ann Lee", "Ann Lee and others", (0, 1, 1)),
+        (TEXT, "supply of seasonal fruit", "the supply of seasonal fruit", (0, 1, 1)),
         (TAGS, ["a", "b", "c"], ["C", "a", "d"], (2, 1, 1)),
         (TAGS, [], ["a"], (0, 1, 0)),
         (TAGS, ["a", "b"], None, (0, 0, 2)),

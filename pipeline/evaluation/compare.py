@@ -4,8 +4,9 @@ In: a field, the true value and the answer's. Out: how many values are right, wr
 
 - Dates, numbers, truth values and choices: equal or not. 10 and 10.00 are equal.
 - Text: equal after NFKC, case folding, white space squeezed, quotes and marks at the ends and a
-  title before a name ("Mrs", "Dr", "Herr") taken off. A true text of more than five words is prose:
-  it is right if the words of both overlap by an F1 of 0.6 or more.
+  title before a name ("Mrs", "Dr", "Herr") taken off. A true text of more than five words, or of
+  more than three in a field for more than 120 characters, is prose: it is right if the words of
+  both overlap by an F1 of 0.6 or more.
 - Lists are sets: each item counts, paired with the answer's best.
 - Objects: each member counts; those in a list are paired by how many members agree.
 """
@@ -20,7 +21,9 @@ from typing import Any, cast
 
 from pipeline.records import Field
 
-_PROSE_WORDS = 5
+_NAME_WORDS = 5  # at most; what has more is prose
+_SHORT_WORDS = 3  # likewise, in a field that is made for prose
+_NAME_CHARS = 120
 _ENOUGH = 0.6
 _ENDS = " \t\n.,;:!?\"'`*()[]“”‘’„«»-–—"  # noqa: RUF001 (the marks themselves)
 _TITLE = re.compile(
@@ -129,7 +132,8 @@ def is_same(field: Field, expected: Any, found: Any) -> bool:
     truth, answer = plain_text(str(expected)), plain_text(str(found))
     if truth == answer:
         return True
-    return len(truth.split()) > _PROSE_WORDS and overlap(truth, answer) >= _ENOUGH
+    most = _SHORT_WORDS if field.max_chars > _NAME_CHARS else _NAME_WORDS
+    return len(truth.split()) > most and overlap(truth, answer) >= _ENOUGH
 
 
 @lru_cache(4096)  # each item of a list meets all of another
