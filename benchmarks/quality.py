@@ -1,29 +1,31 @@
 """How good the answers are: a sample of the gold set's test documents, with the baseline beside.
 
-    uv run python benchmarks/quality.py [--split test] [--sample 24] [--out FILE.json]
+    uv run python benchmarks/quality.py [--split test] [--sample 24] [--forms auto free]
 
-Answers the documents as `docflash eval` does, with the questions and the form that are the default,
-and writes precision, recall, F1, nulls, evidence, ROUGE-L, tokens and seconds of each task, and the
+Answers the documents as `docflash eval` does, in each form of asking (auto: the default; free: one
+call whose answer is any JSON), and writes precision, recall, F1, nulls, evidence, ROUGE-L, tokens and seconds of each task, and the
 F1 of each field. Writes benchmarks/quality.json.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from machine import describe_surroundings
 
 from pipeline.evaluation.evaluate import BASELINE, PRODUCT, Evaluation, evaluate, sample_gold
-from pipeline.evaluation.gold import load_gold
+from pipeline.evaluation.gold import Gold, load_gold
 from pipeline.evaluation.running import Trial, answer_gold
 from pipeline.evaluation.scores import Score
 from pipeline.progress import Progress
 from pipeline.prompts import load_tasks
 from pipeline.settings import EMBEDDED_MODEL
 
-_GOLD = Path(__file__).parents[1] / "sample_docs" / "gold" / "gold.json"
+_ROOT = Path(__file__).parents[1]
+_GOLD = _ROOT / "sample_docs" / "gold" / "gold.json"
 _DIGITS = 4
 
 
@@ -32,26 +34,41 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--sample", type=int, default=24, help="documents at most")
     parser.add_argument("--model", default=EMBEDDED_MODEL)
-    parser.add_argument("--prompts", type=Path, help="a folder of other questions")
+    parser.add_argument("--forms", nargs="+", default=["auto"], help="see pipeline/forms.py")
     parser.add_argument("--task", action="append", default=[], help="only this one")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
-    tasks = load_tasks(options.prompts)
+    tasks = load_tasks()
     gold = load_gold(_GOLD, tasks, split=options.split, only=options.task)
     gold = sample_gold(gold, options.sample)
-    with tempfile.TemporaryDirectory() as name:
-        answer_gold(gold, Trial(Path(name), options.model, options.prompts), Progress())
-        done = evaluate(gold, tasks, Path(name))
     report = {
         **describe_surroundings("mlx", "llguidance", "pypdf"),
         "split": options.split,
-        "documents": done.documents,
-        "unanswered": done.unanswered,
-        "model": done.model,
-        "tasks": summarise(done),
+        "documents": len(gold.documents),
+        "model": options.model,
+        "forms": {form: measure(gold, form, options.model) for form in options.forms},
     }
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+def measure(gold: Gold, form: str, model: str) -> dict[str, object]:
+    """Answers and scores the documents with every question for fields asked in one form."""
+    with tempfile.TemporaryDirectory() as name:
+        prompts, out = Path(name) / "prompts", Path(name) / "out"
+        prompts.mkdir()
+        for task in load_tasks():
+            text = (_ROOT / task.source).read_text("utf-8")
+            head = f'form = "{form}"\n' if task.kind == "fields" else ""
+            (prompts / f"{task.name}.toml").write_text(head + text, "utf-8")
+        started = time.perf_counter()
+        answer_gold(gold, Trial(out, model, prompts), Progress())
+        done = evaluate(gold, load_tasks(prompts), out)
+        return {
+            "seconds": round(time.perf_counter() - started, 1),
+            "unanswered": done.unanswered,
+            "tasks": summarise(done),
+        }
 
 
 def summarise(done: Evaluation) -> dict[str, object]:
