@@ -3,8 +3,8 @@
     uv run python benchmarks/quality.py [--split test] [--sample 24] [--forms auto free]
 
 Answers the documents as `docflash eval` does, in each form of asking (auto: the default; free: one
-call whose answer is any JSON), and writes precision, recall, F1, nulls, evidence, ROUGE-L, tokens and seconds of each task, and the
-F1 of each field. Writes benchmarks/quality.json.
+call whose answer is any JSON), and writes precision, recall, F1, nulls, evidence, ROUGE-L, tokens
+and seconds of each task, and the F1 of each field. Writes benchmarks/quality.json.
 """
 
 import argparse
