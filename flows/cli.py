@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from flows import cli_engine, cli_model
+from flows import cli_engine, cli_model, cli_train
 from flows.cli_doctor import doctor
 from flows.cli_eval import evaluate, label
 from flows.cli_library import backup, purge, vacuum
@@ -28,6 +28,8 @@ app.command("eval")(evaluate)
 app.command()(label)
 app.add_typer(cli_engine.app, name="engine")
 app.add_typer(cli_model.app, name="model")
+app.command()(cli_train.train_drafter)
+app.add_typer(cli_train.app, name="drafter")
 app.command()(doctor)
 for command in (purge, vacuum, backup):
     app.command()(command)

@@ -1,0 +1,198 @@
+"""From sources to the target's answers: the first half of a training, and all that judging needs.
+
+In: passages or documents, a model. Out: its answers, on disk; those that are there are not written
+again.
+"""
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import mlx.core as mx
+
+from pipeline.engine.core import Core
+from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.target import stop_tokens
+from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.messages import MESSAGES_VERSION
+from pipeline.prompts import load_tasks
+from pipeline.training.passages import Found, Split, Text, read_folder, read_passages
+from pipeline.training.questions import Question, Questions
+from pipeline.training.recipe import Sources
+from pipeline.training.regenerate import Setting, Written, merge_questions, write_answers
+from pipeline.training.shards import Answer, Shards, write_whole
+
+COMPLETE = "complete.json"
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """What to gather.
+
+    Attributes:
+        info: The target.
+        sources: What to ask about.
+        folder: Where the answers are kept.
+        splits: Which of them are wanted.
+        length: Most tokens of a prompt and its answer.
+        seed: Of the questions.
+        rows, kv_bytes: How many answers are written at the same time, and their memory.
+    """
+
+    info: ModelInfo
+    sources: Sources
+    folder: Path
+    splits: tuple[Split, ...]
+    length: int
+    seed: int
+    rows: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What was gathered.
+
+    Attributes:
+        answers: All that there are, looping ones included.
+        written: What this call did.
+        notes: What was left out of the sources.
+    """
+
+    answers: tuple[Answer, ...]
+    written: Written
+    notes: tuple[str, ...]
+
+
+def gather_answers(
+    want: Gathering, stop: Callable[[], bool], progress: Progress = lambda _doing, _done: None
+) -> Gathered:
+    """Has the target answer, as far as it has not yet.
+
+    Args:
+        want: What.
+        stop: Says whether to stop; what is finished is kept.
+        progress: Told what is being done, and the part of it that is done.
+
+    Raises:
+        InputError: The sources can't be used, or the folder holds another model's answers.
+        EngineError: The disk is full.
+    """
+    tasks = load_tasks(Path(want.sources.prompts) if want.sources.prompts else None)
+    setting = {
+        "model": want.info.fingerprint,
+        "length": want.length,
+        "seed": want.seed,
+        "messages": MESSAGES_VERSION,
+        "tasks": _digest("".join(task.fingerprint for task in tasks).encode()),
+        "sources": _sources_digest(want.sources),
+    }
+    shards = Shards(want.folder, setting)
+    counts = {"train": want.sources.answers, "heldout": want.sources.heldout}
+    asked: dict[Split, int] = {split: counts[split] for split in want.splits}
+    if _is_complete(want.folder, asked):
+        return Gathered(tuple(shards.all()), Written(), _kept_notes(want.folder))
+    progress("reading the texts", 0.0)
+    found = _read_texts(want)
+    questions = Questions(tasks, want.info, want.length, want.seed)
+    written = _write(want, shards, questions, found.texts, asked, stop, progress)
+    if not written.stopped:
+        _mark_complete(want.folder, asked, found.notes)
+    return Gathered(tuple(shards.all()), written, found.notes)
+
+
+def _read_texts(want: Gathering) -> Found:
+    found = Found(())
+    if want.sources.passages:
+        found += read_passages(Path(want.sources.passages))
+    if want.sources.documents:
+        found += read_folder(Path(want.sources.documents), want.info.tokenizer_json)
+    return found
+
+
+def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
+    want: Gathering,
+    shards: Shards,
+    questions: Questions,
+    texts: Sequence[Text],
+    asked: dict[Split, int],
+    stop: Callable[[], bool],
+    progress: Progress,
+) -> Written:
+    """First the questions about texts, then those that merge the answers about parts."""
+    progress("loading the target", 0.0)
+    options = CoreOptions(max_rows=want.rows, kv_bytes=want.kv_bytes, speculate=False)
+    core = Core(want.info, options, progress)
+    ends = ChatTokenizer(want.info.folder).stop_tokens
+    stop_token = (*ends, *sorted(stop_tokens(want.info.folder, ends)))[0]
+    setting = Setting(want.info.name, want.rows, stop_token, stop)
+    total, kept = sum(asked.values()), len(shards.keys)
+
+    def tell(now: Written) -> None:
+        done = min(total, kept + now.answers)
+        speed = now.tokens / max(now.seconds, 1e-9)
+        progress(f"answers: {done} of about {total}, {speed:.0f} tokens/s", done / total)
+
+    try:
+        first = write_answers(_about(questions, texts, asked), core, shards, setting, tell)
+        if first.stopped:
+            return first
+        merges = merge_questions(shards.all(), lambda parts: _merge(questions, parts))
+        second = write_answers(merges, core, shards, setting, tell)
+    finally:
+        del core
+        gc.collect()
+        mx.clear_cache()
+    return replace(
+        second,
+        answers=first.answers + second.answers,
+        refused=first.refused + second.refused,
+        tokens=first.tokens + second.tokens,
+        seconds=first.seconds + second.seconds,
+    )
+
+
+def _about(
+    questions: Questions, texts: Sequence[Text], asked: dict[Split, int]
+) -> Iterator[Question]:
+    return chain.from_iterable(questions.about(texts, s, count) for s, count in asked.items())
+
+
+def _merge(questions: Questions, parts: Sequence[Answer]) -> Question:
+    first = parts[0]
+    question = questions.merge([part.text for part in parts], first.group)
+    return replace(question, source=first.source, licence=first.licence, split=first.split)
+
+
+def _is_complete(folder: Path, asked: dict[Split, int]) -> bool:
+    path = folder / COMPLETE
+    done = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return all(done.get(split, -1) >= count for split, count in asked.items())
+
+
+def _mark_complete(folder: Path, asked: dict[Split, int], notes: Sequence[str]) -> None:
+    path = folder / COMPLETE
+    done = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    values = done | asked | {"notes": list(notes)}
+    write_whole(path, json.dumps(values).encode())
+
+
+def _kept_notes(folder: Path) -> tuple[str, ...]:
+    return tuple(json.loads((folder / COMPLETE).read_text(encoding="utf-8")).get("notes", ()))
+
+
+def _sources_digest(sources: Sources) -> str:
+    whole = hashlib.sha256(sources.documents.encode())
+    if sources.passages and (path := Path(sources.passages)).is_file():
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,146 @@
+"""Judges a drafter on held-out answers: its blocks at every place, then the walks.
+
+In: examples and parameters. Out: accepted tokens per verify, by kind of question, width and
+context, with the drafter alone and with copies and the grammar's drafts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from pipeline.engine.grammar import Grammars
+from pipeline.training.examples import Batch, Example, make_blocks, stack
+from pipeline.training.features import Features
+from pipeline.training.model import Draft, Parameters, TrainableDrafter
+from pipeline.training.report import Figure
+from pipeline.training.walks import Drafted, Walk, walk_alone, walk_with_others
+
+ROWS = 8
+"""Sequences whose hidden states are held at once."""
+BLOCKS = 512
+"""Blocks of a forward, at most."""
+CANDIDATES = 32
+"""Tokens kept for each slot, to choose from under a grammar."""
+WIDTHS = (4, 8, 16)
+"""Widths of a verify: the anchor and the first so many drafted tokens less one."""
+CONTEXTS = (("up to 400", 0, 400), ("400 to 800", 400, 800), ("over 800", 800, 10**9))
+"""Ranges of a context's length in tokens, prompt and half of the answer."""
+
+
+class Judge:
+    """Drafts for known answers.
+
+    Args:
+        drafter: The forward.
+        features: The target's hidden states.
+    """
+
+    def __init__(self, drafter: TrainableDrafter, features: Features) -> None:
+        self._drafter = drafter
+        self._features = features
+
+    def accepted(self, parameters: Parameters, examples: Sequence[Example]) -> float:
+        """Tokens per verify of the whole block, with nothing added."""
+        most = self._drafter.config.block_size - 1
+        walks = [
+            walk_alone(one, drafted, most) for one, drafted in self._draft(parameters, examples)
+        ]
+        return sum(walks, Walk(0, 0)).accepted
+
+    def figures(
+        self,
+        parameters: Parameters,
+        examples: Sequence[Example],
+        grammars: Grammars,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> list[Figure]:
+        """All figures.
+
+        Args:
+            parameters: Of the drafter.
+            examples: Held-out answers.
+            grammars: Of the target.
+            progress: Told the part that is done.
+        """
+        sums: dict[tuple[str, int, bool], tuple[int, Walk]] = {}
+        widths = [width for width in WIDTHS if width <= self._drafter.config.block_size]
+        widths = widths or [self._drafter.config.block_size]
+        for done, (one, drafted) in enumerate(self._draft(parameters, examples, others=True)):
+            groups = ("all", one.kind, _context_of(one))
+            for width in widths:
+                walks = (
+                    walk_alone(one, drafted, width - 1),
+                    walk_with_others(one, drafted, width - 1, grammars),
+                )
+                for added, walk in enumerate(walks):
+                    for group in groups:
+                        count, total = sums.get((group, width, bool(added)), (0, Walk(0, 0)))
+                        sums[group, width, bool(added)] = (count + 1, total + walk)
+            progress((done + 1) / len(examples))
+        return [
+            Figure(group, width, added, count, total.tokens, total.verifies)
+            for (group, width, added), (count, total) in sorted(sums.items())
+        ]
+
+    def _draft(
+        self, parameters: Parameters, examples: Sequence[Example], *, others: bool = False
+    ) -> Iterator[tuple[Example, Drafted]]:
+        by_length = sorted(examples, key=lambda example: len(example.tokens))
+        for start in range(0, len(by_length), ROWS):
+            batch = stack(by_length[start : start + ROWS])
+            yield from zip(
+                batch.examples, self._draft_batch(parameters, batch, others=others), strict=True
+            )
+
+    def _draft_batch(
+        self, parameters: Parameters, batch: Batch, *, others: bool
+    ) -> Iterator[Drafted]:
+        features = self._features.of(batch)
+        config = self._drafter.config
+        longest = max(len(one.tokens) - one.start for one in batch.examples)
+        step = max(1, BLOCKS // len(batch.examples))
+        likeliest: list[np.ndarray] = []
+        candidates: list[np.ndarray] = []
+        for start in range(0, longest, step):
+            places = [_places(one, start, start + step) for one in batch.examples]
+            blocks = make_blocks(batch, places, config.block_size, 1.0)
+            hidden = self._drafter.hidden(parameters, Draft(features, blocks))
+            best, more = self._choose(hidden, others=others)
+            likeliest.append(best)
+            candidates.append(more)
+        tokens = np.concatenate(likeliest, axis=1)
+        found = np.concatenate(candidates, axis=1) if others else None
+        for row, one in enumerate(batch.examples):
+            count = len(one.tokens) - one.start
+            kept = found[row, :count] if found is not None and one.schema else None
+            yield Drafted(tokens[row, :count], kept)
+
+    def _choose(self, hidden: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest tokens [B, A, T - 1], and some more of them, best first."""
+        rows, blocks, slots, size = hidden.shape
+        logits = self._drafter.scores(hidden.reshape(-1, size))
+        best = mx.argmax(logits, axis=-1)
+        more = best[:, None]
+        if others:
+            most = min(CANDIDATES, logits.shape[-1])
+            picked = mx.argpartition(-logits, most - 1, axis=-1)[:, :most]
+            order = mx.argsort(-mx.take_along_axis(logits, picked, axis=-1), axis=-1)
+            more = mx.take_along_axis(picked, order, axis=-1)
+        mx.eval(best, more)
+        shape = (rows, blocks, slots)
+        return (
+            np.array(best).astype(np.int32).reshape(shape),
+            np.array(more).astype(np.int32).reshape(*shape, -1),
+        )
+
+
+def _places(example: Example, start: int, end: int) -> list[int]:
+    """Anchors from the last prompt token on; -1 past the answer's end."""
+    count = len(example.tokens) - example.start
+    return [example.start - 1 + i if i < count else -1 for i in range(start, end)]
+
+
+def _context_of(example: Example) -> str:
+    middle = (example.start + len(example.tokens)) // 2
+    return "context " + next(name for name, low, high in CONTEXTS if low < middle <= high)

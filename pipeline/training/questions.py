@@ -1,0 +1,175 @@
+"""The questions that a target answers to train its drafter: the mix that a document pipeline asks.
+
+In: texts, tasks, a model. Out: `Question`s, worded by the product's own builders and with its own
+generation settings and grammars, so that the drafter learns what is really served. The same seed
+gives the same questions.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.budget import TITLE_TOKENS
+from pipeline.engine.interface import Message, ModelInfo, Sampling
+from pipeline.messages import ask_about, ask_to_merge
+from pipeline.records import Task
+from pipeline.tokens import Tokens, load_tokens
+from pipeline.training.passages import Split, Text
+from pipeline.training.variants import KINDS, Variants
+from pipeline.training.wording import Asked, word
+
+SIZES = (200, 400, 800, 1400)
+"""Tokens of a text that a question shows, at most; the engine sees chunks up to 1,500."""
+SIZE_CHANCES = (0.2, 0.4, 0.25, 0.15)
+MOST_PARTS = 4
+PROMPT_TOKENS = 200
+"""Of a sequence: what the words of a question and the chat template take, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the target is asked.
+
+    Attributes:
+        key: The same for the same question.
+        kind: "summary", "bullets", "extraction", "quotes", "answer", "part" or "merge".
+        messages, schema, max_tokens, sampling: As in `pipeline.engine.interface.Request`.
+        quoted: What quotes in the answer are words of, or "".
+        source, licence, split: Of its text.
+        group, part: Parts of one document have one group, and are then merged in this order.
+    """
+
+    key: str
+    kind: str
+    messages: tuple[Message, ...]
+    schema: dict[str, Any] | None
+    max_tokens: int
+    sampling: Sampling
+    quoted: str
+    source: str
+    licence: str
+    split: Split
+    group: str = ""
+    part: int = 0
+
+
+class Questions:
+    """Makes questions about texts.
+
+    Args:
+        tasks: The product's, and the user's own.
+        model: The target, for its tokenizer and context.
+        length: Most tokens of a prompt and its answer.
+        seed: Of all choices.
+    """
+
+    def __init__(self, tasks: Sequence[Task], model: ModelInfo, length: int, seed: int) -> None:
+        self._variants = Variants(tasks)
+        self._model = model
+        self._tokens: Tokens = load_tokens(model.tokenizer_json)
+        self._length = min(length, model.context_tokens)
+        self._seed = seed
+
+    def about(self, texts: Sequence[Text], split: Split, count: int) -> Iterator[Question]:
+        """About `count` questions; those that merge parts come later, from `merge`.
+
+        Args:
+            texts: All of them.
+            split: Only these are asked about.
+            count: How many, merges included.
+        """
+        chance = random.Random(f"{self._seed} {split}")
+        places = [
+            (text, start)
+            for text in texts
+            if text.split == split
+            for start in range(len(text.passages))
+        ]
+        asked = 0
+        while places and asked < count:
+            chance.shuffle(places)
+            for text, start in places:
+                if asked >= count:
+                    return
+                found = self._ask(text, start, asked, chance)
+                # A group of parts is answered for once more: by its merge.
+                asked += len(found) + (found[0].kind == "part" if found else 0)
+                yield from found
+
+    def merge(self, answers: Sequence[str], group: str) -> Question:
+        """The question that joins the answers about the parts of a document.
+
+        Args:
+            answers: In order.
+            group: Of the parts.
+        """
+        task = self._variants.summary
+        return self._question("merge", task, Asked(ask_to_merge(task, answers)), group)
+
+    def _ask(self, text: Text, start: int, number: int, chance: random.Random) -> list[Question]:
+        kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
+        if kind == "part":
+            return self._parts(text, start, number, chance)
+        task = self._variants.choose(kind, chance)
+        size = chance.choices(SIZES, SIZE_CHANCES)[0]
+        shown = self._shown(text, start, task, size)
+        title = self._tokens.head(text.title, TITLE_TOKENS) if text.title else ""
+        part, parts = _maybe_part(text, start, chance) if kind != "answer" else (1, 1)
+        asked = word(task, self._model, (title, shown, part, parts), chance)
+        if asked is None:
+            return []
+        name = f"{self._seed} {text.split} {number}"
+        return [self._of(text, self._question(kind, task, asked, name))]
+
+    def _parts(self, text: Text, start: int, number: int, chance: random.Random) -> list[Question]:
+        """Consecutive parts of a document, a summary of each."""
+        task = self._variants.summary
+        count = min(chance.randint(2, MOST_PARTS), len(text.passages) - start)
+        if count < 2:  # noqa: PLR2004  one part is no part
+            return []
+        title = self._tokens.head(text.title, TITLE_TOKENS) if text.title else ""
+        group = f"{self._seed} {text.split} {number}"
+        found: list[Question] = []
+        for part in range(count):
+            room = self._room(task)
+            shown = self._tokens.head(text.passages[start + part], min(room, SIZES[2]))
+            asked = Asked(ask_about(task, title, shown, part + 1, count))
+            question = self._question("part", task, asked, f"{group} {part}")
+            found.append(replace(self._of(text, question), group=group, part=part))
+        return found
+
+    def _shown(self, text: Text, start: int, task: Task, size: int) -> str:
+        """The passage and as many that follow as fit."""
+        joined = "\n\n".join(text.passages[start : start + 1 + size // 200])
+        return self._tokens.head(joined, max(1, min(size, self._room(task))))
+
+    def _room(self, task: Task) -> int:
+        words = self._tokens.count("".join(m.content for m in ask_about(task, "", "")))
+        return max(32, self._length - task.limits.max_tokens - words - PROMPT_TOKENS // 2)
+
+    def _question(self, kind: str, task: Task, asked: Asked, name: str) -> Question:
+        words = "\0".join((name, kind, *(message.content for message in asked.messages)))
+        settings: dict[str, Any] = dict(task.settings)
+        return Question(
+            key=hashlib.sha256(words.encode()).hexdigest()[:24],
+            kind=kind,
+            messages=asked.messages,
+            schema=asked.schema,
+            max_tokens=task.limits.max_tokens,
+            sampling=Sampling(**settings),
+            quoted=asked.quoted,
+            source="",
+            licence="",
+            split="train",
+        )
+
+    def _of(self, text: Text, question: Question) -> Question:
+        return replace(question, source=text.source, licence=text.licence, split=text.split)
+
+
+def _maybe_part(text: Text, start: int, chance: random.Random) -> tuple[int, int]:
+    """Now and then a text is shown as what it may well be: a part of a longer one."""
+    parts = len(text.passages)
+    return (start + 1, parts) if parts > 1 and chance.random() < 0.1 else (1, 1)  # noqa: PLR2004

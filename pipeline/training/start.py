@@ -1,0 +1,123 @@
+"""Starts a training or an evaluation in a process of its own, and follows it; without mlx.
+
+In: a job. Out: its report; or, detached, the process's id, and the files that tell how far it is.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline import errors
+from pipeline.engine.blas import engine_environment
+from pipeline.errors import DocflashError, EngineError
+from pipeline.settings import private_folder
+from pipeline.training.recipe import EvaluateJob, TrainJob
+from pipeline.training.report import Evaluation, TrainReport, parse_evaluation, parse_report
+
+PROGRESS = "progress "
+LOG = "train.log"
+STOPPING_S = 300.0
+"""How long a stopped process may take to save where it is."""
+Progress = Callable[[str, float], None]
+
+
+def start_training(job: TrainJob, progress: Progress) -> TrainReport:
+    """Trains a drafter, and waits for it.
+
+    Args:
+        job: What to do.
+        progress: Told what is being done, and the part of it that is done, 0 to 1.
+
+    Raises:
+        DocflashError: As `run.run_training`.
+        KeyboardInterrupt: It was stopped; the same job goes on from there.
+    """
+    job.check()
+    return parse_report(_follow(asdict(job), progress))
+
+
+def start_evaluation(job: EvaluateJob, progress: Progress) -> Evaluation:
+    """Judges a drafter, and waits for it; raises as `run.run_evaluation`."""
+    return parse_evaluation(_follow(asdict(job), progress))
+
+
+def detach_training(job: TrainJob) -> tuple[int, Path]:
+    """Starts a training that outlives this process.
+
+    Returns:
+        Its process id, and its log; `work/progress.json` tells how far it is.
+    """
+    job.check()
+    log = private_folder(Path(job.out) / "work") / LOG
+    with log.open("ab") as file, _spawn(file, start_new_session=True) as process:
+        _hand_over(process, asdict(job))
+        pid = process.pid
+        # Nobody waits for it: it is init's child once this process is gone.
+        process.returncode = 0
+    return pid, log
+
+
+def _spawn(output: Any, *, start_new_session: bool = False) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.training.process"],
+        cwd=Path(pipeline.__file__).parents[1],
+        env=os.environ | engine_environment(),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output if start_new_session else None,
+        text=True,
+        start_new_session=start_new_session,
+    )
+
+
+def _hand_over(process: "subprocess.Popen[str]", values: dict[str, Any]) -> None:
+    if process.stdin:
+        with suppress(BrokenPipeError):  # it ended at once: the missing report tells
+            process.stdin.write(json.dumps(values))
+            process.stdin.close()
+
+
+def _follow(values: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    last = ""
+    with _spawn(subprocess.PIPE) as process:
+        try:
+            _hand_over(process, values)
+            for line in process.stdout or ():
+                if line.startswith(PROGRESS):
+                    progress(*json.loads(line.removeprefix(PROGRESS)))
+                else:
+                    last = line
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=STOPPING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return _read_report(last, process.returncode)
+
+
+def _read_report(line: str, code: int) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        raise EngineError(
+            f"the process ended without a report (exit={code}); the machine may lack memory; run "
+            "the same command again: it goes on from what is kept"
+        ) from None
+    if "refused" not in found:
+        return found["report"]
+    if found["refused"] == "Interrupted":
+        raise KeyboardInterrupt
+    kind: Any = getattr(errors, found["refused"], EngineError)
+    if kind in {errors.DocumentError, errors.ResultError, errors.RequestError}:
+        raise kind("training", found["message"])
+    raise (kind if issubclass(kind, DocflashError) else EngineError)(found["message"])

@@ -1,0 +1,135 @@
+"""How many tokens a verify yields: the engine's loop, played over answers that are known.
+
+The target's own answer is what it would accept, so a draft's worth shows without running the target
+again: draft at the anchor, count what agrees, go on behind it. The loop's order and what it sees
+are those of `pipeline.engine.draft`; what is not played is the choice of widths.
+
+In: an answer and a block for every place in it. Out: verifies and tokens.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.copying import Copier
+from pipeline.engine.grammar import Grammars, Matcher
+from pipeline.training.examples import Example, Ints
+
+SURE_COPY = 3
+"""A copy with so long a match is taken instead of the drafter's block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The drafter's blocks for every place of an answer.
+
+    Attributes:
+        likeliest: [N, T - 1] tokens; row i is for the anchor i places after the last prompt token.
+        others: [N, T - 1, C] the likeliest candidates, best first, to choose from under a grammar;
+            None where there is none.
+    """
+
+    likeliest: Ints
+    others: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What became of an answer.
+
+    Attributes:
+        verifies: Forwards of the target.
+        tokens: Of the answer.
+    """
+
+    verifies: int
+    tokens: int
+
+    def __add__(self, other: "Walk") -> "Walk":
+        return Walk(self.verifies + other.verifies, self.tokens + other.tokens)
+
+    @property
+    def accepted(self) -> float:
+        """Tokens per verify; the target's own is one of them."""
+        return self.tokens / max(1, self.verifies)
+
+
+def walk_alone(example: Example, drafted: Drafted, most: int) -> Walk:
+    """Drafts by the block alone.
+
+    Args:
+        example: The answer.
+        drafted: Its blocks.
+        most: Tokens of a draft; the block is cut to it.
+    """
+    answer = example.tokens[example.start :].tolist()
+    place = verifies = 0
+    while place < len(answer):
+        place += 1 + _agreed(drafted.likeliest[place, :most].tolist(), answer[place:])
+        verifies += 1
+    return Walk(verifies, len(answer))
+
+
+def walk_with_others(
+    example: Example, drafted: Drafted, most: int, grammars: Grammars | None
+) -> Walk:
+    """Drafts by the grammar, by copies, and by the block for what these leave.
+
+    Args:
+        example: The answer.
+        drafted: Its blocks.
+        most: Tokens of a draft.
+        grammars: Compiles the answer's schema; None if it has none.
+    """
+    answer = example.tokens[example.start :].tolist()
+    copier = Copier(example.tokens[: example.start].tolist())
+    matcher = _matcher(example, grammars)
+    place = verifies = 0
+    while place < len(answer):
+        draft = _draft(copier, matcher, drafted, place, most)
+        gained = min(1 + _agreed(draft, answer[place:]), len(answer) - place)
+        copier.extend(answer[place : place + gained])
+        if matcher is not None and not matcher.complete:
+            matcher.consume(answer[place : place + gained])
+        place += gained
+        verifies += 1
+    return Walk(verifies, len(answer))
+
+
+def _draft(
+    copier: Copier, matcher: Matcher | None, drafted: Drafted, place: int, most: int
+) -> list[int]:
+    begin = matcher.forced()[:most] if matcher is not None else []
+    if not begin:
+        copy = copier.propose(most)
+        begin = list(copy.tokens) if copy.match_length >= SURE_COPY else []
+    tokens = (begin + drafted.likeliest[place, len(begin) : most].tolist())[:most]
+    if matcher is None:
+        return tokens
+
+    def repick(at: int, mask: NDArray[np.int32]) -> int | None:
+        if drafted.others is None or at >= drafted.others.shape[1]:
+            return None
+        words = mask.view(np.uint32)
+        for token in drafted.others[place, at].tolist():
+            if words[token >> 5] >> np.uint32(token & 31) & np.uint32(1):
+                return token
+        return None
+
+    return matcher.guide(tokens, repick)
+
+
+def _matcher(example: Example, grammars: Grammars | None) -> Matcher | None:
+    if grammars is None or not example.schema:
+        return None
+    return grammars.matcher(json.loads(example.schema), example.quoted)
+
+
+def _agreed(draft: Sequence[int], right: Sequence[int]) -> int:
+    agreed = 0
+    while agreed < min(len(draft), len(right)) and draft[agreed] == right[agreed]:
+        agreed += 1
+    return agreed
