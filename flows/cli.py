@@ -15,6 +15,7 @@ from flows.cli_eval import evaluate, label
 from flows.cli_library import backup, purge, vacuum
 from flows.cli_output import make_app
 from flows.cli_query import sql, status
+from flows.cli_report import report
 from flows.cli_run import run
 from flows.cli_tasks import tasks
 
@@ -26,6 +27,7 @@ for command in (run, status, sql, tasks):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command()(label)
+app.command()(report)
 app.add_typer(cli_engine.app, name="engine")
 app.add_typer(cli_model.app, name="model")
 app.command()(cli_train.train_drafter)
