@@ -27,6 +27,7 @@ from pipeline.settings import EMBEDDED_MODEL
 _ROOT = Path(__file__).parents[1]
 _GOLD = _ROOT / "sample_docs" / "gold" / "gold.json"
 _DIGITS = 4
+_SAID = {"system", "task", "field"}
 
 
 def main() -> None:
@@ -87,11 +88,14 @@ def summarise(done: Evaluation) -> dict[str, object]:
 def rounded(row: Score) -> dict[str, object]:
     """A score without what is empty or said elsewhere."""
     values = {name: near(value) for name, value in asdict(row).items()}
-    return {
-        name: value
+    silent = {
+        name
         for name, value in values.items()
-        if name not in {"system", "task", "field"} and value not in (None, 0, 0.0)
-    } | {"f1": values["f1"]}
+        if value is None or (isinstance(value, int) and not value)
+    }
+    return {name: value for name, value in values.items() if name not in silent | _SAID} | {
+        "f1": values["f1"]
+    }
 
 
 def near(value: float | None) -> float | None:
