@@ -104,7 +104,7 @@ def make_answer(job: JobRow, row: AnswerRow | None, proofs: TaskProofs) -> Answe
     """What became of a task: the state of its job, and the last answer with its proofs."""
     answer = Answer(job.task, job.state, job.failure_kind, visible(job.failure))
     if row is None:
-        return answer
+        return replace(answer, unplaced=proofs.take_rest())
     values = tuple(_values(row.values, proofs))
     return replace(
         answer,

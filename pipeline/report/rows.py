@@ -181,7 +181,8 @@ def _read_snapshot(snapshot: Path, include: Sequence[str], limit: int) -> Rows:
     manifest = read_manifest(snapshot)
     published = _Published(snapshot, frozenset(table.name for table in manifest.tables))
     found = list(_rows(published, "documents", DocumentRow))
-    wanted = [row for row in found if _is_included(row, include)]
+    globs = [Glob(pattern if pattern.startswith("/") else f"**/{pattern}") for pattern in include]
+    wanted = [row for row in found if _is_included(row, globs)]
     chosen = wanted[:limit] if limit else wanted
     if len(chosen) < len(found):
         # Failures that are not about a document are those of files that could not be read.
@@ -203,9 +204,8 @@ def _read_snapshot(snapshot: Path, include: Sequence[str], limit: int) -> Rows:
     )
 
 
-def _is_included(row: DocumentRow, include: Sequence[str]) -> bool:
+def _is_included(row: DocumentRow, globs: Sequence[Glob]) -> bool:
     """Whether one of the document's paths fits; a pattern may begin at any folder."""
-    globs = [Glob(pattern if pattern.startswith("/") else f"**/{pattern}") for pattern in include]
     paths = row.paths or (row.path,)
     return not globs or any(glob.matches(path.lstrip("/")) for glob in globs for path in paths)
 

@@ -57,7 +57,8 @@ function drawText(view) {
 }
 
 const HIDING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
-const TABULAR = /\S {3,}\S.*\n.*\S {3,}\S/;
+const COLUMNS = /\S {3,}\S/;
+const isTabular = (text) => text.split("\n").filter((line) => COLUMNS.test(line)).length > 1;
 
 function drawPage(page, cuts, count) {
   const name = count > 1 ? `Page ${page.number} of ${count}` : `Page ${page.number}`;
@@ -66,7 +67,7 @@ function drawPage(page, cuts, count) {
     make("h2", {}, name, how && make("span.chip", {}, how)),
     page.note ? make("p.note", {}, page.note) : null,
     HIDING.test(page.text) ? make("p.note", {}, "This page has invisible marks of direction: its words may stand in another order than they look.") : null,
-    make(TABULAR.test(page.text) ? "div.words.tabular" : "div.words", { dir: "auto", lang: "" }, ...drawPieces(page.text, cuts)));
+    make(isTabular(page.text) ? "div.words.tabular" : "div.words", { dir: "auto", lang: "" }, ...drawPieces(page.text, cuts)));
 }
 
 // The text in pieces: a mark for each stretch that the same quotes cover, plain text between.
@@ -101,9 +102,8 @@ function choose(proof, leads) {
     chosen = { proof, place: -1 };
     paint(proof, "on", true);
   }
-  let button = buttonOf(proof);
-  for (let box = button?.closest(".why"); box; box = box.parentElement.closest(".why")) box.hidden = false;
-  button ??= buttonOf(proof);
+  const button = buttonOf(proof);
+  for (let box = button.closest(".why"); box; box = box.parentElement.closest(".why")) box.hidden = false;
   button.setAttribute("aria-expanded", "true");
   button.setAttribute("aria-current", "true");
   whys.get(proof).hidden = false;

@@ -8,7 +8,7 @@ function make(what, attributes, ...children) {
   const element = document.createElement(tag);
   if (classes.length) element.className = classes.join(" ");
   for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+    if (value !== null && value !== false) element.setAttribute(name, value);
   }
   element.append(...children.filter((child) => child !== null && child !== ""));
   return element;

@@ -36,7 +36,7 @@ function drawLibrary() {
   }
   new IntersectionObserver((seen) => seen.some((s) => s.isIntersecting) && drawRows(), {
     rootMargin: "600px",
-  }).observe(byId("library").querySelector(".keys"));
+  }).observe(byId("more"));
 }
 
 const sum = (items, of) => items.reduce((total, item) => total + of(item), 0);
@@ -101,7 +101,7 @@ function drawRuns() {
 async function refresh() {
   const filter = readFilter();
   const search = (newest += 1);
-  byId("reset").hidden = isEmpty(filter);
+  byId("clear").hidden = isEmpty(filter);
   const count = () => {
     if (search !== newest) return;
     shown = index.entries.map((_, n) => n).filter((n) => fits(index.entries[n], n, filter));
@@ -109,6 +109,7 @@ async function refresh() {
   };
   if (filter.words.length && texts.length < index.entries.length) {
     count();
+    if (!shown.length) byId("count").textContent = "Searching …";
     await unpackTexts((done) => {
       if (search === newest) byId("count").textContent = `Searching … ${percent(done / index.entries.length)}`;
     });
@@ -130,31 +131,36 @@ function drawList() {
 
 function drawRows() {
   const words = readFilter().words;
-  const rows = shown.slice(drawn, drawn + ROWS).map((number) => row(number, words));
+  const numbers = shown.slice(drawn, drawn + ROWS);
+  const rows = numbers.map(row);
   if (!drawn && rows.length) rows[0].querySelector("a").tabIndex = 0;
   drawn += rows.length;
   byId("list").tBodies[0].append(...rows);
+  if (words.length) drawSnippets(numbers, rows, words);
 }
 
-function row(number, words) {
+function row(number) {
   const entry = index.entries[number];
-  const found = make("span.found");
-  const line = make("tr", { "data-number": number },
+  return make("tr", { "data-number": number },
     make("th.name", { scope: "row" },
       quoted("a", entry.name, { href: address(number), tabindex: -1, title: entry.paths.join("\n") }),
-      entry.folder ? quoted("span.folder", entry.folder) : null, found),
+      entry.folder ? quoted("span.folder", entry.folder) : null, make("span.found")),
     make("td.class", {}, entry.class_name),
     make("td.number", { "data-unit": entry.pages === 1 ? "page" : "pages" }, entry.pages.toLocaleString()),
     make("td.states", {}, ...chips(entry)));
-  if (words.length) drawSnippet(number, words, found);
-  return line;
 }
 
-async function drawSnippet(number, words, place) {
-  const snippet = findSnippet(await load(number), words);
-  if (!snippet) return;
-  place.append(make("span.page", {}, `p. ${snippet.page}`), quoted("q", snippet.before),
-    quoted("mark", snippet.words), quoted("q", snippet.after));
+// The words in their surroundings, row by row, until another search begins.
+async function drawSnippets(numbers, rows, words) {
+  const search = newest;
+  for (const [place, number] of numbers.entries()) {
+    const snippet = findSnippet(await load(number), words);
+    if (search !== newest) return;
+    if (snippet) {
+      rows[place].querySelector(".found").append(make("span.page", {}, `p. ${snippet.page}`),
+        quoted("q", snippet.before), quoted("mark", snippet.words), quoted("q", snippet.after));
+    }
+  }
 }
 
 function chips(entry) {

@@ -108,7 +108,7 @@ function focusValue(button) {
 // One step back: from the text on a small screen, from the chosen value, from the document.
 function goBack() {
   const button = chosen && buttonOf(chosen.proof);
-  if (getComputedStyle(byId("show-text")).display !== "none" && byId("panes").dataset.shown === "text") {
+  if (byId("show-text").offsetParent && byId("panes").dataset.shown === "text") {
     showPane("answers");
     focusValue(button ?? buttons()[0]);
   } else if (byId("text").contains(document.activeElement) && (button || buttons()[0])) {
@@ -145,6 +145,7 @@ async function start() {
   listen();
   await refresh();
   await route();
+  performance.mark("ready");
   document.documentElement.dataset.ready = "true";
 }
 
