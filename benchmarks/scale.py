@@ -43,6 +43,7 @@ from tests.library import (  # noqa: E402
 TARGETS_S = {"status": 1.0, "planning": 20.0, "publishing": 60.0}
 TASK = make_task()
 BATCH = 500
+SLICE = 5000
 FOLDER = Path("/in")
 CHUNKING = "c" * 16
 
@@ -58,17 +59,22 @@ INSERT INTO files BY NAME SELECT '/in' AS folder, (i // 1000) || '/' || i || '.t
     10 AS size_bytes, $modified AS modified_ns, sha256('bytes' || i) AS document_sha256,
     epoch_ns(now()) AS read_started_ns, 'run0' AS first_run_id, 'run0' AS last_run_id
     FROM range($documents) t(i);
+INSERT INTO cuts BY NAME SELECT sha256 AS document_sha256, $chunking AS chunking,
+    $chunks AS chunk_count, nextval('revisions') AS revision FROM documents;
+"""
+# In slices, as the store's memory is bounded.
+_FILL = """
 INSERT INTO pages BY NAME SELECT revision AS document_revision, p::INTEGER AS number,
     array_to_string(list_transform(range(24), lambda n: 'The amount of ' || hash(revision, p, n)
     || ' euros is due in thirty days.'), chr(10)) AS text, ''::BLOB AS alignment,
     1500 * (p - 1) AS start_char, 'text' AS source, '' AS note
-    FROM documents, range(1, 1 + $pages) t(p) ORDER BY revision, p;
-INSERT INTO cuts BY NAME SELECT sha256 AS document_sha256, $chunking AS chunking,
-    $chunks AS chunk_count, nextval('revisions') AS revision FROM documents;
+    FROM documents, range(1, 1 + $pages) t(p)
+    WHERE revision > $start AND revision <= $stop ORDER BY revision, p;
 INSERT INTO chunks BY NAME SELECT revision AS cut_revision, n::INTEGER AS number,
     n * 75 AS start_char, n * 75 + 80 AS end_char, n * 75 AS own_start, n * 75 + 75 AS own_end,
     1 AS page_first, 1 AS page_last, 20 AS tokens
-    FROM cuts, range($chunks) t(n) ORDER BY revision, n;
+    FROM cuts, range($chunks) t(n)
+    WHERE revision - $documents > $start AND revision - $documents <= $stop ORDER BY revision, n;
 """
 _ANSWER = """
 UPDATE jobs SET state = 'done', attempts = 1;
@@ -148,6 +154,8 @@ def generate(store: Store, options: argparse.Namespace) -> None:
     }
     store.runs.save(make_run("run0", state="done", finished_at=datetime.now(UTC)))
     run_sql(store, _GENERATE, values)
+    for start in range(0, options.documents, SLICE):
+        run_sql(store, _FILL, values | {"start": start, "stop": start + SLICE})
     plan(store)
     run_sql(store, _ANSWER, values)
 
