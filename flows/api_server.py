@@ -2,7 +2,8 @@
 
 Prefect would start one by itself, but only once it is imported, open to every user of the machine,
 and left behind when the run is killed. This one starts while Prefect is still being imported, asks
-for a password made for this run, and ends when its standard input closes, however the run ended.
+for a password made for this run, refuses web pages, and ends when its standard input closes,
+however the run ended.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from flows.loopback_only import LoopbackOnly
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def start_server() -> ApiServer:
 
 
 @contextmanager
-def _one_migration_at_a_time() -> Generator[None]:
+def one_migration_at_a_time() -> Generator[None]:
     """Two first runs at once would both make the database."""
     path = Path(os.environ["PREFECT_HOME"]) / "docflash.lock"
     with path.open("w") as lock:
@@ -153,9 +155,12 @@ def _serve(listener_fd: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.server.database import provide_database_interface
 
-    with _one_migration_at_a_time():
+    os.umask(0o077)  # the database is made here
+    with one_migration_at_a_time():
         asyncio.run(provide_database_interface().create_db())
-    app = create_app(ephemeral=True, final=True)
+    with socket.socket(fileno=os.dup(listener_fd)) as listener:
+        port = int(listener.getsockname()[1])
+    app = LoopbackOnly(create_app(ephemeral=True, final=True), port)
     server = uvicorn.Server(uvicorn.Config(app, fd=listener_fd, log_level="error", lifespan="on"))
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     server.run()

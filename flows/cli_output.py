@@ -24,6 +24,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 EXIT_STOPPED = 3
 EXIT_FAULT = 70  # EX_SOFTWARE of sysexits.h: a fault of docflash itself
 EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT
+EXIT_TERMINATED = 143  # and for SIGTERM
 
 
 class Commands(typer.core.TyperGroup):

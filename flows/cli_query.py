@@ -100,16 +100,20 @@ def status(
     library = out_folder(out)
     figures = query(library, _FIGURES).to_pylist()[0]
     runs = query(library, _RUNS).to_pylist()
+    failing = query(library, _FAILING).to_pylist()
     engine = engine_status()
     state = "not running" if engine is None else f"{engine.state}, pid {engine.pid}"
     if as_json:
-        print_json({"tables": str(library / "latest"), **figures, "engine": state, "runs": runs})
+        head = {"tables": str(library / "latest"), **figures, "engine": state}
+        print_json({**head, "runs": runs, "failing": failing})
         return
     named = [*((name.replace("_", " "), value) for name, value in figures.items())]
     print_table(("library", str(library)), [*named, ("engine", state)])
     if runs:
         columns = tuple(name.replace("_", " ") for name in runs[0])
         print_table(columns, [_run_cells(run) for run in runs], title="last runs")
+    if failing:
+        print_table(tuple(failing[0]), [tuple(row.values()) for row in failing], title="what fails")
 
 
 def _run_cells(run: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,6 +134,15 @@ SELECT (SELECT count(*) FROM files) AS files,
 
 _RUNS = """
 SELECT started_at AS started, state, folder, files, documents, jobs_done AS answers,
-    jobs_failed AS failed, model_calls, round(epoch(finished_at - started_at))::INT AS seconds
+    jobs_failed AS failed, model_calls, round(epoch(finished_at - started_at))::INT AS seconds,
+    round(jobs_done * 60 / nullif(epoch(finished_at - started_at), 0), 1) AS answers_a_minute,
+    round((prompt_tokens + completion_tokens) / nullif(epoch(finished_at - started_at), 0))::INT
+        AS tokens_a_second
 FROM runs ORDER BY started_at DESC LIMIT 5
+"""
+
+_FAILING = """
+SELECT kind, coalesce(task, 'reading') AS "at", count(*) AS how_many,
+    parse_filename(min(path)) AS such_as, min_by(message, path) AS why
+FROM failures GROUP BY ALL ORDER BY how_many DESC, kind LIMIT 12
 """

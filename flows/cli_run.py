@@ -1,32 +1,31 @@
 """`docflash run FOLDER`: the main job, as the flow `process-folder` in this very process."""
 
-import signal
-from collections.abc import Generator
-from contextlib import contextmanager
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
+from flows.cli_dry_run import show_forecast
 from flows.cli_output import (
     EXIT_INTERRUPTED,
     EXIT_STOPPED,
+    EXIT_TERMINATED,
     print_json,
     print_table,
     stderr_console,
 )
 from flows.control import Control, offer_control
-from flows.parameters import Parameters
-from pipeline.errors import DocflashError, InputError
-from pipeline.progress import Progress
+from flows.notice import NOTIFY
+from flows.parameters import Parameters, check_parameters
+from flows.stopping import BY_SYSTEM, BY_YOU, stop_gently
+from pipeline.errors import DocflashError
 from pipeline.settings import EMBEDDED_MODEL, out_folder
-from pipeline.until import next_time
 
-_BY_YOU = "by you"
 _FAILURES_SHOWN = 20
+_STOPPED = {BY_YOU: EXIT_INTERRUPTED, BY_SYSTEM: EXIT_TERMINATED}
 
 
 # readable=False: a folder that may not be read is told in docflash's own words.
@@ -53,6 +52,15 @@ NewestFirst = Annotated[
     bool, typer.Option("--newest-first", help="Begin with what was changed last.")
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Try again what failed before.")]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        help="Run this command if something failed that had not before (DOCFLASH_NOTIFY)."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, and how long it takes.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -70,6 +78,8 @@ def run(  # noqa: PLR0913 (options)
     until: Until = None,
     newest_first: NewestFirst = False,
     retry: Retry = False,
+    notify: Notify = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Reads the documents of a folder, asks the model about them, and publishes the tables.
@@ -79,11 +89,12 @@ def run(  # noqa: PLR0913 (options)
     Example: `docflash run ~/Documents --until 07:00`
 
     Exit codes: 0 all done; 1 some documents failed, see the table `failures`; 2 the input or the
-    settings are wrong; 3 stopped before the end (by --until or the engine) and 130 (by Ctrl-C):
-    what is finished is published, run again to go on.
-    """
-    from flows.watch import watch_run
+    settings are wrong; 3 stopped before the end (by --until or the engine), 130 (by Ctrl-C) and
+    143 (by SIGTERM): what is finished is published, run again to go on.
 
+    The command of --notify finds how the run went in DOCFLASH_RUN_ID, _STATE, _EXIT_CODE, _ANSWERS,
+    _ANSWERS_FAILED and _NEW_FAILURES.
+    """
     parameters = Parameters(
         folder=str(folder.expanduser().absolute()),
         tasks=task or None,
@@ -98,28 +109,42 @@ def run(  # noqa: PLR0913 (options)
         newest_first=newest_first,
         retry=retry,
     )
-    control = Control()
-    with watch_run(control.progress), _stop_gently(control.progress):
+    if notify is not None:
+        os.environ[NOTIFY] = notify
+    if dry_run:
+        show_forecast(parameters, as_json=as_json)
+        return
+    raise typer.Exit(_run_and_show(parameters, out_folder(out), as_json=as_json))
+
+
+def _run_and_show(parameters: Parameters, out: Path, *, as_json: bool) -> int:
+    """Runs, showing how far it is, then what came of it; gives the exit code."""
+    from flows.watch import watch_run
+
+    control = Control(is_watched=True, tell=lambda text: stderr_console().print(text, markup=False))
+    with watch_run(control.progress), stop_gently(control.progress):
         try:
             _run_flow(parameters, control)
         except DocflashError:
             if control.summary is not None and not as_json:
-                _print_summary(control, out_folder(out))
+                _print_summary(control, out)
             raise
     if as_json:
-        print_json(_as_json(control, out_folder(out)))
+        print_json(_as_json(control, out))
     else:
-        _print_summary(control, out_folder(out))
-    raise typer.Exit(_exit_code(control))
+        _print_summary(control, out)
+    return _exit_code(control)
 
 
 def _run_flow(parameters: Parameters, control: Control) -> None:
     """Runs the flow with a Prefect server of its own, or the user's."""
     from flows.api_server import start_server
+    from flows.nights.worker import join_server
     from flows.prefect_env import prepare_prefect
 
-    _check(parameters, control.progress)
-    server = start_server() if prepare_prefect() else None
+    check_parameters(parameters, control.progress)
+    # The lasting server, if it runs, saves the start of one, and shows this run among the nights.
+    server = start_server() if prepare_prefect() and not join_server() else None
     try:
         from flows.process_folder import process_folder
 
@@ -132,55 +157,9 @@ def _run_flow(parameters: Parameters, control: Control) -> None:
             server.stop()
 
 
-def _check(parameters: Parameters, progress: Progress) -> None:
-    """What the flow would find wrong at its beginning: Prefect takes seconds to start.
-
-    Raises:
-        InputError: As `FolderRun`.
-    """
-    from pipeline.ingest import check_folder
-    from pipeline.run_order import choose
-
-    for value in (parameters.folder, parameters.out, parameters.prompts, parameters.model):
-        _check_name(value)
-    if parameters.until:
-        next_time(parameters.until, datetime.now(UTC))
-    order = parameters.order()
-    check_folder(order.search)
-    choose(order, lambda doing, _: progress.enter("starting", doing))
-    progress.enter("starting")
-
-
-def _check_name(path: str | None) -> None:
-    """A folder's name goes through JSON on its way to the flow."""
-    try:
-        (path or "").encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            f"the name of the folder path={path!r} is not valid UTF-8; rename it, or give a link "
-            "to it with another name"
-        ) from None
-
-
-@contextmanager
-def _stop_gently(progress: Progress) -> Generator[None]:
-    """Makes the first Ctrl-C a wish to stop, so that what is finished is published."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if progress.stop_reason == _BY_YOU:
-            raise KeyboardInterrupt
-        progress.stop(_BY_YOU)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _exit_code(control: Control) -> int:
     if control.stopped:
-        return EXIT_INTERRUPTED if control.stopped == _BY_YOU else EXIT_STOPPED
+        return _STOPPED.get(control.stopped, EXIT_STOPPED)
     return 1 if control.failures else 0
 
 

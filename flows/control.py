@@ -4,10 +4,15 @@ Prefect's parameters and results are plain values in its database; a display and
 are neither, so they are handed over here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.progress import Progress
 from pipeline.records import Failure, RunSummary
+
+
+def _tell_nobody(_: str) -> None:
+    """Nobody watches a run by a worker."""
 
 
 @dataclass(slots=True)
@@ -16,11 +21,15 @@ class Control:
 
     Attributes:
         progress: How far it is; stops it, too.
+        is_watched: Whether a command line waits for it.
+        tell: Takes what is to be said to whoever watches.
         summary: Its row of the table `runs`, once it has ended.
         failures: What of its folder is published as failed.
     """
 
     progress: Progress = field(default_factory=Progress)
+    is_watched: bool = False
+    tell: Callable[[str], None] = _tell_nobody
     summary: RunSummary | None = None
     failures: list[Failure] = field(default_factory=list[Failure])
 

@@ -5,12 +5,16 @@ mistake is told at once; the flow makes its own from the parameters it was given
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL, out_folder
+from pipeline.until import next_time
 
 if TYPE_CHECKING:
+    from pipeline.progress import Progress
     from pipeline.run_order import RunOrder
 
 
@@ -48,3 +52,33 @@ class Parameters:
         )
         prompts = Path(self.prompts).expanduser() if self.prompts else None
         return RunOrder(search, self.model, tuple(self.tasks or ()), prompts, self.newest_first)
+
+
+def check_parameters(parameters: Parameters, progress: "Progress") -> None:
+    """What the flow would find wrong at its beginning: Prefect takes seconds to start.
+
+    Raises:
+        InputError: As `FolderRun`.
+    """
+    from pipeline.ingest import check_folder
+    from pipeline.run_order import choose
+
+    for value in (parameters.folder, parameters.out, parameters.prompts, parameters.model):
+        _check_name(value)
+    if parameters.until:
+        next_time(parameters.until, datetime.now(UTC))
+    order = parameters.order()
+    check_folder(order.search)
+    choose(order, lambda doing, _: progress.enter("starting", doing))
+    progress.enter("starting")
+
+
+def _check_name(path: str | None) -> None:
+    """A folder's name goes through JSON on its way to the flow."""
+    try:
+        (path or "").encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the name of the folder path={path!r} is not valid UTF-8; rename it, or give a link "
+            "to it with another name"
+        ) from None

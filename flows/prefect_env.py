@@ -15,7 +15,7 @@ ALLOW_REMOTE = "DOCFLASH_ALLOW_REMOTE_PREFECT"
 
 # The server's settings matter to `prefect server start` from the same environment, too. The second
 # version of Prefect's UI calls its maker even when analytics are off.
-_QUIET = {
+QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
@@ -35,7 +35,7 @@ _SILENT = {
 
 def quiet_prefect() -> None:
     """Turns off all that Prefect would send anywhere; keeps what the user has set otherwise."""
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 

@@ -4,24 +4,32 @@ In: plain values, as a form or a schedule gives them. Out: the tables. Its tasks
 pass ids only: Prefect keeps parameters and results in plain text.
 """
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
+from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.answering import WORKERS, DocumentLine
+from flows.awake import keep_awake
 from flows.control import Control, take_control
+from flows.nights.reaping import clear_up
+from flows.notice import Outcome, tell_failure
 from flows.parameters import Parameters
 from flows.prefect_env import refuse_remote
-from flows.reporting import report_run
+from flows.reporting import report_run, summary_line
+from flows.run_log import RunLog
 from flows.steps import RUNS, Running, ingest, publish
-from pipeline.errors import DocflashError, EngineError
+from flows.stopping import BY_SYSTEM, stop_on_sigterm
+from pipeline.errors import DocflashError, EngineError, InputError
 from pipeline.folder_run import FolderRun, RunState
 from pipeline.settings import EMBEDDED_MODEL
-from pipeline.until import next_time
+from pipeline.until import end_of_night
 
 # Prefect's own types don't fit each other here.
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=WORKERS)
@@ -73,8 +81,9 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
     refuse_remote(str(PREFECT_API_URL.value() or ""))
     control = take_control()
     if until:
-        control.progress.until = next_time(until, datetime.now(UTC))
-    order = Parameters(
+        due = flow_run.scheduled_start_time or datetime.now(UTC)
+        control.progress.until = end_of_night(until, due, datetime.now(UTC))
+    parameters = Parameters(
         folder=folder,
         tasks=tasks,
         out=out,
@@ -86,18 +95,32 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
         symlinks=symlinks,
         newest_first=newest_first,
         retry=retry,
-    ).order()
-    run = FolderRun(order, control.progress)
-    RUNS[run.run_id] = Running(run)
-    try:
+    )
+    with ExitStack() as stack:
+        stack.enter_context(stop_on_sigterm(control.progress))
+        run = _begin(parameters, control)
+        stack.callback(run.close)
+        if keeper := stack.enter_context(keep_awake()):
+            control.tell(f"the machine is kept awake while this run works ({keeper})")
+        RUNS[run.run_id] = Running(run)
+        stack.callback(RUNS.pop, run.run_id)
         return _work(run, control)
-    finally:
-        del RUNS[run.run_id]
-        run.close()
+
+
+def _begin(parameters: Parameters, control: Control) -> FolderRun:
+    """The run, once Prefect has been told of those whose process is gone."""
+    with suppress(PrefectException, DocflashError):  # the run itself can do without
+        clear_up(str(flow_run.id))
+    try:
+        return FolderRun(parameters.order(), control.progress)
+    except DocflashError as error:
+        tell_failure(Outcome("", "failed", error.exit_code))
+        raise
 
 
 def _work(run: FolderRun, control: Control) -> State[Any]:
     state: RunState = "failed"
+    ending = _Ending(run, control)
     try:
         ingest(run.run_id)
         works = [] if run.progress.is_stopping() else run.plan()
@@ -107,28 +130,67 @@ def _work(run: FolderRun, control: Control) -> State[Any]:
     except EngineError as error:
         state = "stopped"
         run.progress.stop(f"engine: {error}")
+        ending.exit_code = error.exit_code
         raise
     except DocflashError as error:
         run.progress.stop(str(error))
+        ending.exit_code = error.exit_code
         raise
     except BaseException:  # Prefect was told to end this run
         state = "stopped"
         run.progress.stop("it was ended")
         raise
     finally:
-        _end(run, state, control)
+        ending.end(state)
+    done = summary_line(run.summary)
     reason = control.stopped
-    return Completed(
-        message=f"stopped ({reason}); the next run goes on from here" if reason else "done"
-    )
+    if not reason:
+        return Completed(message=f"done: {done}")
+    message = f"stopped ({reason}): {done}; the next run goes on from here"
+    is_cancelled = reason == BY_SYSTEM and not control.is_watched
+    return Cancelled(message=message) if is_cancelled else Completed(message=message)
 
 
-def _end(run: FolderRun, state: RunState, control: Control) -> None:
-    """Publishes what is finished, however the run ended."""
-    run.stop_answering()
-    run.progress.enter("publishing")
-    publish(run.run_id, state)
-    control.failures = run.list_failures()
-    control.summary = run.summary
-    report_run(run.summary, control.failures, str(run.order.search.out))
-    run.progress.enter("done")
+class _Ending:
+    """Publishes what is finished, however the run ended, and says how it did."""
+
+    def __init__(self, run: FolderRun, control: Control) -> None:
+        self._run = run
+        self._control = control
+        self._log = RunLog(run.run_id)
+        self._log.begin(run.summary)
+        self._before = _published_failures(run)
+        self.exit_code = 0
+
+    def end(self, state: RunState) -> None:
+        run, control = self._run, self._control
+        run.stop_answering()
+        run.progress.enter("publishing")
+        try:
+            publish(run.run_id, state)
+            control.failures = run.list_failures()
+            control.summary = run.summary
+            report_run(run.summary, control.failures, str(run.order.search.out))
+        finally:
+            counts = run.progress.counts
+            self._log.end(run.summary, counts, control.failures, run.progress.stop_reason)
+            self._log.close()
+            self._tell(state)
+        run.progress.enter("done")
+
+    def _tell(self, state: RunState) -> None:
+        """A failure that was there before has been told already."""
+        failures = {(one.name, one.task, one.kind) for one in self._control.failures}
+        new = len(failures - self._before)
+        counts = self._run.progress.counts
+        code = self.exit_code or (1 if new else 0)
+        tell_failure(
+            Outcome(self._run.run_id, state, code, counts.jobs_done, counts.jobs_failed, new)
+        )
+
+
+def _published_failures(run: FolderRun) -> set[tuple[str, str, str]]:
+    try:
+        return {(one.name, one.task, one.kind) for one in run.list_failures()}
+    except InputError:  # nothing is published yet
+        return set()

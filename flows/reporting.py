@@ -3,6 +3,7 @@
 In: a run's summary and failures. Out: a markdown and a table artifact. Names and kinds only.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -11,6 +12,7 @@ from flows.cli_output import shown
 from pipeline.records import Failure, RunSummary
 
 _MOST_FAILURES = 500
+_FAILURES_PAGE = "/artifacts/key/docflash-failures"
 
 
 def report_run(summary: RunSummary, failures: Sequence[Failure], out: str) -> None:
@@ -25,6 +27,15 @@ def report_run(summary: RunSummary, failures: Sequence[Failure], out: str) -> No
         key="docflash-failures",
         table=rows,
         description=f"{len(failures)} failures" + (f"; {more} are not shown here" if more else ""),
+    )
+
+
+def summary_line(summary: RunSummary) -> str:
+    """A run in one line: for logs, states and lists of runs."""
+    took = (summary.finished_at or summary.started_at) - summary.started_at
+    return (
+        f"run {summary.run_id}, {summary.files} files, {summary.jobs_done} answers, "
+        f"{summary.jobs_failed} failed, {took.total_seconds():.0f} s"
     )
 
 
@@ -47,10 +58,27 @@ def _describe(summary: RunSummary, failures: Sequence[Failure], out: str) -> str
         ("model calls", summary.model_calls),
         ("tokens read", summary.prompt_tokens),
         ("tokens written", summary.completion_tokens),
-        ("failures in all", len(failures)),
     ]
     lines = [f"| {name} | {_cell(str(value))} |" for name, value in rows]
-    return "\n".join([f"# Run {summary.run_id}", "", "| | |", "| --- | --- |", *lines])
+    head = [f"# Run {summary.run_id}", "", "| | |", "| --- | --- |", *lines]
+    return "\n".join([*head, f"| failures in all | {len(failures)} |", "", *_by_kind(failures)])
+
+
+def _by_kind(failures: Sequence[Failure]) -> list[str]:
+    """What fails, the most frequent first, with a link to all of them."""
+    if not failures:
+        return []
+    kinds = Counter((failure.kind, failure.task or "reading") for failure in failures)
+    return [
+        f"## [Failures]({_FAILURES_PAGE})",
+        "",
+        "| how many | kind | at |",
+        "| --- | --- | --- |",
+        *(
+            f"| {count} | {_cell(kind)} | {_cell(at)} |"
+            for (kind, at), count in kinds.most_common()
+        ),
+    ]
 
 
 def _cell(text: str) -> str:

@@ -51,13 +51,14 @@ def _describe_answers(progress: Progress) -> str:
         parts.append(f"{read:.0f} tokens/s read, {counts.completion_tokens / seconds:.0f} written")
     left_s = progress.left_s()
     if left_s is not None and ended < counts.jobs:
-        parts.append(f"about {_duration(left_s)} left")
+        parts.append(f"about {show_duration(left_s)} left")
     if not ended and progress.doing:
         parts.append(progress.doing)
     return ", ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def show_duration(seconds: float) -> str:
+    """A length of time for people, such as "2 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:  # noqa: PLR2004
         return f"{minutes // 60} h {minutes % 60:02d} min"

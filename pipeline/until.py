@@ -29,3 +29,21 @@ def next_time(text: str, now: datetime) -> datetime:
     if then <= shown:
         then += timedelta(days=1)
     return then.astimezone()
+
+
+def end_of_night(text: str, due: datetime, now: datetime) -> datetime:
+    """When a run that was due at some time is to stop.
+
+    A run that begins late, because the machine slept or another run had its turn, still stops at
+    the time of that night; if that is past, it gets as long as the night would have been.
+
+    Args:
+        text: Hours and minutes, such as "07:00".
+        due: When the run was to begin.
+        now: When it does.
+
+    Raises:
+        InputError: The text is not a time of day.
+    """
+    end = next_time(text, due)
+    return end if end > now else now.astimezone() + (end - due)

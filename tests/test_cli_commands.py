@@ -12,6 +12,11 @@ pytestmark = pytest.mark.flow
 
 COMMANDS = (
     "run",
+    "retry",
+    "watch",
+    "deploy",
+    "nights",
+    "service status",
     "status",
     "sql",
     "tasks",

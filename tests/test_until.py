@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.until import next_time
+from pipeline.until import end_of_night, next_time
 
 
 @pytest.fixture
@@ -46,3 +46,13 @@ def test_it_is_within_a_day() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="such as 07:00"):
         next_time(text, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_night_ends_when_it_should_or_is_as_long_as_it_would_have_been() -> None:
+    due = datetime.fromisoformat("2026-03-10 02:00").astimezone()
+    on_time = end_of_night("07:00", due, due + timedelta(seconds=20))
+    assert on_time == datetime.fromisoformat("2026-03-10 07:00").astimezone()
+    assert end_of_night("07:00", due, due + timedelta(hours=4)) == on_time
+    woken = datetime.fromisoformat("2026-03-12 09:30").astimezone()
+    assert end_of_night("07:00", due, woken) == woken + timedelta(hours=5)
+    assert end_of_night("01:00", due, due) == due + timedelta(hours=23)
