@@ -36,19 +36,26 @@ KEPT = 0.7
 
 _CODE_CHARS = 3
 _NEAR_CHARS = 90
-_LINE_COST = 15  # as many characters farther is a label for each line between, or after its value
+_LINE_COST = 25  # as many characters farther is a label for each line between, or after its value
 _LIST_CHARS = 600
-_TOP_CHARS = 800
+_TOP_CHARS = 150  # at which the beginning of the text counts half
 _SHORT_LABEL = 5
 _PARTICLE = 3
 _INDENT = 20
 _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
 _CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w))*)"  # noqa: RUF001
+_FORM = r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?|[ ]plc\b)"
 _NAME = re.compile(
     rf"\b{_CAPITAL}"
     r"(?:[ ](?:(?:of|the|and|de|da|la|le|du|van|von|der|den|zu|für|und|et|&)[ ]){0,2}"
-    rf"{_CAPITAL}|,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?)+"
+    rf"{_CAPITAL}|{_FORM})+"
 )
+_ONE_NAME = re.compile(
+    rf"\b{_CAPITAL}(?:[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}|{_FORM})+"
+)
+"""As `_NAME`, but names joined by "and" are several."""
+_TITLED = re.compile(r"(?:(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Mme|M)\.?[ ])+(?=\S+[ ]\S)")
+"""Titles before a name of at least two words."""
 _MARKED = re.compile(r"(?<![\w/.-])(?=[\w/.-]*[0-9])[A-Za-z0-9][\w/.-]{2,}(?<![.-])")
 _AFTER_COLON = tuple(
     re.compile(rf"^(?:[^\n:]{{1,40}}:[ ]*){{{times}}}(?=\S)", re.MULTILINE) for times in (1, 2)
@@ -87,7 +94,7 @@ class _Spot:
 def find_choices(
     field: Field, text: str, context: str = "", *, in_list: bool = False
 ) -> list[Choice]:
-    """The choices for a field, in the order of the text, each quote once.
+    """The choices for a field, in the order of the text, each quote and each value once.
 
     Args:
         field: Of type date, decimal, integer or string.
@@ -101,14 +108,16 @@ def find_choices(
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
     if field.labels:
-        spots = _near_labels(field, text, spots, _LIST_CHARS if in_list else _NEAR_CHARS)
+        spots = _near_labels(field, text, spots, in_list=in_list)
     choices: dict[str, Choice] = {}
+    values: set[str] = set()
     for spot in spots:
         start = _lead(text, spot.start)
         quote = text[start : spot.end]
-        if quote not in choices:
+        if quote not in choices and str(spot.value) not in values:
+            values.add(str(spot.value))
             choices[quote] = Choice(start, spot.end, quote, spot.value, spot.note)
-    return list(choices.values())[:MOST_CHOICES]
+    return sorted(choices.values(), key=lambda choice: choice.end)[:MOST_CHOICES]
 
 
 def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iterator[_Spot]:
@@ -125,10 +134,14 @@ def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iter
     if in_list and field.max_chars >= SENTENCE_CHARS:
         found = split_sentences(text)
     else:
-        found = [*_find_texts(field.max_chars, text), *_find_after_labels(field.labels, text)]
+        found = [
+            *_find_texts(field.max_chars, text, in_list=in_list),
+            *_find_after_labels(field.labels, text, in_list=in_list),
+        ]
+    fits = re.compile(field.looks_like or ".*", re.DOTALL).fullmatch
     for start, end in sorted(found):
         value = " ".join(text[start:end].split())
-        if (start, end) not in known and 1 < len(value) <= field.max_chars:
+        if (start, end) not in known and 1 < len(value) <= field.max_chars and fits(value):
             known.add((start, end))
             yield _Spot(start, end, value)
 
@@ -143,10 +156,17 @@ def _find_codes(text: str) -> Iterator[_Spot]:
             yield _Spot(start, end, code)
 
 
-def _find_texts(most: int, text: str) -> Iterator[tuple[int, int]]:
-    for pattern in (_LINE, _NAME, *((_MARKED,) if most < SENTENCE_CHARS else ())):
+def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, int]]:
+    for pattern in (
+        _LINE,
+        _ONE_NAME if in_list else _NAME,
+        *((_MARKED,) if most < SENTENCE_CHARS else ()),
+    ):
         for match in pattern.finditer(text):
-            yield _trim(text, *match.span())
+            start, end = match.span()
+            if pattern is not _LINE and (titled := _TITLED.match(text, start, end)):
+                start = titled.end()
+            yield _trim(text, start, end)
     for pattern in _AFTER_COLON:
         for match in pattern.finditer(text):
             yield _trim(text, match.end(), _line_end(text, match.end()))
@@ -154,12 +174,16 @@ def _find_texts(most: int, text: str) -> Iterator[tuple[int, int]]:
         yield from split_sentences(text)
 
 
-def _find_after_labels(labels: tuple[str, ...], text: str) -> Iterator[tuple[int, int]]:
-    """What follows a label in its line."""
+def _find_after_labels(
+    labels: tuple[str, ...], text: str, *, in_list: bool
+) -> Iterator[tuple[int, int]]:
+    """What follows a label in its line; of a list, the names."""
     for label in labels:
         for _, end in find_words(label, text):
             start = end + len(text[end:]) - len(text[end:].lstrip(" \t:.#"))
             yield _trim(text, start, _line_end(text, start))
+            for match in _ONE_NAME.finditer(text, start, end + _LIST_CHARS) if in_list else ():
+                yield _trim(text, *match.span())
 
 
 def _line_end(text: str, start: int) -> int:
@@ -193,26 +217,30 @@ def _lead(text: str, start: int) -> int:
     return begin
 
 
-def _near_labels(field: Field, text: str, spots: list[_Spot], most: int) -> list[_Spot]:
-    """The spots whose labels are the nearest and surest.
+def _near_labels(field: Field, text: str, spots: list[_Spot], *, in_list: bool) -> list[_Spot]:
+    """The spots whose labels are the nearest and surest, those first.
 
-    Where no label is near any, a date or number is not what is asked for, and text may be any.
+    Where no label is near any, none of them is what is asked for.
     """
+    most = _LIST_CHARS if in_list else _NEAR_CHARS
     places = [
-        (rank, start, end)
+        (0 if in_list else rank, start, end)
         for rank, label in enumerate(field.labels)
         for start, end in find_words(label, text)
         if field.type != "string" or _is_label(text, start, end)
     ]
+    if in_list and field.max_chars >= SENTENCE_CHARS:  # sentences with a label in them
+        return [s for s in spots if any(s.start <= at and end <= s.end for _, at, end in places)]
     scores = [_score(text, spot, places, most) for spot in spots]
     if TOP in field.labels:
         rank = field.labels.index(TOP)
-        tops = [max(0.0, 1 - spot.start / _TOP_CHARS) / (1 + rank / 2) for spot in spots]
+        tops = [1 / (1 + spot.start / _TOP_CHARS) / (1 + rank / 2) for spot in spots]
         scores = list(map(max, scores, tops))
     best = max(scores, default=0.0)
     if best <= 0:
-        return spots if field.type == "string" else []
-    return [spot for spot, score in zip(spots, scores, strict=True) if score >= KEPT * best]
+        return []
+    kept = [(-score, number) for number, score in enumerate(scores) if score >= KEPT * best]
+    return [spots[number] for _, number in sorted(kept)]
 
 
 def _score(text: str, spot: _Spot, places: list[tuple[int, int, int]], most: int) -> float:

@@ -26,6 +26,7 @@ from pipeline.records import Field
 from pipeline.schema import DECIMAL_DIGITS, DECIMAL_PLACES, INTEGER_DIGITS
 
 _YES = re.compile(r"\b(?:yes|true|ja|oui|vrai|wahr)\b", re.IGNORECASE)
+_NUMBERING = re.compile(r"(?:^|[\n\f])[0-9]{1,3}[.)]\s")
 _NO = re.compile(
     r"\b(?:no|not|none|false|never|nein|nicht|keine?[rnms]?|non|pas|faux|falsch)\b", re.IGNORECASE
 )
@@ -39,7 +40,8 @@ class Reading:
         start, end: Where they stand.
         values: Likeliest first, of the field's type.
         note: What to know of the meaning, or empty.
-        is_plain: The words stand alone: no part of a date or a longer number.
+        is_plain: The words stand alone: no part of a date or a longer number, and not the number
+            of a paragraph.
         is_amount: A number with a currency or two decimals.
     """
 
@@ -165,6 +167,7 @@ def _read_numbers(field: Field, text: str) -> list[Reading]:
         )
         is_plain = not any(day.start < found.end and found.start < day.end for day in dates)
         is_plain = is_plain and not text[found.end : found.end + 1].isalnum()
+        is_plain = is_plain and not _NUMBERING.match(text, max(found.start - 1, 0), found.end + 2)
         if values:
             readings.append(
                 Reading(found.start, found.end, values, found.note, is_plain, found.is_amount)

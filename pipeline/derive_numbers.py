@@ -103,7 +103,8 @@ def _read(match: re.Match[str]) -> NumberReading:
     numbers = _meanings(digits)
     note = "the sign in it could separate thousands or decimals" if len(numbers) > 1 else ""
     has_currency = bool(match["before"] or match["after"])
-    is_amount = has_currency or re.search(r"[.,][0-9]{2}$", digits) is not None
+    has_cents = re.search(r"[.,][0-9]{2}$", digits) is not None
+    is_amount = has_currency or (has_cents and not match["percent"])
     if match["minus"] or match["inner"] or match["tail"]:
         numbers = tuple(-number for number in numbers)
     elif match["open"] and match["close"]:

@@ -139,6 +139,7 @@ class Field:
         max_merged_items: Longest list joined from the answers about the parts of a long document.
         labels: Words that stand near the value in documents, the surest first; see
             `pipeline.choices`.
+        looks_like: A regular expression that all of a text must match to be a choice; empty: any.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Field:
     max_items: int = 10
     max_merged_items: int = 10
     labels: tuple[str, ...] = ()
+    looks_like: str = ""
 
 
 @dataclass(frozen=True, slots=True)

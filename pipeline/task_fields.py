@@ -3,6 +3,7 @@
 In: TOML tables. Out: `Field` records, and problems with line and fix.
 """
 
+import re
 from typing import Any, cast, get_args
 
 from pipeline.records import Field, FieldType
@@ -104,6 +105,7 @@ def _details(table: Table, kind: FieldType, name: str, depth: int) -> dict[str, 
         "items": "list",
         "fields": "object",
         "max_chars": "string",
+        "looks_like": "string",
         "max_items": "list",
         "max_merged_items": "list",
     }
@@ -115,6 +117,7 @@ def _details(table: Table, kind: FieldType, name: str, depth: int) -> dict[str, 
         table.report("", f"the field is nested too deep; at most {_MOST_DEPTH} levels")
     elif kind == "string":
         details["max_chars"] = table.take_count("max_chars", 200, 1, 10_000)
+        details["looks_like"] = _take_pattern(table)
     elif kind == "enum":
         details["values"] = table.take_texts("values")
         if "values" not in table:
@@ -126,6 +129,16 @@ def _details(table: Table, kind: FieldType, name: str, depth: int) -> dict[str, 
         if "fields" not in table:
             table.report("", "an object needs its members; add a [...fields.NAME] table for each")
     return details
+
+
+def _take_pattern(table: Table) -> str:
+    pattern = table.take_text("looks_like")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        table.report("looks_like", f"not a regular expression: {error}; see Python's re")
+        return ""
+    return pattern
 
 
 def _list_details(table: Table, name: str, depth: int) -> dict[str, Any]:
