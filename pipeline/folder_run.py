@@ -100,6 +100,7 @@ class FolderRun:
         try:
             self._suspects = Suspects(self._store)
             self._store.runs.save(self.summary)
+            self._store.removal.forget_old_runs()
         except BaseException:
             self._store.close()
             raise

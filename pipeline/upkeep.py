@@ -7,7 +7,6 @@ the documents themselves.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.engine.launch import engine_status, stop_engine
@@ -15,10 +14,8 @@ from pipeline.errors import InputError
 from pipeline.parquet import publish_without
 from pipeline.store import Store, Traces
 from pipeline.store.database import FILE_NAME
+from pipeline.store.removal import KEPT_DAYS
 from pipeline.store.texts import folder_text
-
-KEPT_DAYS = 180
-"""Runs to which nothing refers any more are kept so long."""
 
 _DOCUMENT_ID = re.compile("[0-9a-f]{64}")
 
@@ -91,7 +88,7 @@ def vacuum(out: Path, kept_days: int = KEPT_DAYS) -> Vacuumed:
         InputError: There is no library, or too little disk space to write it anew.
     """
     with _open(out) as store:
-        runs = store.removal.forget_old_runs(datetime.now(UTC) - timedelta(days=kept_days))
+        runs = store.removal.forget_old_runs(kept_days)
         return Vacuumed(runs, store.compact())
 
 

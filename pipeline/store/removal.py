@@ -5,9 +5,12 @@ in the file's free blocks goes when the file is written anew (`Store.compact`).
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pipeline.store.database import Database, Session
+
+KEPT_DAYS = 180
+"""Runs to which nothing refers any more are kept so long."""
 
 _PATH = "rtrim(folder, '/') || '/' || name"
 _INSIDE = "({path} = ? OR starts_with({path}, ? || '/'))"
@@ -117,13 +120,18 @@ class Removal:
             session.run(f"DELETE FROM runs WHERE {_among('run_id')}", list(traces.run_ids))
             delete_unused(session)
 
-    def forget_old_runs(self, before: datetime) -> int:
-        """Deletes runs that ended before a time and to which nothing refers any more.
+    def forget_old_runs(self, kept_days: int = KEPT_DAYS) -> int:
+        """Deletes runs that ended so long ago and to which nothing refers any more.
 
         Returns:
             How many there were.
         """
+        before = datetime.now(UTC) - timedelta(days=kept_days)
         with self._database.transaction() as session:
+            # Nearly always there is none, and nothing else to look at.
+            old = "SELECT count(*) FROM runs WHERE coalesce(finished_at, updated_at) < ?"
+            if not session.count(old, before):
+                return 0
             return session.count(
                 "DELETE FROM runs WHERE coalesce(finished_at, updated_at) < ? "
                 "AND state <> 'running' AND run_id NOT IN ("
