@@ -118,12 +118,12 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
 
     with stderr_console().status("") as line:
         report = start_training(job, _teller(line.update))
+    if report.ending == "stopped":  # by a signal to the process itself
+        raise KeyboardInterrupt
     if as_json:
         print_json(_report_json(report))
     else:
         _show_report(report)
-    if report.ending == "stopped":
-        raise KeyboardInterrupt
 
 
 @app.command()

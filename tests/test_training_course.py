@@ -2,7 +2,7 @@
 
 import itertools
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -193,7 +193,7 @@ def test_two_checkpoints_stay_and_the_best(course: Course, tmp_path: Path) -> No
 
 
 @contextmanager
-def small_files(most: int) -> Iterator[None]:
+def small_files(most: int) -> Generator[None]:
     """As on a full disk: no file gets longer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.engine.core import Core
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions
 from pipeline.errors import InputError
@@ -19,7 +18,7 @@ from pipeline.prompts import load_tasks
 from pipeline.training.examples import Batches, Example, choose_examples, stack
 from pipeline.training.passages import Text, read_folder, read_passages
 from pipeline.training.questions import Question, Questions
-from pipeline.training.regenerate import Setting, merge_questions, write_answers
+from pipeline.training.regenerate import FullCore, Setting, merge_questions, write_answers
 from pipeline.training.shards import Answer, Shards, repeats_itself
 from pipeline.training.walks import Drafted, walk_alone, walk_with_others
 from tests.tiny_training import END, TEXT, follower, info_of, write_documents, write_followers
@@ -186,7 +185,7 @@ def test_looping_answers_are_known() -> None:
 def test_answers_are_written_once_and_go_on_after_a_stop(target: Path, tmp_path: Path) -> None:
     info = info_of(target)
     questions = list(questions_of(target).about(make_texts(), "train", 24))
-    core = Core(info, CoreOptions(max_rows=4, speculate=False))
+    core = FullCore(info, CoreOptions(max_rows=4, speculate=False))
     shards = Shards(tmp_path / "answers", {})
     steps = itertools.count()
     part = write_answers(
@@ -194,7 +193,7 @@ def test_answers_are_written_once_and_go_on_after_a_stop(target: Path, tmp_path:
     )
     assert part.stopped
     assert 0 < part.answers < len(questions)
-    fresh = Core(info, CoreOptions(max_rows=4, speculate=False))
+    fresh = FullCore(info, CoreOptions(max_rows=4, speculate=False))
     rest = write_answers(questions, fresh, shards, Setting(info.name, 4, END))
     assert not rest.stopped
     assert part.answers + rest.answers + rest.refused == len(questions)

@@ -120,17 +120,17 @@ def plant_context_that_ends_early(patch: pytest.MonkeyPatch) -> None:
 
 
 def plant_shifted_hidden_states(patch: pytest.MonkeyPatch) -> None:
-    right = forward.project_context
+    right: Any = forward.project_context
     patch.setattr(
         model, "project_context", lambda weights, config, taps: right(
-            weights, config, mx.roll(taps, 1, axis=1)
+            weights, config, mx.concatenate([taps[:, :1], taps[:, :-1]], axis=1)
         ),
     )  # fmt: skip
 
 
 def plant_shifted_positions(patch: pytest.MonkeyPatch) -> None:
     """The slots one place further on than when they are served; what they see stays."""
-    right = forward._attend_layer
+    right: Any = forward._attend_layer
 
     def moved(*parts: Any) -> mx.array:
         return right(*parts[:4], parts[4] + 1, *parts[5:])
@@ -139,7 +139,7 @@ def plant_shifted_positions(patch: pytest.MonkeyPatch) -> None:
 
 
 def plant_positions_from_the_block(patch: pytest.MonkeyPatch) -> None:
-    right = forward._attend_layer
+    right: Any = forward._attend_layer
     patch.setattr(
         forward, "_attend_layer", lambda *parts: right(*parts[:4], parts[4] * 0, *parts[5:])
     )

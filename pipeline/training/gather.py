@@ -7,14 +7,14 @@ again.
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import mlx.core as mx
 
-from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.target import stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
@@ -23,7 +23,7 @@ from pipeline.prompts import load_tasks
 from pipeline.training.passages import Found, Split, Text, read_folder, read_passages
 from pipeline.training.questions import Question, Questions
 from pipeline.training.recipe import Sources
-from pipeline.training.regenerate import Setting, Written, merge_questions, write_answers
+from pipeline.training.regenerate import FullCore, Setting, Written, merge_questions, write_answers
 from pipeline.training.shards import Answer, Shards, write_whole
 
 COMPLETE = "complete.json"
@@ -101,6 +101,8 @@ def gather_answers(
     found = _read_texts(want)
     questions = Questions(tasks, want.info, want.length, want.seed)
     written = _write(want, shards, questions, found.texts, asked, stop, progress)
+    gc.collect()
+    mx.clear_cache()
     if not written.stopped:
         _mark_complete(want.folder, asked, found.notes)
     return Gathered(tuple(shards.all()), written, found.notes)
@@ -127,27 +129,15 @@ def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
     """First the questions about texts, then those that merge the answers about parts."""
     progress("loading the target", 0.0)
     options = CoreOptions(max_rows=want.rows, kv_bytes=want.kv_bytes, speculate=False)
-    core = Core(want.info, options, progress)
     ends = ChatTokenizer(want.info.folder).stop_tokens
     stop_token = (*ends, *sorted(stop_tokens(want.info.folder, ends)))[0]
     setting = Setting(want.info.name, want.rows, stop_token, stop)
-    total, kept = sum(asked.values()), len(shards.keys)
-
-    def tell(now: Written) -> None:
-        done = min(total, kept + now.answers)
-        speed = now.tokens / max(now.seconds, 1e-9)
-        progress(f"answers: {done} of about {total}, {speed:.0f} tokens/s", done / total)
-
-    try:
-        first = write_answers(_about(questions, texts, asked), core, shards, setting, tell)
-        if first.stopped:
-            return first
-        merges = merge_questions(shards.all(), lambda parts: _merge(questions, parts))
-        second = write_answers(merges, core, shards, setting, tell)
-    finally:
-        del core
-        gc.collect()
-        mx.clear_cache()
+    core = FullCore(want.info, options, progress)
+    rounds = partial(_ask, core, shards, setting, sum(asked.values()), progress)
+    first = rounds(_about(questions, texts, asked))
+    if first.stopped:
+        return first
+    second = rounds(merge_questions(shards.all(), lambda parts: _merge(questions, parts)))
     return replace(
         second,
         answers=first.answers + second.answers,
@@ -155,6 +145,24 @@ def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
         tokens=first.tokens + second.tokens,
         seconds=first.seconds + second.seconds,
     )
+
+
+def _ask(
+    core: FullCore,
+    shards: Shards,
+    setting: Setting,
+    total: int,
+    progress: Progress,
+    questions: Iterable[Question],
+) -> Written:
+    kept = len(shards.keys)
+
+    def tell(now: Written) -> None:
+        done = min(total, kept + now.answers)
+        speed = now.tokens / max(now.seconds, 1e-9)
+        progress(f"answers: {done} of about {total}, {speed:.0f} tokens/s", done / total)
+
+    return write_answers(questions, core, shards, setting, tell)
 
 
 def _about(

@@ -6,6 +6,7 @@ are not computed twice.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -54,7 +55,6 @@ def weighted_loss(
 
 
 def _piece(head: Head, hidden: mx.array, others: Sequence[mx.array]) -> mx.array:
-    @mx.custom_function
     def loss_and_gradient(hidden: mx.array) -> tuple[mx.array, mx.array]:
         labels, weights = others[0], others[1]
         raw, pull = head(hidden), head
@@ -81,10 +81,9 @@ def _piece(head: Head, hidden: mx.array, others: Sequence[mx.array]) -> mx.array
         _, (gradient,) = mx.vjp(pull, [hidden], [change])
         return loss, gradient
 
-    @loss_and_gradient.vjp
-    def _pull_back(
-        _primals: object, cotangents: Sequence[mx.array], outputs: Sequence[mx.array]
-    ) -> mx.array:
+    def pull_back(_primals: Any, cotangents: Any, outputs: Any) -> mx.array:
         return outputs[1] * cotangents[0].astype(outputs[1].dtype)
 
-    return loss_and_gradient(hidden)[0]
+    function: Any = mx.custom_function(loss_and_gradient)
+    function.vjp(pull_back)
+    return function(hidden)[0]

@@ -82,7 +82,7 @@ def run_training(job: TrainJob, stop: Callable[[], bool], tell: Tell) -> TrainRe
         export_drafter(Path(job.out), shape, trained.parameters, job.bits)
         gc.collect()
         mx.clear_cache()
-        evaluation = evaluate_drafter(info, Path(job.out), heldout, tell)
+        evaluation = evaluate_drafter(info, Path(job.out), heldout, _unless(stop, tell))
         report = _report(job, gathered, examples, trained, evaluation)
         _write_card(job, report, gathered.answers, info)
         return report
@@ -93,7 +93,8 @@ def run_evaluation(job: EvaluateJob, stop: Callable[[], bool], tell: Tell) -> Ev
 
     Raises:
         InputError: The job can't be done.
-        EngineError: The disk is full, or it was stopped.
+        EngineError: The disk is full.
+        KeyboardInterrupt: It was stopped; the answers are kept.
     """
     job.sources.check()
     os.environ.update(LIBRARY_SETTINGS)
@@ -108,7 +109,18 @@ def run_evaluation(job: EvaluateJob, stop: Callable[[], bool], tell: Tell) -> Ev
         if gathered.written.stopped:
             raise KeyboardInterrupt
         chosen = choose_examples(gathered.answers, "heldout", job.length)
-        return evaluate_drafter(info, Path(job.drafter), chosen, tell)
+        return evaluate_drafter(info, Path(job.drafter), chosen, _unless(stop, tell))
+
+
+def _unless(stop: Callable[[], bool], tell: Tell) -> Tell:
+    """Ends what keeps nothing of its own as soon as it is told to stop."""
+
+    def told(doing: str, done: float) -> None:
+        if stop():
+            raise KeyboardInterrupt
+        tell(doing, done)
+
+    return told
 
 
 def _gathering(job: TrainJob, info: ModelInfo, folder: Path) -> Gathering:

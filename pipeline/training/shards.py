@@ -116,10 +116,9 @@ def _read(file: Path) -> list[Answer]:
 
     try:
         rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
-        return [
-            Answer(**row | {"prompt": tuple(row["prompt"]), "answer": tuple(row["answer"])})
-            for row in rows
-        ]
+        for row in rows:
+            row["prompt"], row["answer"] = tuple(row["prompt"]), tuple(row["answer"])
+        return [Answer(**row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the answers' file={str(file)!r} can't be read ({type(error).__name__}); remove it, "

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -96,13 +97,20 @@ def _follow(values: dict[str, Any], progress: Progress) -> dict[str, Any]:
                 else:
                     last = line
         except BaseException:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.communicate(timeout=STOPPING_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _stop(process)
             raise
     return _read_report(last, process.returncode)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    """Has it save where it is, and waits for that."""
+    process.send_signal(signal.SIGINT)
+    late = threading.Timer(STOPPING_S, process.kill)
+    late.start()
+    for _ in process.stdout or ():  # a full pipe would hold it up
+        continue
+    process.wait()
+    late.cancel()
 
 
 def _read_report(line: str, code: int) -> dict[str, Any]:

@@ -82,13 +82,15 @@ def take_step(
         steps: Of the whole schedule.
     """
     loss, gradients = mx.value_and_grad(drafter.loss)(state.parameters, draft)
-    squared = [value.astype(mx.float32).square().sum() for value in gradients.values()]
+    # In one order, whatever that of the names is: a sum of floats depends on it.
+    squared = [gradients[name].astype(mx.float32).square().sum() for name in sorted(gradients)]
     norm = mx.sqrt(mx.stack(squared).sum())
     scale = mx.minimum(1.0, recipe.clip / (norm + 1e-6))
     rate = learning_rate(recipe, state.step, steps)
     after = _adamw(recipe, state, {n: g * scale for n, g in gradients.items()}, rate)
     mx.eval(loss, norm, after.parameters, after.means, after.squares)
-    return StepResult(after, float(loss.item()), float(norm.item()))
+    values: list[float] = mx.stack([loss, norm]).tolist()  # type: ignore[assignment]
+    return StepResult(after, *values)
 
 
 def _adamw(recipe: Recipe, state: State, gradients: Parameters, rate: float) -> State:

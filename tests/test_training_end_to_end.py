@@ -1,0 +1,293 @@
+"""`docflash train-drafter` from a folder of documents to a drafter that speeds its model up."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dflash import model_mlx as reference
+
+from pipeline.engine.core import Core
+from pipeline.engine.drafter import load_drafter
+from pipeline.engine.drafter_config import read_config
+from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
+from pipeline.engine.target import Target
+from pipeline.errors import BusyError, InputError
+from pipeline.training.model import read_parameters
+from pipeline.training.recipe import Recipe, Sources, TrainJob
+from pipeline.training.report import TrainReport
+from pipeline.training.run import run_training
+from tests.tiny_training import RECIPE, info_of, write_documents, write_followers
+
+ROOT = Path(__file__).parents[1]
+TINY = replace(
+    RECIPE, steps=200, anchors=16, reuse=8, learning_rate=5e-3, length=3000, evaluate_every=100
+)
+SHORT = replace(TINY, steps=2, evaluate_every=1)
+
+
+def make_job(folder: Path, kind: str = "llama", recipe: Recipe = TINY) -> TrainJob:
+    target = write_followers(folder / "target", kind)
+    documents = write_documents(folder / "documents")
+    return TrainJob(
+        model=str(target),
+        out=str(folder / "drafter"),
+        sources=Sources(documents=str(documents), answers=40, heldout=8),
+        recipe=recipe,
+        answer_rows=8,
+        kv_bytes=64 << 20,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
+    """A short training, whose answers the others take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCFLASH_CACHE", str(tmp_path_factory.getbasetemp() / "training-cache"))
+        job = make_job(tmp_path_factory.mktemp("trained"), recipe=SHORT)
+        run(job)
+    return job
+
+
+def with_answers(trained: TrainJob, folder: Path, **changes: Any) -> TrainJob:
+    """Another job over the same answers, in a folder of its own."""
+    job = replace(trained, out=str(folder / "drafter"), **changes)
+    answers = Path(trained.out) / "work" / "answers"
+    shutil.copytree(answers, Path(job.out) / "work" / "answers")
+    return job
+
+
+def run(job: TrainJob) -> TrainReport:
+    return run_training(job, lambda: False, lambda _doing, _done: None)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path_factory.getbasetemp() / "training-cache"))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> None:
+    job = make_job(tmp_path, kind)
+    report = run(job)
+    assert (report.ending, report.step, report.steps) == ("done", 200, 200)
+    assert report.written >= 40
+    assert report.curve[-1].loss < report.curve[0].loss
+    assert report.evaluation is not None
+    figures = {(f.group, f.width, f.added): f.accepted for f in report.evaluation.figures}
+    assert figures["summary", 4, False] > 2  # an untrained one: 1.0
+    assert figures["all", 4, True] >= figures["all", 4, False]
+    assert {speed.rows for speed in report.evaluation.speeds} == {1, 8}
+    check_it_is_accepted(job)
+    card = (Path(job.out) / "README.md").read_text("utf-8")
+    for words in ("200 of 200 steps", "private: the user's own", "| seed | 1 |", "## Limits"):
+        assert words in card
+    again = run(job)  # nothing is left to do
+    assert (again.written, again.step) == (0, 200)
+    assert again.curve == report.curve
+
+
+def check_it_is_accepted(job: TrainJob) -> None:
+    """In the engine itself: its drafts are accepted, and the answers stay what they are."""
+    texts: list[str] = []
+    for drafter in ("", job.out):
+        options = CoreOptions(
+            max_rows=1, kv_bytes=64 << 20, drafter=drafter, speculate=bool(drafter),
+            draft_always=bool(drafter),
+        )  # fmt: skip
+        core = Core(info_of(Path(job.model)), options)
+        for number in range(6):
+            question = (Message("user", f"Write of {number}."),)
+            core.submit(Request(f"r{number}", "m", question, max_tokens=40), _keep(texts))
+        while core.step():
+            pass
+    assert texts[:6] == texts[6:]
+    found = core.stats().speculation  # pyright: ignore[reportPossiblyUnboundVariable]
+    assert found is not None
+    (block,) = [source for source in found.sources if source.source == "dflash"]
+    assert block.accepted > 0.3 * block.drafted > 3
+
+
+def _keep(texts: list[str]) -> Any:
+    def note(event: Event) -> None:
+        if isinstance(event, Done):
+            texts.append(event.completion.text)
+
+    return note
+
+
+@pytest.mark.parametrize("bits", [0, 8, 4])
+def test_what_is_shipped_can_be_loaded(
+    bits: int, trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = with_answers(trained, tmp_path, bits=bits)
+    run(job)
+    out = Path(job.out)
+    drafter = load_drafter(out, Target(info_of(Path(job.model))))
+    assert (drafter.config.quantization is not None) == bool(bits)
+    files = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    plain = sum(v.size for v in read_parameters(out, read_config(out)).values())
+    assert files < plain * {0: 2.2, 8: 1.5, 4: 0.9}[bits]
+    if not bits:
+        monkeypatch.setattr(reference, "snapshot_download", lambda path, **_: path)
+        theirs: Any = reference.load_draft(str(out))
+        assert theirs.config.block_size == TINY.block
+
+
+def test_quantised_weights_are_gone_on_from(trained: TrainJob, tmp_path: Path) -> None:
+    first = with_answers(trained, tmp_path / "a", bits=8)
+    run(first)
+    still = replace(SHORT, learning_rate=0.0)
+    warm = with_answers(trained, tmp_path / "b", warm_start=first.out, recipe=still)
+    run(warm)
+    before, after = (
+        read_parameters(Path(job.out), read_config(Path(job.out))) for job in (first, warm)
+    )
+    for name, value in before.items():
+        np.testing.assert_allclose(np.array(after[name]), np.array(value), rtol=1e-3, atol=1e-4)
+    assert "gone on from" in (Path(warm.out) / "README.md").read_text("utf-8")
+    assert read_config(Path(warm.out)).quantization is None
+
+
+def test_another_recipe_in_the_same_folder_is_refused(trained: TrainJob) -> None:
+    other = replace(trained, recipe=replace(SHORT, block=8, layers=2))
+    with pytest.raises(InputError, match=r"block=8 \(was 4\), layers=2 \(was 1\).*another --out"):
+        run(other)
+
+
+def test_two_trainings_in_one_folder_are_refused(trained: TrainJob) -> None:
+    told: list[str] = []
+
+    def nested(_doing: str, _done: float) -> None:
+        if not told:
+            with pytest.raises(BusyError, match="another training runs") as caught:
+                run(trained)
+            told.append(str(caught.value))
+
+    run_training(trained, lambda: False, nested)
+    assert told
+
+
+def test_too_little_memory_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
+    monkeypatch.setattr("pipeline.training.run.free_memory", lambda: 1 << 20)
+    with pytest.raises(InputError, match="training needs about"):
+        run(job)
+    assert not (Path(job.out) / "work" / "answers").exists()
+
+
+def test_there_must_be_something_to_ask_about() -> None:
+    with pytest.raises(InputError, match="nothing to train on"):
+        TrainJob("m", "o", Sources()).check()
+
+
+def command(job: TrainJob, *more: str) -> list[str]:
+    recipe = job.recipe
+    return [
+        sys.executable, "-m", "flows.cli", "train-drafter", "--model", job.model, "--out", job.out,
+        "--documents", job.sources.documents, "--answers", "40", "--heldout", "8",
+        "--steps", str(recipe.steps), "--layers", "1", "--block", "4", "--taps", "2",
+        "--rows", "4", "--anchors", "16", "--reuse", "8", "--learning-rate", "0.005",
+        "--length", "3000", "--answer-rows", "8", "--kv-gib", "0.0625", *more,
+    ]  # fmt: skip
+
+
+def progress_of(job: TrainJob) -> dict[str, Any]:
+    try:
+        return json.loads((Path(job.out) / "work" / "progress.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {"doing": ""}
+
+
+@pytest.mark.flow
+def test_the_command_is_interrupted_goes_on_and_is_judged(tmp_path: Path) -> None:
+    job = make_job(tmp_path, recipe=replace(TINY, steps=100))
+    environment = os.environ | {"DOCFLASH_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        command(job, "--json"), cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as first:  # fmt: skip
+        while first.poll() is None and not progress_of(job)["doing"].startswith("training: step"):
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=120)
+    assert first.returncode == 130, out + err
+    second = subprocess.run(
+        command(job, "--json"), cwd=ROOT, env=environment, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert second.returncode == 0, second.stdout + second.stderr
+    report = json.loads(second.stdout)
+    assert (report["ending"], report["step"], report["written"]) == ("done", 100, 0)
+    judged = subprocess.run(
+        [
+            sys.executable, "-m", "flows.cli", "drafter", "evaluate", job.out, "--model", job.model,
+            "--work", str(Path(job.out) / "work"), "--documents", job.sources.documents,
+            "--heldout", "8", "--length", "3000", "--json",
+        ],
+        cwd=ROOT, env=environment, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    assert json.loads(judged.stdout)["figures"] == report["evaluation"]["figures"]
+
+
+def docflash(tmp_path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *words],
+        cwd=ROOT,
+        env=os.environ | {"DOCFLASH_CACHE": str(tmp_path / "cache")},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("words", [["train-drafter"], ["drafter", "evaluate"]], ids=" ".join)
+def test_the_commands_explain_themselves_by_an_example(words: list[str], tmp_path: Path) -> None:
+    done = docflash(tmp_path, *words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Example: docflash {' '.join(words)}" in done.stdout
+    assert "--json" in done.stdout
+
+
+@pytest.mark.flow
+def test_what_can_t_be_trained_on_is_told(tmp_path: Path) -> None:
+    broken = tmp_path / "p.jsonl"
+    broken.write_text('{"text": \n["no"]\n', encoding="utf-8")
+    model = str(write_followers(tmp_path / "target"))
+    words = ["train-drafter", "--model", model, "--out", str(tmp_path / "out"), "--rows", "2",
+             "--anchors", "2", "--layers", "1"]  # fmt: skip
+    done = docflash(tmp_path, *words, "--passages", str(broken))
+    assert done.returncode == 2
+    assert "2 of 2 lines of p.jsonl are broken and left out (line 1, 2)" in done.stderr
+    done = docflash(tmp_path, *words, "--json")
+    assert done.returncode == 2
+    assert "nothing to train on" in json.loads(done.stdout)["error"]["message"]
+
+
+@pytest.mark.flow
+def test_a_detached_training_outlives_its_command(tmp_path: Path) -> None:
+    job = make_job(tmp_path, recipe=replace(TINY, steps=4))
+    words = command(job, "--detach", "--json")[3:]
+    begun = docflash(tmp_path, *words)
+    assert begun.returncode == 0, begun.stderr
+    told = json.loads(begun.stdout)
+    log = Path(told["log"])
+    while '"report"' not in log.read_text("utf-8"):
+        assert "refused" not in log.read_text("utf-8")
+        time.sleep(0.1)
+    report = json.loads(log.read_text("utf-8").splitlines()[-1])["report"]
+    assert (report["ending"], report["step"]) == ("done", 4)
+    assert (Path(job.out) / "README.md").is_file()
+    assert Path(told["progress"]).is_file()
