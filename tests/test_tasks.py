@@ -277,3 +277,13 @@ def test_examples_are_shown_as_questions_with_their_answers_before_the_document(
     assert question.content == "Document: A title\n\nCome at noon.\n\n---\nWhich is it?"
     asked = ask_about(plain, "", "x")[-1].content
     assert asked.endswith("Which is it?\nAnswer with one of: bill, memo.")
+
+
+def test_labels_and_looks_of_a_field_are_read_and_checked() -> None:
+    text = 'instructions = "x"\n[fields.a]\ntype = "string"\nlabels = ["No.", "^"]\n'
+    task, problems = read_task("t.toml", text + "looks_like = '[0-9]+'\n")
+    assert task is not None
+    assert (task.fields[0].labels, task.fields[0].looks_like) == (("No.", "^"), "[0-9]+")
+    assert not problems
+    _, problems = read_task("t.toml", text + "looks_like = '['\n")
+    assert "not a regular expression" in str(problems[0])
