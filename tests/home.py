@@ -28,6 +28,7 @@ DOCFLASH = "import sys; from flows.cli import main; sys.argv[0] = 'docflash'; ma
 QUICK = """
 title = "Is it signed?"
 instructions = "Answer from the document above."
+form = "free"
 
 [fields.signed]
 type = "boolean"
@@ -37,6 +38,7 @@ required = true
 LONG = """
 title = "Much to write"
 instructions = "Copy the document above."
+form = "free"
 
 [fields.first]
 type = "list"
