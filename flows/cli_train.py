@@ -1,7 +1,7 @@
 """`docflash train-drafter` and `docflash drafter evaluate`: drafters for any model."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,47 +31,66 @@ Rows = Annotated[int, typer.Option(help="Answers that the model writes at the sa
 KvGib = Annotated[float, typer.Option(help="Memory for their keys and values, in GiB.")]
 Length = Annotated[int, typer.Option(help="Longest prompt and answer together, in tokens.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same questions and training.")]
+Out = Annotated[Path, typer.Option(help="Folder for the drafter; given again, it goes on.")]
+Answers = Annotated[int, typer.Option(help="Answers to learn from.")]
+Minutes = Annotated[float, typer.Option(help="Time to train, answers not counted.")]
+Steps = Annotated[int, typer.Option(help="Steps to train, in the place of --minutes.")]
+Layers = Annotated[int, typer.Option(help="Layers of the drafter.")]
+Block = Annotated[int, typer.Option(help="Slots of a block, 2 to 16.")]
+Taps = Annotated[int, typer.Option(help="Layers of the model that it sees.")]
+Decay = Annotated[float, typer.Option(help="How slowly later slots lose weight.")]
+LearningRate = Annotated[float, typer.Option(help="The highest.")]
+BatchRows = Annotated[int, typer.Option(help="Sequences of a step.")]
+Anchors = Annotated[int, typer.Option(help="Blocks of each sequence in a step.")]
+Reuse = Annotated[int, typer.Option(help="Steps for each look at the model's states.")]
+Soft = Annotated[
+    float, typer.Option(help="Part of the loss that follows the model's probabilities, 0 to 1.")
+]
+Patience = Annotated[
+    int, typer.Option(help="Stop after so many evaluations without a better one; 0 never.")
+]
+EvaluateEvery = Annotated[int, typer.Option(help="Steps; 0 evaluates 20 times.")]
+WarmStart = Annotated[
+    Path | None, typer.Option(help="Folder of a drafter to go on from; gives its shape.")
+]
+Bits = Annotated[int, typer.Option(help="Bits of the weights: 8, 4, or 0 for float16.")]
+CacheGib = Annotated[
+    float, typer.Option(help="Disk to keep the model's states on, in GiB; 0 computes them.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Go on in the background.")]
 
 app = make_app("Drafters: small models that make a model faster without changing what it writes.")
 
 
 def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
-    out: Annotated[Path, typer.Option(help="Folder for the drafter; given again, it goes on.")],
+    out: Out,
     model: Model = EMBEDDED_MODEL,
     documents: Documents = None,
     passages: Passages = None,
     prompts: Prompts = None,
-    answers: Annotated[int, typer.Option(help="Answers to learn from.")] = 20_000,
+    answers: Answers = 20_000,
     heldout: Heldout = 400,
-    minutes: Annotated[float, typer.Option(help="Time to train, answers not counted.")] = 20.0,
-    steps: Annotated[int, typer.Option(help="Steps to train, in the place of --minutes.")] = 0,
-    layers: Annotated[int, typer.Option(help="Layers of the drafter.")] = 5,
-    block: Annotated[int, typer.Option(help="Slots of a block, 2 to 16.")] = 16,
-    taps: Annotated[int, typer.Option(help="Layers of the model that it sees.")] = 5,
-    decay: Annotated[float, typer.Option(help="How slowly later slots lose weight.")] = 7.0,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 6e-4,
-    rows: Annotated[int, typer.Option(help="Sequences of a step.")] = 64,
-    anchors: Annotated[int, typer.Option(help="Blocks of each sequence in a step.")] = 32,
-    reuse: Annotated[int, typer.Option(help="Steps for each look at the model's states.")] = 4,
+    minutes: Minutes = 20.0,
+    steps: Steps = 0,
+    layers: Layers = 5,
+    block: Block = 16,
+    taps: Taps = 5,
+    decay: Decay = 7.0,
+    learning_rate: LearningRate = 6e-4,
+    rows: BatchRows = 64,
+    anchors: Anchors = 32,
+    reuse: Reuse = 4,
     length: Length = 1024,
-    soft: Annotated[
-        float, typer.Option(help="Part of the loss that follows the model's probabilities, 0 to 1.")
-    ] = 0.0,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many evaluations without a better one; 0 never.")
-    ] = 0,
-    evaluate_every: Annotated[int, typer.Option(help="Steps; 0 evaluates 20 times.")] = 0,
+    soft: Soft = 0.0,
+    patience: Patience = 0,
+    evaluate_every: EvaluateEvery = 0,
     seed: Seed = 1,
-    warm_start: Annotated[
-        Path | None, typer.Option(help="Folder of a drafter to go on from; gives its shape.")
-    ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of the weights: 8, 4, or 0 for float16.")] = 0,
+    warm_start: WarmStart = None,
+    bits: Bits = 0,
     answer_rows: Rows = 16,
     kv_gib: KvGib = 2.0,
-    cache_gib: Annotated[
-        float, typer.Option(help="Disk to keep the model's states on, in GiB; 0 computes them.")
-    ] = 0.0,
-    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    cache_gib: CacheGib = 0.0,
+    detach: Detach = False,
     as_json: Json = False,
 ) -> None:
     """Trains a drafter for a model, on this machine and your own kind of documents.
@@ -82,48 +101,17 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
 
     Example: `docflash train-drafter --documents ~/Documents --out ~/models/my-drafter --minutes 60`
     """
-    job = TrainJob(
-        model=_model(model),
-        out=_absolute(out),
-        sources=Sources(
-            _absolute(passages), _absolute(documents), _absolute(prompts), answers, heldout
-        ),
-        recipe=Recipe(
-            layers=layers,
-            block=block,
-            taps=taps,
-            decay=decay,
-            learning_rate=learning_rate,
-            steps=steps,
-            minutes=minutes,
-            rows=rows,
-            anchors=anchors,
-            reuse=reuse,
-            length=length,
-            soft=soft,
-            seed=seed,
-            patience=patience,
-            evaluate_every=evaluate_every,
-        ),
-        answer_rows=answer_rows,
-        kv_bytes=int(kv_gib * GIB),
-        warm_start=_absolute(warm_start),
-        bits=bits,
-        cache_bytes=int(cache_gib * GIB),
+    options = locals()
+    recipe = Recipe(**{f.name: options[f.name] for f in fields(Recipe) if f.name in options})
+    sources = Sources(
+        _absolute(passages), _absolute(documents), _absolute(prompts), answers, heldout
     )
-    if detach:
-        _detach(job, as_json=as_json)
-        return
-    from pipeline.training.start import start_training
-
-    with stderr_console().status("") as line:
-        report = start_training(job, _teller(line.update))
-    if report.ending == "stopped":  # by a signal to the process itself
-        raise KeyboardInterrupt
-    if as_json:
-        print_json(_report_json(report))
-    else:
-        _show_report(report)
+    job = TrainJob(
+        model=_model(model), out=_absolute(out), sources=sources, recipe=recipe,
+        answer_rows=answer_rows, kv_bytes=int(kv_gib * GIB), warm_start=_absolute(warm_start),
+        bits=bits, cache_bytes=int(cache_gib * GIB),
+    )  # fmt: skip
+    (_detach if detach else _train)(job, as_json=as_json)
 
 
 @app.command()
@@ -170,6 +158,19 @@ def evaluate(  # noqa: PLR0913, PLR0917  a command's options
         print_json(_evaluation_json(found))
     else:
         _show_evaluation(found)
+
+
+def _train(job: TrainJob, *, as_json: bool) -> None:
+    from pipeline.training.start import start_training
+
+    with stderr_console().status("") as line:
+        report = start_training(job, _teller(line.update))
+    if report.ending == "stopped":  # by a signal to the process itself
+        raise KeyboardInterrupt
+    if as_json:
+        print_json(_report_json(report))
+    else:
+        _show_report(report)
 
 
 def _detach(job: TrainJob, *, as_json: bool) -> None:
