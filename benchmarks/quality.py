@@ -87,15 +87,14 @@ def summarise(done: Evaluation) -> dict[str, object]:
 
 def rounded(row: Score) -> dict[str, object]:
     """A score without what is empty or said elsewhere."""
-    values = {name: near(value) for name, value in asdict(row).items()}
+    values: dict[str, object] = {name: near(value) for name, value in asdict(row).items()}
     silent = {
         name
         for name, value in values.items()
         if value is None or (isinstance(value, int) and not value)
     }
-    return {name: value for name, value in values.items() if name not in silent | _SAID} | {
-        "f1": values["f1"]
-    }
+    kept = {name: value for name, value in values.items() if name not in silent | _SAID}
+    return {**kept, "f1": values["f1"]}
 
 
 def near(value: float | None) -> float | None:
