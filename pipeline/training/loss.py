@@ -47,11 +47,11 @@ def weighted_loss(
     parts: list[mx.array] = []
     for start in range(0, hidden.shape[0], step):
         piece = slice(start, start + step)
-        others = [labels[piece], weights[piece] / total]
+        others = [labels[piece], weights[piece]]
         if teacher is not None:
             others += [teacher[0][piece], mx.array(teacher[1])]
         parts.append(_piece(head, hidden[piece], others))
-    return mx.stack(parts).sum()
+    return mx.stack(parts).sum() / total
 
 
 def _piece(head: Head, hidden: mx.array, others: Sequence[mx.array]) -> mx.array:

@@ -35,6 +35,9 @@ class FullCore(Core):
                 return super()._round()
             self._prefill(self._prefilling)
 
+    def _leave(self, row: Row) -> None:
+        self._remove(row)  # every prompt comes once: no prefix is kept
+
 
 @dataclass(slots=True)
 class Written:

@@ -121,6 +121,9 @@ class Training:
         state, course = self._checkpoints.last() or self._begin(start)
         ending: Ending = "done"
         while state.step < course.steps:
+            if self._is_enough(state, course):
+                ending = "early"
+                break
             if stop():
                 self._checkpoints.save(state, course)
                 ending = "stopped"
@@ -141,9 +144,6 @@ class Training:
             if evaluated:
                 self._checkpoints.save(state, course)
             progress(_progress(state, course))
-            if evaluated and self._is_enough(course):
-                ending = "early"
-                break
         return self._ended(start, state, course, ending)
 
     def _begin(self, start: Parameters) -> tuple[State, Course]:
@@ -195,9 +195,9 @@ class Training:
         if before is None or accepted > before.accepted:
             self._checkpoints.save(state, course, best=True)
 
-    def _is_enough(self, course: Course) -> bool:
+    def _is_enough(self, state: State, course: Course) -> bool:
         patience = self._recipe.patience
-        if not patience or len(course.marks) <= patience:
+        if not patience or len(course.marks) <= patience or course.marks[-1].step != state.step:
             return False
         before = max(mark.accepted for mark in course.marks[:-patience])
         return all(m.accepted < before + ENOUGH_BETTER for m in course.marks[-patience:])
