@@ -2,7 +2,7 @@
 
 import itertools
 import resource
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,17 @@ import pytest
 
 from pipeline.engine.drafter_config import read_config
 from pipeline.errors import EngineError, InputError
-from pipeline.training import trainer
+from pipeline.training import judge, trainer
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.examples import Example, make_blocks, stack
 from pipeline.training.features import Features
 from pipeline.training.memory import check_memory, estimate_memory
-from pipeline.training.model import Parameters, TrainableDrafter, new_parameters
+from pipeline.training.model import Draft, Parameters, TrainableDrafter, new_parameters
 from pipeline.training.recipe import Recipe
 from pipeline.training.shape import new_shape, pick_mask_token, tap_layers, write_shape
 from pipeline.training.trainer import learning_rate
 from pipeline.training.training import Progress, Trained, Training
+from pipeline.training.walks import Drafted
 from tests.tiny_training import (
     RECIPE,
     info_of,
@@ -304,3 +306,31 @@ def test_what_is_computed_is_the_written_config(course: Course, tmp_path: Path) 
     course.training("one")
     assert read_config(tmp_path / "one") == course.config
     assert course.config.block_size == 4
+
+
+def test_a_judge_drafts_what_is_drafted_place_by_place(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In pieces, in batches of other lengths, the blocks are those of one place alone."""
+    training = course.training("one")
+    parameters = new_parameters(course.config, 3)
+    examples = make_examples(5, seed=4)
+    monkeypatch.setattr(judge, "slots_at_once", lambda _vocabulary: 7)
+    monkeypatch.setattr(judge, "BLOCKS", 12)
+    found = dict(_keyed(training._judge._draft(parameters, examples, others=True)))
+    monkeypatch.undo()
+    for example in examples:
+        drafted = found[example.key]
+        assert drafted.likeliest.shape == (len(example.tokens) - example.start, 3)
+        for place in (0, len(drafted.likeliest) - 1):
+            batch = stack([example])
+            blocks = make_blocks(batch, [[example.start - 1 + place]], 4, 1.0)
+            hidden = training._drafter.hidden(
+                parameters, Draft(training._features.of(batch), blocks)
+            )
+            logits = np.array(training._drafter.scores(hidden.reshape(3, -1)))
+            assert drafted.likeliest[place].tolist() == logits.argmax(axis=-1).tolist()
+
+
+def _keyed(pairs: Iterable[tuple[Example, Drafted]]) -> Iterator[tuple[str, Drafted]]:
+    return ((example.key, drafted) for example, drafted in pairs)

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.engine.grammar import Grammars
 from pipeline.training.examples import Batch, Example, make_blocks, stack
 from pipeline.training.features import Features
+from pipeline.training.loss import slots_at_once
 from pipeline.training.model import Draft, Parameters, TrainableDrafter
 from pipeline.training.report import Figure
 from pipeline.training.walks import Drafted, Walk, walk_alone, walk_with_others
@@ -117,22 +118,32 @@ class Judge:
             yield Drafted(tokens[row, :count], kept)
 
     def _choose(self, hidden: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The likeliest tokens [B, A, T - 1], and some more of them, best first."""
-        rows, blocks, slots, size = hidden.shape
-        logits = self._drafter.scores(hidden.reshape(-1, size))
-        best = mx.argmax(logits, axis=-1)
-        more = best[:, None]
-        if others:
-            most = min(CANDIDATES, logits.shape[-1])
-            picked = mx.argpartition(-logits, most - 1, axis=-1)[:, :most]
-            order = mx.argsort(-mx.take_along_axis(logits, picked, axis=-1), axis=-1)
-            more = mx.take_along_axis(picked, order, axis=-1)
-        mx.eval(best, more)
-        shape = (rows, blocks, slots)
-        return (
-            np.array(best).astype(np.int32).reshape(shape),
-            np.array(more).astype(np.int32).reshape(*shape, -1),
-        )
+        """The likeliest tokens [B, A, T - 1], and some more of them, best first.
+
+        Some slots at a time: all their logits at once would be gigabytes.
+        """
+        shape, size = hidden.shape[:-1], hidden.shape[-1]
+        flat = hidden.reshape(-1, size)
+        step = slots_at_once(self._drafter.config.vocab_size)
+        found = [
+            _likeliest(self._drafter.scores(flat[start : start + step]), others=others)
+            for start in range(0, flat.shape[0], step)
+        ]
+        best, more = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return best.reshape(shape), more.reshape(*shape, -1)
+
+
+def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Of logits [N, V] the best token [N], and the best few [N, C]."""
+    best = mx.argmax(logits, axis=-1)
+    more = best[:, None]
+    if others:
+        most = min(CANDIDATES, logits.shape[-1])
+        picked = mx.argpartition(-logits, most - 1, axis=-1)[:, :most]
+        order = mx.argsort(-mx.take_along_axis(logits, picked, axis=-1), axis=-1)
+        more = mx.take_along_axis(picked, order, axis=-1)
+    mx.eval(best, more)
+    return np.array(best).astype(np.int32), np.array(more).astype(np.int32)
 
 
 def _places(example: Example, start: int, end: int) -> list[int]:
