@@ -109,6 +109,8 @@ def find_choices(
     ]
     if field.labels:
         spots = _near_labels(field, text, spots, in_list=in_list)
+    if field.unlike:
+        spots = _leave_unlike(field, text, spots)
     choices: dict[str, Choice] = {}
     values: set[str] = set()
     for spot in spots:
@@ -243,8 +245,24 @@ def _near_labels(field: Field, text: str, spots: list[_Spot], *, in_list: bool) 
     return [spots[number] for _, number in sorted(kept)]
 
 
+def _leave_unlike(field: Field, text: str, spots: list[_Spot]) -> list[_Spot]:
+    """The spots without an unlike word in them, or before them and nearer than a label."""
+
+    def ends(words: tuple[str, ...]) -> list[int]:
+        return [end for word in words for _, end in find_words(word, text)]
+
+    bad, good = ends(field.unlike), ends(field.labels)
+    kept: list[_Spot] = []
+    for spot in spots:
+        last_bad = max((end for end in bad if end <= spot.end), default=-1)
+        last_good = max((end for end in good if end <= spot.end), default=-1)
+        if last_bad <= last_good or (not good and last_bad <= spot.start):
+            kept.append(spot)
+    return kept
+
+
 def _score(text: str, spot: _Spot, places: list[tuple[int, int, int]], most: int) -> float:
-    """How near and sure the best label is: before the value, or after it in the same line."""
+    """How near and sure the best label is: before the value, or after it, at most a line below."""
     best = 0.0
     for rank, start, end in places:
         if end <= spot.start:
@@ -252,7 +270,9 @@ def _score(text: str, spot: _Spot, places: list[tuple[int, int, int]], most: int
             gap = len(between) + _LINE_COST * between.count("\n")
         elif start >= spot.end:
             between = text[spot.end : start]
-            gap = 2 * len(between) + _LINE_COST if "\n" not in between else most + 1
+            lines = between.count("\n")
+            is_near = lines == 0 or (lines == 1 and between.isspace())
+            gap = 2 * len(between) + _LINE_COST * (lines + 1) if is_near else most + 1
         else:
             continue
         if gap <= most:

@@ -37,10 +37,11 @@ class _Choice:
 class Confidences:
     """The confidences of one answer's values."""
 
-    def __init__(self, completion: Completion) -> None:
+    def __init__(self, completion: Completion | None) -> None:
         """Reads an answer that is valid JSON; without log-probabilities nothing is known."""
-        self._spans = dict(_value_spans(completion.text)) if completion.logprobs else {}
-        self._choices = list(_choices(completion))
+        is_known = completion is not None and bool(completion.logprobs)
+        self._spans = dict(_value_spans(completion.text)) if completion and is_known else {}
+        self._choices = list(_choices(completion)) if completion and is_known else []
 
     def of(self, path: Path) -> float | None:
         """The confidence of the value at a path of names and indices, None if not known."""

@@ -12,7 +12,7 @@ from pipeline.confidence import TOP_LOGPROBS, Confidences
 from pipeline.derive_dates import first_whole_date
 from pipeline.engine.interface import Completion, Message
 from pipeline.errors import ResultError
-from pipeline.forms import Form, choose_form, field_schema, quoted_schema
+from pipeline.forms import Form, choose_form, field_schema, find_taken, quoted_schema
 from pipeline.grounding import ground_answer
 from pipeline.messages import ask_about, ask_field, ask_for_quotes
 from pipeline.reconcile import Reconciled, reconcile
@@ -78,7 +78,10 @@ def _ask_all(
 def _ask_each(
     asker: Asker, _form: Form, title: str, seen: Seen, part: tuple[int, int, str]
 ) -> PartAnswer:
-    """A call for each field; one that can't be answered leaves the others as they are."""
+    """A call for each field that leaves a choice.
+
+    One that can't be answered leaves the others as they are.
+    """
     answers = [
         _ask_field(asker, member, ask_field(asker.task, member, title, seen.shown), seen, part)
         for member in asker.task.fields
@@ -98,6 +101,9 @@ def _ask_field(
     schema = field_schema(member, seen.shown, seen.context, partial=is_partial)
     if schema is None:
         return _nothing(member, NOTHING_LIKE_IT)
+    taken = find_taken(member, schema)
+    if taken is not None:
+        return ground_answer((member,), "per_field", {member.name: taken}, seen, Confidences(None))
     question = Question(messages, schema, seen.shown, TOP_LOGPROBS, part[2])
     try:
         return asker.ask(

@@ -16,6 +16,7 @@ from pipeline.choices import find_choices
 from pipeline.derive import read_values
 from pipeline.engine.interface import ModelInfo
 from pipeline.records import Field, Task
+from pipeline.rows import find_rows, has_rows
 from pipeline.schema import GUIDANCE, may_be_null, value_schema
 
 Form = Literal["one_call", "per_field", "free"]
@@ -66,6 +67,24 @@ def field_schema(
     return _object({field.name: _nullable(choice, may_be_null(field, partial=partial))})
 
 
+def item_field(field: Field) -> Field:
+    """The element of a list, with what the list says of its choices."""
+    items = cast("Field", field.items)
+    return replace(items, labels=field.labels, unlike=field.unlike)
+
+
+def find_taken(field: Field, schema: dict[str, Any]) -> Any:
+    """What an answer in the form "per_field" can only be, None if the model is to be asked.
+
+    That is the one choice near a field's labels, or all choices of a list that takes all.
+    """
+    member = schema["properties"][field.name]
+    if field.type == "list":
+        return member["items"].get("enum") if field.take_all else None
+    choices = member.get("anyOf", [member])[0].get("enum", ())
+    return choices[0] if field.labels and len(choices) == 1 else None
+
+
 def _claim(field: Field) -> dict[str, Any]:
     if field.type == "list":
         return _list(field, _claim(cast("Field", field.items)))
@@ -82,21 +101,9 @@ def _choice(
     field: Field, text: str, context: str, *, in_list: bool = False
 ) -> dict[str, Any] | None:
     if field.type == "list":
-        items = replace(cast("Field", field.items), labels=field.labels)
-        choice = _choice(items, text, context, in_list=True)
-        if choice is None or "enum" not in choice:
-            return None if choice is None else _list(field, choice)
-        # Where its labels stand in the text, there is something to list.
-        least = 1 if field.required or (field.labels and len(choice["enum"]) > 0) else 0
-        return {"type": "array", "x-in-order": True, "items": choice, "minItems": least}
+        return _list_choice(field, text, context)
     if field.type == "object":
-        members: dict[str, Any] = {}
-        for member in field.fields:
-            choice = _choice(member, text, context)
-            if choice is None and member.required:
-                return None
-            members[member.name] = _nullable(choice or {"type": "null"}, not member.required)
-        return _inner(members)
+        return _object_choice(field, text, context)
     if field.type == "boolean":
         return _claim(field)
     if field.type == "enum":
@@ -105,6 +112,28 @@ def _choice(
     else:
         choices = [choice.quote for choice in find_choices(field, text, context, in_list=in_list)]
     return {"enum": choices} if choices else None
+
+
+def _list_choice(field: Field, text: str, context: str) -> dict[str, Any] | None:
+    choice = _choice(item_field(field), text, context, in_list=True)
+    if choice is None or "enum" not in choice:
+        return None if choice is None else _list(field, choice)
+    # Where its labels stand in the text, there is something to list.
+    least = 1 if field.required or field.labels else 0
+    return {"type": "array", "x-in-order": True, "items": choice, "minItems": least}
+
+
+def _object_choice(field: Field, text: str, context: str) -> dict[str, Any] | None:
+    if has_rows(field):
+        rows = [row.quote for row in find_rows(field, text)]
+        return {"enum": rows} if rows else None
+    members: dict[str, Any] = {}
+    for member in field.fields:
+        choice = _choice(member, text, context)
+        if choice is None and member.required:
+            return None
+        members[member.name] = _nullable(choice or {"type": "null"}, not member.required)
+    return _inner(members)
 
 
 def _quote(most: int) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from pipeline.claims import NOT_FOUND, Claim, PartAnswer, Place, Seen
 from pipeline.confidence import Confidences, Path
 from pipeline.derive import find_value, judge
 from pipeline.errors import ResultError
-from pipeline.forms import Form
+from pipeline.forms import Form, item_field
 from pipeline.merging import distinct, sameness
 from pipeline.records import Field
 from pipeline.results import parse_leaf
+from pipeline.rows import find_rows, has_rows
 
 
 def ground_answer(
@@ -80,7 +81,7 @@ class _Grounder:
             raise ResultError(
                 "invalid_value", f"{member.name!r} has more than {member.max_items} items"
             )
-        items = replace(cast("Field", member.items), labels=member.labels)
+        items = item_field(member)
         known: set[Any] = set()
         values: list[Any] = []
         for number, each in enumerate(raws):
@@ -117,6 +118,8 @@ class _Grounder:
     def _read_object(
         self, member: Field, raw: Any, name: str, path: Path
     ) -> tuple[Any, list[Claim]]:
+        if isinstance(raw, str) and self.form == "per_field" and has_rows(member):
+            return self._read_row(member, raw, name, path)
         if not isinstance(raw, dict):
             raise ResultError("invalid_value", f"{name!r} is not an object")
         members = cast("dict[str, Any]", raw)
@@ -139,6 +142,26 @@ class _Grounder:
             claims += more or [Claim(inner_name, None, None, None, "not_found", NOT_FOUND)]
         given = any(each not in (None, []) for each in value.values())
         return (value, claims) if given else (None, [])
+
+    def _read_row(
+        self, member: Field, raw: str, name: str, path: Path
+    ) -> tuple[dict[str, Any], list[Claim]]:
+        """A row of a table, from which the members follow."""
+        row = next((row for row in find_rows(member, self.seen.shown) if row.quote == raw), None)
+        if row is None:
+            raise ResultError("invalid_value", f"{name!r} is no row of the text")
+        confidence = self.confidences.of(path)
+        claims: list[Claim] = []
+        for inner in member.fields:
+            found, inner_name = row.members[inner.name], f"{name}.{inner.name}"
+            if found.value is None:
+                claims.append(Claim(inner_name, None, None, None, "not_found", NOT_FOUND))
+                continue
+            place = (self.seen.start + found.start, self.seen.start + found.end)
+            quote = self.seen.text[place[0] : place[1]]
+            support, note = judge(inner, found.value, quote, self.seen.context)
+            claims.append(Claim(inner_name, None, found.value, place, support, note, confidence))
+        return {name: found.value for name, found in row.members.items()}, claims
 
     def _read_inner_list(
         self, member: Field, raw: Any, name: str, path: Path

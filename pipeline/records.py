@@ -140,6 +140,9 @@ class Field:
         labels: Words that stand near the value in documents, the surest first; see
             `pipeline.choices`.
         looks_like: A regular expression that all of a text must match to be a choice; empty: any.
+        unlike: Of a list: words of which none may stand in a choice, or before it and nearer than
+            its label.
+        take_all: Of a list: a small model is not asked, all choices near the labels are taken.
     """
 
     name: str
@@ -154,6 +157,8 @@ class Field:
     max_merged_items: int = 10
     labels: tuple[str, ...] = ()
     looks_like: str = ""
+    unlike: tuple[str, ...] = ()
+    take_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,8 @@ def _details(table: Table, kind: FieldType, name: str, depth: int) -> dict[str, 
         "fields": "object",
         "max_chars": "string",
         "looks_like": "string",
+        "unlike": "list",
+        "take_all": "list",
         "max_items": "list",
         "max_merged_items": "list",
     }
@@ -151,7 +153,13 @@ def _list_details(table: Table, name: str, depth: int) -> dict[str, Any]:
     merged = table.take_count("max_merged_items", most, 1, 100_000)
     if merged < most:
         table.report("max_merged_items", f"max_merged_items={merged} is below max_items={most}")
-    return {"items": items, "max_items": most, "max_merged_items": merged}
+    return {
+        "items": items,
+        "max_items": most,
+        "max_merged_items": merged,
+        "unlike": table.take_texts("unlike"),
+        "take_all": table.take_flag("take_all"),
+    }
 
 
 def describe(field: Field) -> str:

@@ -24,7 +24,6 @@ type = "string"
 max_chars = 40
 [fields.total]
 type = "decimal"
-labels = ["total due"]
 [fields.due]
 type = "date"
 """
@@ -78,6 +77,25 @@ def test_a_small_model_is_asked_field_by_field_with_the_document_first(small: Mo
     ]
     assert result.evidence[1].confidence == pytest.approx(0.6065, abs=1e-3)
     assert "nothing of this type" in result.evidence[2].reason
+
+
+def test_what_leaves_no_choice_is_not_asked_for(small: ModelInfo) -> None:
+    task = task_of(
+        'instructions = "Copy."\n[fields.total]\ntype = "decimal"\nlabels = ["total due"]\n'
+        '[fields.lines]\ntype = "list"\ntake_all = true\nunlike = ["total"]\n'
+        '[fields.lines.items]\ntype = "object"\n[fields.lines.items.fields]\n'
+        'what = "string"\nsum = "decimal"\n[limits]\nmax_tokens = 60\n'
+    )
+    engine = ScriptedEngine(small, by_field)
+    result = answer_job(JOB, task, document_of(TEXT, task, small), engine, small)
+    assert not engine.requests
+    assert result.calls == 0
+    assert shown(result) == [
+        ("total", "1660.00", "derived", "Total due £1,660.00"),
+        ("lines.what", "Cards", "verbatim", "Cards"),
+        ("lines.sum", "135.00", "derived", "£135.00"),
+    ]
+    assert {entry.confidence for entry in result.evidence} == {None}
 
 
 def test_a_large_model_is_asked_once_for_quotes_and_values(small: ModelInfo) -> None:

@@ -1,0 +1,120 @@
+"""Rows of a table as choices for a list of objects: the goods of an invoice, say.
+
+In: an object's field and a text. Out: lines that end with amounts, each with the members that
+follow from it by rule. The object has one text and some numbers, in the order of the columns:
+
+- A row is a line of words with an amount of money after them; the text is what stands before its
+  numbers.
+- The last number is the last amount. The first, if the object has several, is the plain number just
+  before the first amount (12 pieces at ...), else null. Those between are the amounts between.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.derive import Reading, find_words, read_values
+from pipeline.records import Field
+
+MOST_ROWS = 100
+
+_LINE = re.compile(r"[^\n\f]+")
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+_COUNT_GAP = 14  # characters between a count and its price: " pieces at "
+_MARKS = " \t,;:.·|-–—"  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A value of a row and where it stands; None without a place where the row lacks it."""
+
+    value: Any
+    start: int = -1
+    end: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line that could be an item.
+
+    Attributes:
+        start, end: Where it stands.
+        quote: Its words.
+        members: By the names of the object's fields.
+    """
+
+    start: int
+    end: int
+    quote: str
+    members: dict[str, Member]
+
+
+def has_rows(field: Field) -> bool:
+    """Whether a list's items can be read off rows: one text and at least one number."""
+    kinds = [member.type for member in field.fields]
+    numbers = sum(kind in ("decimal", "integer") for kind in kinds)
+    return kinds.count("string") == 1 and numbers >= 1 and len(kinds) == numbers + 1
+
+
+def find_rows(field: Field, text: str) -> list[Row]:
+    """The rows of a text that could be items, in order, each quote once.
+
+    Args:
+        field: The object, with the list's `unlike`; `has_rows` holds for it.
+        text: What the model is shown.
+    """
+    rows: dict[str, Row] = {}
+    for row in _read_rows(field, text):
+        if not any(next(find_words(word, row.quote), None) for word in field.unlike):
+            rows.setdefault(row.quote, row)
+    return list(rows.values())[:MOST_ROWS]
+
+
+def _read_rows(field: Field, text: str) -> Iterator[Row]:
+    number = Field("number", "decimal")
+    for match in _LINE.finditer(text):
+        start = match.start() + len(match[0]) - len(match[0].lstrip())
+        line = match[0].strip()
+        readings = [found for found in read_values(number, line) if found.is_plain]
+        amounts = [found for found in readings if found.is_amount]
+        if not amounts or line[amounts[-1].end :].strip(_MARKS + "€$£*"):
+            continue
+        count = _find_count(readings, amounts[0])
+        words = line[: (count or amounts[0]).start].rstrip(_MARKS)
+        if _LETTERS.search(words):
+            members = _fill(field, (start, words), count, amounts, start)
+            yield Row(start, start + len(line), line, members)
+
+
+def _find_count(readings: list[Reading], first: Reading) -> Reading | None:
+    before = [found for found in readings if found.end <= first.start and not found.is_amount]
+    if before and first.start - before[-1].end <= _COUNT_GAP:
+        return before[-1]
+    return None
+
+
+def _fill(
+    field: Field,
+    words: tuple[int, str],
+    count: Reading | None,
+    amounts: list[Reading],
+    offset: int,
+) -> dict[str, Member]:
+    names = [member.name for member in field.fields if member.type != "string"]
+    columns: list[Reading | None] = [amounts[-1]]
+    if len(names) > 1:
+        between: list[Reading | None] = [*amounts[:-1]]
+        columns = [count, *between[: len(names) - 2], amounts[-1]]
+        columns[1:1] = [None] * (len(names) - len(columns))
+    members = {
+        member.name: Member(words[1], words[0], words[0] + len(words[1]))
+        for member in field.fields
+        if member.type == "string"
+    }
+    for name, found in zip(names, columns, strict=True):
+        member = Member(None)
+        if found is not None:
+            member = Member(found.values[0], offset + found.start, offset + found.end)
+        members[name] = member
+    return members
