@@ -1,13 +1,15 @@
 """`docflash retry` and `docflash watch`: runs for what failed, or whenever files change."""
 
+import signal
 import subprocess
 import sys
 import time
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli_output import stderr_console
+from flows.cli_output import EXIT_INTERRUPTED, EXIT_TERMINATED, stderr_console
 from flows.cli_run import (
     Exclude,
     FolderArgument,
@@ -116,8 +118,25 @@ def watch(  # noqa: PLR0913 (options)
         found = _wait_settled(search, seen, settle)
         if not as_json:
             stderr_console().print("the folder has changed" if seen else "watching the folder")
-        subprocess.run([sys.executable, "-P", "-m", "flows.cli", *words], check=False)
+        code = _run_to_its_end([sys.executable, "-P", "-m", "flows.cli", *words])
+        if code in {EXIT_INTERRUPTED, EXIT_TERMINATED}:
+            raise typer.Exit(code)
         seen = found
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Runs a command; what is to stop this process stops it gently, and is waited for."""
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run_words(words: list[str]) -> list[str]:

@@ -141,6 +141,8 @@ def test_prefect_shows_the_run_its_tasks_and_what_failed(home: Home) -> None:
     assert f"# Run {run_id}" in text["docflash-run"]
     assert "| answers | 1 |" in text["docflash-run"]
     assert "empty.txt" in text["docflash-failures"]
+    assert "## [Failures](/artifacts/key/docflash-failures)" in text["docflash-run"]
+    assert "| 1 | empty | reading |" in text["docflash-run"]
     flow_run = _ask_prefect(home, "flow_runs/filter", sort="START_TIME_DESC", limit=1)[0]
     assert (flow_run["state_name"], flow_run["parameters"]["folder"]) == (
         "Completed",
