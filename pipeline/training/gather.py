@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -83,20 +84,22 @@ def gather_answers(
         InputError: The sources can't be used, or the folder holds another model's answers.
         EngineError: The disk is full.
     """
-    tasks = load_tasks(Path(want.sources.prompts) if want.sources.prompts else None)
-    setting = {
+    counts = {"train": want.sources.answers, "heldout": want.sources.heldout}
+    asked: dict[Split, int] = {split: counts[split] for split in want.splits}
+    setting: dict[str, Any] = {
         "model": want.info.fingerprint,
         "length": want.length,
         "seed": want.seed,
-        "messages": MESSAGES_VERSION,
-        "tasks": _digest("".join(task.fingerprint for task in tasks).encode()),
         "sources": _sources_digest(want.sources),
     }
-    shards = Shards(want.folder, setting)
-    counts = {"train": want.sources.answers, "heldout": want.sources.heldout}
-    asked: dict[Split, int] = {split: counts[split] for split in want.splits}
     if _is_complete(want.folder, asked):
-        return Gathered(tuple(shards.all()), Written(), _kept_notes(want.folder))
+        kept = Shards(want.folder, setting)
+        return Gathered(tuple(kept.all()), Written(), _kept_notes(want.folder))
+    tasks = load_tasks(Path(want.sources.prompts) if want.sources.prompts else None)
+    # Half of the answers to old questions and half to new ones would be neither.
+    setting["messages"] = MESSAGES_VERSION
+    setting["tasks"] = _digest("".join(task.fingerprint for task in tasks).encode())
+    shards = Shards(want.folder, setting)
     progress("reading the texts", 0.0)
     found = _read_texts(want)
     questions = Questions(tasks, want.info, want.length, want.seed)
