@@ -60,6 +60,7 @@ _MARKED = re.compile(r"(?<![\w/.-])(?=[\w/.-]*[0-9])[A-Za-z0-9][\w/.-]{2,}(?<![.
 _AFTER_COLON = tuple(
     re.compile(rf"^(?:[^\n:]{{1,40}}:[ ]*){{{times}}}(?=\S)", re.MULTILINE) for times in (1, 2)
 )
+_AMOUNT = Field("amount", "decimal")
 _LINE = re.compile(r"[^\n\f]+")
 _LINE_BREAK = re.compile(r"[\n\f]")
 _CLAUSE = re.compile(r"[.;:!?][ \n]|\n")
@@ -169,6 +170,9 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             if pattern is not _LINE and (titled := _TITLED.match(text, start, end)):
                 start = titled.end()
             yield _trim(text, start, end)
+    for reading in read_values(_AMOUNT, text):
+        if reading.is_amount:
+            yield reading.start, reading.end
     for pattern in _AFTER_COLON:
         for match in pattern.finditer(text):
             yield _trim(text, match.end(), _line_end(text, match.end()))
