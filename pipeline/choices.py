@@ -18,30 +18,15 @@ from typing import Any
 from pipeline.derive import find_words, read_values
 from pipeline.derive_numbers import CURRENCIES
 from pipeline.evidence import PAGE_BREAK
+from pipeline.labels import LIST_CHARS, SENTENCE_CHARS, Spot, leave_unlike, line_end, near_labels
 from pipeline.records import Field
 from pipeline.sentences import split_sentences
 
 MOST_CHOICES = 120
-TOP = "^"
-"""As a label: the beginning of the text."""
-
 LEAD_CHARS = 48
 """The most characters that lead to a value."""
 
-SENTENCE_CHARS = 120
-"""Text that may be this long may be a sentence."""
-
-KEPT = 0.7
-"""Choices whose label is less near and sure than this part of the best are left out."""
-
 _CODE_CHARS = 3
-_NEAR_CHARS = 90
-_LINE_COST = 25  # as many characters farther is a label for each line between, or after its value
-_LIST_CHARS = 600
-_TOP_CHARS = 150  # at which the beginning of the text counts half
-_SHORT_LABEL = 5
-_PARTICLE = 3
-_INDENT = 20
 _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
 _CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w))*)"  # noqa: RUF001
 _FORM = r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?|[ ]plc\b)"
@@ -62,7 +47,6 @@ _AFTER_COLON = tuple(
 )
 _AMOUNT = Field("amount", "decimal")
 _LINE = re.compile(r"[^\n\f]+")
-_LINE_BREAK = re.compile(r"[\n\f]")
 _CLAUSE = re.compile(r"[.;:!?][ \n]|\n")
 
 
@@ -84,14 +68,6 @@ class Choice:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    start: int
-    end: int
-    value: Any
-    note: str = ""
-
-
 def find_choices(
     field: Field, text: str, context: str = "", *, in_list: bool = False
 ) -> list[Choice]:
@@ -109,9 +85,9 @@ def find_choices(
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
     if field.labels:
-        spots = _near_labels(field, text, spots, in_list=in_list)
+        spots = near_labels(field, text, spots, in_list=in_list)
     if field.unlike:
-        spots = _leave_unlike(field, text, spots)
+        spots = leave_unlike(field, text, spots)
     choices: dict[str, Choice] = {}
     values: set[str] = set()
     for spot in spots:
@@ -123,12 +99,12 @@ def find_choices(
     return sorted(choices.values(), key=lambda choice: choice.end)[:MOST_CHOICES]
 
 
-def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iterator[_Spot]:
+def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iterator[Spot]:
     if field.type != "string":
         plain = [reading for reading in read_values(field, text, context) if reading.is_plain]
         amounts = [reading for reading in plain if reading.is_amount]
         for reading in amounts or plain if field.type == "decimal" else plain:
-            yield _Spot(reading.start, reading.end, reading.values[0], reading.note)
+            yield Spot(reading.start, reading.end, reading.values[0], reading.note)
         return
     if field.max_chars <= _CODE_CHARS:
         yield from _find_codes(text)
@@ -146,17 +122,17 @@ def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iter
         value = " ".join(text[start:end].split())
         if (start, end) not in known and 1 < len(value) <= field.max_chars and fits(value):
             known.add((start, end))
-            yield _Spot(start, end, value)
+            yield Spot(start, end, value)
 
 
-def _find_codes(text: str) -> Iterator[_Spot]:
+def _find_codes(text: str) -> Iterator[Spot]:
     for name, code in CURRENCIES.items():
         pattern = rf"\b{re.escape(name)}\b" if name.isalpha() else re.escape(name)
         for match in re.finditer(pattern, text, re.IGNORECASE):
-            yield _Spot(match.start(), match.end(), code)
+            yield Spot(match.start(), match.end(), code)
     for code in sorted(set(CURRENCIES.values())):
         for start, end in find_words(code, text):
-            yield _Spot(start, end, code)
+            yield Spot(start, end, code)
 
 
 def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, int]]:
@@ -175,7 +151,7 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             yield reading.start, reading.end
     for pattern in _AFTER_COLON:
         for match in pattern.finditer(text):
-            yield _trim(text, match.end(), _line_end(text, match.end()))
+            yield _trim(text, match.end(), line_end(text, match.end()))
     if most >= SENTENCE_CHARS:
         yield from split_sentences(text)
 
@@ -187,14 +163,9 @@ def _find_after_labels(
     for label in labels:
         for _, end in find_words(label, text):
             start = end + len(text[end:]) - len(text[end:].lstrip(" \t:.#"))
-            yield _trim(text, start, _line_end(text, start))
-            for match in _ONE_NAME.finditer(text, start, end + _LIST_CHARS) if in_list else ():
+            yield _trim(text, start, line_end(text, start))
+            for match in _ONE_NAME.finditer(text, start, end + LIST_CHARS) if in_list else ():
                 yield _trim(text, *match.span())
-
-
-def _line_end(text: str, start: int) -> int:
-    match = _LINE_BREAK.search(text, start)
-    return match.start() if match else len(text)
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
@@ -221,72 +192,3 @@ def _lead(text: str, start: int) -> int:
     while begin < start and text[begin].isspace():
         begin += 1
     return begin
-
-
-def _near_labels(field: Field, text: str, spots: list[_Spot], *, in_list: bool) -> list[_Spot]:
-    """The spots whose labels are the nearest and surest, those first.
-
-    Where no label is near any, none of them is what is asked for.
-    """
-    most = _LIST_CHARS if in_list else _NEAR_CHARS
-    places = [
-        (0 if in_list else rank, start, end)
-        for rank, label in enumerate(field.labels)
-        for start, end in find_words(label, text)
-        if field.type != "string" or _is_label(text, start, end)
-    ]
-    if in_list and field.max_chars >= SENTENCE_CHARS:  # sentences with a label in them
-        return [s for s in spots if any(s.start <= at and end <= s.end for _, at, end in places)]
-    scores = [_score(text, spot, places, most) for spot in spots]
-    if TOP in field.labels:
-        rank = field.labels.index(TOP)
-        tops = [1 / (1 + spot.start / _TOP_CHARS) / (1 + rank / 2) for spot in spots]
-        scores = list(map(max, scores, tops))
-    best = max(scores, default=0.0)
-    if best <= 0:
-        return []
-    kept = [(-score, number) for number, score in enumerate(scores) if score >= KEPT * best]
-    return [spots[number] for _, number in sorted(kept)]
-
-
-def _leave_unlike(field: Field, text: str, spots: list[_Spot]) -> list[_Spot]:
-    """The spots without an unlike word in them, or before them and nearer than a label."""
-
-    def ends(words: tuple[str, ...]) -> list[int]:
-        return [end for word in words for _, end in find_words(word, text)]
-
-    bad, good = ends(field.unlike), ends(field.labels)
-    kept: list[_Spot] = []
-    for spot in spots:
-        last_bad = max((end for end in bad if end <= spot.end), default=-1)
-        last_good = max((end for end in good if end <= spot.end), default=-1)
-        if last_bad <= last_good or (not good and last_bad <= spot.start):
-            kept.append(spot)
-    return kept
-
-
-def _score(text: str, spot: _Spot, places: list[tuple[int, int, int]], most: int) -> float:
-    """How near and sure the best label is: before the value, or after it, at most a line below."""
-    best = 0.0
-    for rank, start, end in places:
-        if end <= spot.start:
-            between = text[end : spot.start]
-            gap = len(between) + _LINE_COST * between.count("\n")
-        elif start >= spot.end:
-            between = text[spot.end : start]
-            lines = between.count("\n")
-            is_near = lines == 0 or (lines == 1 and between.isspace())
-            gap = 2 * len(between) + _LINE_COST * (lines + 1) if is_near else most + 1
-        else:
-            continue
-        if gap <= most:
-            best = max(best, (1 - gap / most) / (1 + rank / 2))
-    return best
-
-
-def _is_label(text: str, start: int, end: int) -> bool:
-    """Whether words are a label: a colon follows, or they stand alone or first in their line."""
-    if text[end : end + 1] == ":" or end - start > _SHORT_LABEL:
-        return True
-    begins = text[max(start - _INDENT, 0) : start].rstrip(" \t")[-1:] in ("", "\n", "\f")
-    return begins and (end - start > _PARTICLE or not text[end : end + 1].strip(" \t"))

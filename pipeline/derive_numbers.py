@@ -51,7 +51,8 @@ _NUMBER = re.compile(
     rf"(?P<open>\()?(?P<minus>(?<![\w.,)])[-−–])?(?P<before>(?:US)?{_SYMBOL}[ ]?)?"
     r"(?P<inner>(?<=[ €$£])[-−])?"
     r"(?<![\w.,/])(?<!\w[-−–])(?P<digits>[0-9]+(?:[.,'’][0-9]+)*)"
-    rf"(?P<after>[ ]?{_SYMBOL}(?![ ]?[0-9]))?(?P<percent>[ ]?%)?(?P<tail>[-−](?![\w-]))?(?P<close>\))?"
+    rf"(?P<after>[ ]?{_SYMBOL}(?![ ]?[0-9]))?(?P<percent>[ ]?%)?"
+    r"(?P<tail>[-−](?![\w-]))?(?P<close>\))?"
     r"(?P<scale>[ ]?(?:" + "|".join(sorted(_SCALES, key=len, reverse=True)) + r")\b\.?)?",
     re.IGNORECASE,
 )

@@ -1,0 +1,143 @@
+"""Which places of a text are near a field's labels: the words that stand by its value.
+
+In: spots where a value could stand. Out: those near the surest label. A label stands before its
+value, or after it, at most a line below; it is the surer, the nearer it is and the earlier it
+comes in the field's list.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.derive import find_words
+from pipeline.records import Field
+
+TOP = "^"
+"""As a label: the beginning of the text."""
+
+KEPT = 0.7
+"""Choices whose label is less near and sure than this part of the best are left out."""
+
+SENTENCE_CHARS = 120
+"""Text that may be this long may be a sentence."""
+
+LIST_CHARS = 600
+"""How far from its label a list may reach."""
+
+_NEAR_CHARS = 90
+_LINE_COST = 25  # as many characters farther is a label for each line between, or after its value
+_TOP_CHARS = 150  # at which the beginning of the text counts half
+_SHORT_LABEL = 5
+_PARTICLE = 3
+_INDENT = 20
+_LINE_BREAK = re.compile(r"[\n\f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place where a value could stand.
+
+    Attributes:
+        start, end: Where.
+        value: The value.
+        note: What to know of its meaning, or empty.
+    """
+
+    start: int
+    end: int
+    value: Any
+    note: str = ""
+
+
+def near_labels(field: Field, text: str, spots: list[Spot], *, in_list: bool) -> list[Spot]:
+    """The spots whose labels are the nearest and surest, those first.
+
+    Where no label is near any, none of them is what is asked for.
+    """
+    most = LIST_CHARS if in_list else _NEAR_CHARS
+    places = [
+        (0 if in_list else rank, start, end)
+        for rank, label in enumerate(field.labels)
+        for start, end in find_words(label, text)
+        if field.type != "string" or _is_label(text, start, end)
+    ]
+    if in_list and field.max_chars >= SENTENCE_CHARS:  # sentences with a label in them
+        return [s for s in spots if any(s.start <= at and end <= s.end for _, at, end in places)]
+    scores = [_score(text, spot, places, most) for spot in spots]
+    if field.type == "decimal":
+        scores = _prefer_last_column(text, spots, scores)
+    if TOP in field.labels:
+        rank = field.labels.index(TOP)
+        tops = [1 / (1 + spot.start / _TOP_CHARS) / (1 + rank / 2) for spot in spots]
+        scores = list(map(max, scores, tops))
+    best = max(scores, default=0.0)
+    if best <= 0:
+        return []
+    kept = [(-score, number) for number, score in enumerate(scores) if score >= KEPT * best]
+    return [spots[number] for _, number in sorted(kept)]
+
+
+def _prefer_last_column(text: str, spots: list[Spot], scores: list[float]) -> list[float]:
+    """Lower scores for amounts in a row of a table before the last, which is what the row is about.
+
+    A row ends with its amount: "VAT 20% on £625.00 £125.00".
+    """
+    lowered = list(scores)
+    last_start = -1
+    for number in range(len(spots) - 1, -1, -1):
+        spot = spots[number]
+        end = line_end(text, spot.end)
+        if not text[spot.end : end].strip(" \t.*"):
+            last_start = spot.start
+        elif last_start >= 0 and "\n" not in text[spot.end : last_start]:
+            lowered[number] *= KEPT / 2
+    return lowered
+
+
+def leave_unlike(field: Field, text: str, spots: list[Spot]) -> list[Spot]:
+    """The spots without an unlike word in them, or before them and nearer than a label."""
+
+    def ends(words: tuple[str, ...]) -> list[int]:
+        return [end for word in words for _, end in find_words(word, text)]
+
+    bad, good = ends(field.unlike), ends(field.labels)
+    kept: list[Spot] = []
+    for spot in spots:
+        last_bad = max((end for end in bad if end <= spot.end), default=-1)
+        last_good = max((end for end in good if end <= spot.end), default=-1)
+        if last_bad <= last_good or (not good and last_bad <= spot.start):
+            kept.append(spot)
+    return kept
+
+
+def _score(text: str, spot: Spot, places: list[tuple[int, int, int]], most: int) -> float:
+    """How near and sure the best label is: before the value, or after it, at most a line below."""
+    best = 0.0
+    for rank, start, end in places:
+        if end <= spot.start:
+            between = text[end : spot.start]
+            gap = len(between) + _LINE_COST * between.count("\n")
+        elif start >= spot.end:
+            between = text[spot.end : start]
+            lines = between.count("\n")
+            is_near = lines == 0 or (lines == 1 and between.isspace())
+            gap = 2 * len(between) + _LINE_COST * (lines + 1) if is_near else most + 1
+        else:
+            continue
+        if gap <= most:
+            best = max(best, (1 - gap / most) / (1 + rank / 2))
+    return best
+
+
+def _is_label(text: str, start: int, end: int) -> bool:
+    """Whether words are a label: a colon follows, or they stand alone or first in their line."""
+    if text[end : end + 1] == ":" or end - start > _SHORT_LABEL:
+        return True
+    begins = text[max(start - _INDENT, 0) : start].rstrip(" \t")[-1:] in ("", "\n", "\f")
+    return begins and (end - start > _PARTICLE or not text[end : end + 1].strip(" \t"))
+
+
+def line_end(text: str, start: int) -> int:
+    """Where the line ends that a place is in."""
+    match = _LINE_BREAK.search(text, start)
+    return match.start() if match else len(text)
