@@ -137,7 +137,12 @@ def measure(out: Path, options: argparse.Namespace, report: dict[str, Any]) -> N
         timed("counting", store.jobs.count)
         timed("publishing", lambda: publish(store, [TASK], "run1"))
         timed("publishing_nothing_new", lambda: publish(store, [TASK], "run1"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     timed("status", lambda: show_status(out))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # What it takes on a machine that does nothing else, at most.
+    spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    report["status_processor_s"] = round(spent, 2)
     report["library_bytes"] = sum(
         {path.stat().st_ino: path.stat().st_size for path in out.rglob("*.*")}.values()
     )
