@@ -35,6 +35,7 @@ class World:
         chance: Of each position of the drafter's block.
         copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
+        load: How many times as long every step takes as when the tables were measured.
     """
 
     verify: Latency
@@ -45,6 +46,7 @@ class World:
     copy_share: float = 0.0
     copy_chance: float = 0.9
     noise: float = 0.05
+    load: float = 1.0
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     ms: float = 0.0
     tokens: int = 0
@@ -64,7 +66,7 @@ class World:
         plan = model.choose(views)
         ms = self.verify(*plan.shape)
         ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter else 0.0
-        seen = ms * max(0.5, self.rng.gauss(1, self.noise))
+        seen = self.load * ms * max(0.5, self.rng.gauss(1, self.noise))
         if self.noise and self.rng.random() < 1 / 200:
             seen *= 10
         self.ms += ms  # judged without the noise

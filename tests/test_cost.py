@@ -86,7 +86,7 @@ def test_seen_steps_correct_the_table_in_spite_of_outliers() -> None:
         costs.observe(Shape(4, 8, 1024), 500.0 if i % 10 == 0 else 3 * before * rng.gauss(1, 0.03))
         assert costs.verify.predict(4, 8, 1024) < 4 * before
     assert costs.verify.predict(4, 8, 1024) == pytest.approx(3 * before, rel=0.05)
-    assert costs.verify.predict(4, 1, 1024) == pytest.approx(launch_bound(4, 1, 1024))
+    assert costs.verify.predict(4, 1, 1024) == pytest.approx(launch_bound(4, 1, 1024), rel=0.1)
 
 
 def test_a_passing_slowness_is_forgotten_and_a_lasting_one_kept() -> None:

@@ -69,6 +69,23 @@ def test_it_adapts_to_a_fall_and_to_a_recovery(world_of: Callable[..., World], r
     assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
 
 
+@pytest.mark.parametrize(("world_of", "rows"), WORLDS)
+@pytest.mark.parametrize("chance", [0.1, 0.8])
+def test_a_busier_machine_changes_no_plan_and_no_gain(
+    world_of: Callable[..., World], rows: int, chance: float
+) -> None:
+    world = world_of(rows, chance=chance)
+    model = Speculation(world.costs())
+    quiet = world.run(model, 300)
+    before = model.stats()
+    world.load = 4.0
+    busy = world.run(model, 300)
+    after = model.stats()
+    gain = (after.plain_ms - before.plain_ms) / (after.step_ms - before.step_ms)
+    assert busy > 0.95 * quiet
+    assert gain == pytest.approx(busy / world.plain_rate(), rel=0.25)
+
+
 def test_copies_win_without_the_drafter() -> None:
     world = gpu(8, chance=0.0, copy_share=0.8)
     model = Speculation(world.costs())

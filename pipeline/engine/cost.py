@@ -25,6 +25,10 @@ LARGEST_ERROR = 2.0
 """Errors are cut to a factor of four (log2): one wild step must not decide anything."""
 RECENT = 5
 """Steps of a shape whose median counts, so that a pause of the machine does not."""
+STALE = 1024
+"""Observations after which a shape that was not run is no longer known well."""
+FITS = 0.1
+"""A prediction that is this near (log2) to what a shape took of late is known well."""
 SETTLED = 0.1
 """Part of a correction that each observation makes lasting."""
 AGEING = 256
@@ -68,8 +72,11 @@ class LatencyTable:
         self._widths = widths
         self._log: list[float] = filled.transpose(1, 0, 2).ravel().tolist()  # [W, R, C]
         self._shift = [0.0] * len(self._log)  # passing correction
+        self._load = 0.0  # how much slower than when measured the machine is
         self._fresh: set[int] = set()
         self._recent: dict[tuple[int, int], deque[float]] = {}
+        self._last: dict[tuple[int, int], int] = {}
+        self._known: set[tuple[int, int]] = set()
         self._seen: set[tuple[int, int]] = set()
         self._observed = 0
 
@@ -80,9 +87,9 @@ class LatencyTable:
     def predict_widths(self, rows: int, context: int) -> list[float]:
         """Milliseconds for every width of the grid, narrowest first."""
         corners, size = corners_of(rows, context), len(ROWS) * len(CONTEXTS)
-        log, shift = self._log, self._shift
+        log, shift, load = self._log, self._shift, self._load
         return [
-            2.0 ** sum(part * (log[base + at] + shift[base + at]) for at, part in corners)
+            2.0 ** (load + sum(part * (log[base + at] + shift[base + at]) for at, part in corners))
             for base in range(0, len(log), size)
         ]
 
@@ -96,29 +103,47 @@ class LatencyTable:
         """Corrects the table by what a real step took.
 
         The prediction moves to the lower median of what the shape took of late, by `RATE` of the
-        way and of no more than `LARGEST_ERROR`; the corners that it came from share the correction
-        (the delta rule).
+        way and of no more than `LARGEST_ERROR`. Where the shape was well known, it is the machine
+        that is busier or hotter, and all shapes are corrected; else the corners that it came from
+        share the correction (the delta rule).
         """
         base = self._width(shape.width) * len(ROWS) * len(CONTEXTS)
         corners = [(base + at, part) for at, part in corners_of(shape.rows, shape.context)]
         nearest = max(corners, key=lambda corner: corner[1])[0]
-        recent = self._recent.setdefault((nearest, shape.rows), deque(maxlen=RECENT))
+        place = (nearest, shape.rows)
+        recent = self._recent_times(place)
         recent.append(log2(ms))
         if len(recent) == 1:  # nothing to judge it by
             return
         middle = sorted(recent)[(len(recent) - 1) // 2]
-        error = middle - sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
+        error = middle - self._load
+        error -= sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
         error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
+        is_known = place in self._known
+        self._load += RATE * error if is_known else 0.0
+        self._correct(corners, 0.0 if is_known else RATE * error)
+        if len(recent) == RECENT and abs(error) < FITS:
+            self._known.add(place)
+
+    def _recent_times(self, shape: tuple[int, int]) -> deque[float]:
+        """What a shape took at its last steps, if they are not long ago."""
+        self._observed += 1
+        if self._observed % AGEING == 0:
+            self._age()
+        if self._observed - self._last.get(shape, 0) > STALE:
+            self._recent[shape] = deque(maxlen=RECENT)
+            self._known.discard(shape)
+        self._last[shape] = self._observed
+        return self._recent.setdefault(shape, deque(maxlen=RECENT))
+
+    def _correct(self, corners: list[tuple[int, float]], correction: float) -> None:
         norm = sum(part * part for _, part in corners)
         for at, part in corners:
-            self._shift[at] += RATE * error * part / norm
+            self._shift[at] += correction * part / norm
             lasting = SETTLED * self._shift[at]
             self._log[at] += lasting
             self._shift[at] -= lasting
             self._fresh.add(at)
-        self._observed += 1
-        if self._observed % AGEING == 0:
-            self._age()
 
     def _age(self) -> None:
         for at in range(len(self._shift)):
