@@ -89,6 +89,18 @@ def test_seen_steps_correct_the_table_in_spite_of_outliers() -> None:
     assert costs.verify.predict(4, 1, 1024) == pytest.approx(launch_bound(4, 1, 1024), rel=0.1)
 
 
+def test_a_load_that_comes_and_goes_is_the_same_for_all_shapes() -> None:
+    shapes = [Shape(4, width, 1024) for width in WIDTHS]
+    costs = StepCosts(table(launch_bound))
+    for load, number in ((1.0, 10), (4.0, 20), (1.0, 20)):
+        for _ in range(number):
+            for shape in shapes:
+                costs.observe(shape, load * launch_bound(*shape))
+        for shape in shapes:
+            right = pytest.approx(load * launch_bound(*shape), rel=0.1)
+            assert costs.verify.predict(*shape) == right
+
+
 def test_a_passing_slowness_is_forgotten_and_a_lasting_one_kept() -> None:
     def after(steps: int) -> float:
         costs = StepCosts(table(launch_bound))

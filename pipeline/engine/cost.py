@@ -112,21 +112,22 @@ class LatencyTable:
         nearest = max(corners, key=lambda corner: corner[1])[0]
         place = (nearest, shape.rows)
         recent = self._recent_times(place)
-        recent.append(log2(ms))
+        recent.append(log2(ms) - self._load)
         if len(recent) == 1:  # nothing to judge it by
             return
         middle = sorted(recent)[(len(recent) - 1) // 2]
-        error = middle - self._load
-        error -= sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
-        error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
-        is_known = place in self._known
-        self._load += RATE * error if is_known else 0.0
-        self._correct(corners, 0.0 if is_known else RATE * error)
-        if len(recent) == RECENT and abs(error) < FITS:
+        error = middle - sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
+        error = RATE * min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
+        if place in self._known:
+            self._load += error
+            self._recent[place] = deque((ms - error for ms in recent), maxlen=RECENT)
+            error = 0.0
+        elif len(recent) == RECENT and abs(error) < RATE * FITS:
             self._known.add(place)
+        self._correct(corners, error)
 
     def _recent_times(self, shape: tuple[int, int]) -> deque[float]:
-        """What a shape took at its last steps, if they are not long ago."""
+        """What a shape took at its last steps without the load, if they are not long ago."""
         self._observed += 1
         if self._observed % AGEING == 0:
             self._age()
