@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from pipeline.budget import ERROR_CHARS
+from pipeline.budget import ERROR_CHARS, answer_tokens
 from pipeline.engine.interface import Completion, Engine, Message, ModelInfo, Request, Sampling
 from pipeline.errors import ResultError
 from pipeline.evidence import Evidence
@@ -108,7 +108,7 @@ class Asker:
             model=self.model.name,
             messages=question.messages,
             schema=question.schema,
-            max_tokens=self.task.limits.max_tokens,
+            max_tokens=answer_tokens(self.task, self.model),
             sampling=Sampling(**settings),
             top_logprobs=question.top_logprobs,
             source=question.source,
@@ -127,7 +127,7 @@ class Asker:
         if not text:
             raise ResultError(
                 "cut",
-                f"the answer was longer than max_tokens={self.task.limits.max_tokens} and "
+                f"the answer was longer than max_tokens={answer_tokens(self.task, self.model)} and "
                 "could not be completed: answer more briefly (the task may raise max_tokens)",
             )
         return replace(completion, text=text)

@@ -9,6 +9,7 @@ import dataclasses
 from pipeline.chunks import MIN_CHUNK_TOKENS
 from pipeline.engine.interface import Message, ModelInfo
 from pipeline.errors import InputError
+from pipeline.forms import choose_form
 from pipeline.messages import ask_about, ask_again, ask_for_quotes, ask_to_merge
 from pipeline.records import Limits, Task
 from pipeline.tokens import Tokens, load_tokens
@@ -24,6 +25,7 @@ _TURN_TOKENS = 16  # what it adds to a turn
 _CLOSING_TOKENS = 32  # what the grammar may add to close an answer at its limit
 _PART_TOKENS = 12  # "Part 12: " and the blank line after it
 _MANY = 100_000
+_ROOMY = 8192  # a context in which answers with quotes may be twice as long
 
 
 def chunk_limits(task: Task, model: ModelInfo) -> Limits:
@@ -76,9 +78,15 @@ def part_tokens(task: Task) -> int:
     return task.limits.max_tokens + _PART_TOKENS
 
 
+def answer_tokens(task: Task, model: ModelInfo) -> int:
+    """The most tokens of an answer; quotes beside values may take as many again."""
+    doubled = model.context_tokens >= _ROOMY and choose_form(task, model) == "one_call"
+    return task.limits.max_tokens * (2 if task.kind == "fields" and doubled else 1)
+
+
 def _room(task: Task, model: ModelInfo, tokens: Tokens, question: tuple[Message, ...]) -> int:
     """What the context leaves beside a question, its answer, and a second try at it."""
     turns = ask_again(question, "", "x " * (ERROR_CHARS // 2))
     words = sum(tokens.count(message.content) + _TURN_TOKENS for message in turns)
-    answers = 2 * (task.limits.max_tokens + _CLOSING_TOKENS)
+    answers = 2 * (answer_tokens(task, model) + _CLOSING_TOKENS)
     return model.context_tokens - words - answers - _TEMPLATE_TOKENS

@@ -1,5 +1,6 @@
 """Fields are asked for in the form that suits the model, and every answer shows its evidence."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.answers import answer_job
+from pipeline.budget import answer_tokens
 from pipeline.engine.interface import Completion, ModelInfo, Request, TokenLogprob
 from pipeline.errors import ResultError
 from pipeline.records import Result
@@ -116,6 +118,23 @@ def test_a_large_model_is_asked_once_for_quotes_and_values(small: ModelInfo) -> 
         ("total", "1600.00", "unsupported", "Total due £1,660.00"),
         ("due", None, "not_found", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("context", "form", "most"),
+    [(2048, "one_call", 60), (8192, "one_call", 120), (8192, "per_field", 60), (8192, "free", 60)],
+)
+def test_quotes_beside_values_have_room_for_themselves(
+    small: ModelInfo, context: int, form: str, most: int
+) -> None:
+    task = task_of(f'form = "{form}"\n{TASK}')
+    model = dataclasses.replace(small, context_tokens=context)
+    assert answer_tokens(task, model) == most
+    document = document_of(TEXT, task, model)
+    engine = ScriptedEngine(model, lambda *_: "{}")
+    with contextlib.suppress(ResultError):
+        answer_job(JOB, task, document, engine, model)
+    assert {request.max_tokens for request in engine.requests} == {most}
 
 
 def test_a_field_that_gets_no_usable_answer_leaves_the_others(small: ModelInfo) -> None:
