@@ -40,7 +40,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     gold = sample_gold(load_gold(_GOLD, load_tasks(), split=options.split), options.sample)
-    of = {"split": options.split, "documents": len(gold.documents), "model": options.model}
+    of: dict[str, object] = {
+        "split": options.split,
+        "documents": len(gold.documents),
+        "model": options.model,
+    }
     report = {**describe_surroundings("mlx", "llguidance", "pypdf"), **of}
     forms = known_forms(options.out, of)
     for form in options.forms:
