@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def open_browser() -> Iterator["Browser"]:
+def open_browser() -> Generator["Browser"]:
     """Starts the browser, and ends it."""
     from playwright.sync_api import sync_playwright
 

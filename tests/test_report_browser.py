@@ -59,7 +59,8 @@ def open_page(browser: "Browser", file: Path) -> Iterator[Any]:
     opened: list[tuple[Watched, BrowserContext]] = []
 
     def open_it(**options: Any) -> "Page":
-        context = browser.new_context(**({"viewport": DESKTOP} | options))
+        settings: dict[str, Any] = {"viewport": DESKTOP} | options
+        context = browser.new_context(**settings)
         context.set_default_timeout(20_000)
         opened.append((Watched(context, file), context))
         return opened[-1][0].page
@@ -268,7 +269,7 @@ def test_failures_and_runs_are_shown(open_page: Any) -> None:
     page.get_by_text("1 run", exact=True).click()
     assert "embedded" in page.locator("#runs").inner_text()
     page.locator("#failures a", has_text="broken.pdf").click()
-    assert "it can't be read; get it again" in page.locator("#document").inner_text()
+    expect(page.locator("#document")).to_contain_text("it can't be read; get it again")
 
 
 def test_a_hostile_document_stays_text(open_page: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import InputError
 from pipeline.globs import Glob
@@ -221,45 +221,40 @@ class _Published:
     def read(self, table: str, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows of a table, group by group."""
         import pyarrow as pa
-        import pyarrow.compute as pc
+        import pyarrow.compute
         import pyarrow.parquet as pq
 
         if table not in self.tables:
             return
+        compute: Any = pyarrow.compute  # its functions are made when it is imported
         with pq.ParquetFile(self.snapshot / f"{table}.parquet") as file:
             there = file.schema_arrow.names
             for batch in file.iter_batches(columns=[n for n in columns or there if n in there]):
                 chosen = batch
                 if self.document_ids is not None and "document_id" in batch.schema.names:
-                    column = pc.fill_null(batch.column("document_id"), "")
+                    column = compute.fill_null(batch.column("document_id"), "")
                     wanted = pa.array(list(self.document_ids))
-                    chosen = batch.filter(pc.is_in(column, value_set=wanted))
+                    chosen = batch.filter(compute.is_in(column, value_set=wanted))
                 yield from chosen.to_pylist()
 
 
-class _Row(Protocol):
-    """A dataclass of a table's columns."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def __init__(self, **values: Any) -> None: ...
-
-
-_R = TypeVar("_R", bound=_Row)
+_R = TypeVar("_R")
 
 
 def _rows(published: _Published, table: str, kind: type[_R]) -> Iterator[_R]:
     """The rows of a table as records; what is null or not there has its default."""
-    names = {column.name.rstrip("_"): column.name for column in fields(kind)}
+    make: Any = kind  # one of the dataclasses above
+    names = {column.name.rstrip("_"): column.name for column in fields(make)}
     for row in published.read(table, list(names)):
         values = {names[name]: value for name, value in row.items() if value is not None}
-        yield kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        yield make(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _answers(published: _Published, table: str, task: str = "") -> Iterator[AnswerRow]:
     """Rows of answers; whatever is not a column of all of them is the answer itself."""
     known = {column.name for column in fields(AnswerRow)}
     for row in published.read(table):
-        about = {k: v for k, v in row.items() if k in known and v is not None}
-        values = tuple((k, v) for k, v in row.items() if k not in ANSWER_COLUMNS)
-        yield AnswerRow(**({"task": task} | about | {"values": values}))
+        about: dict[str, Any] = {"task": task}
+        about |= {k: v for k, v in row.items() if k in known and v is not None}
+        about["values"] = tuple((k, v) for k, v in row.items() if k not in ANSWER_COLUMNS)
+        yield AnswerRow(**about)

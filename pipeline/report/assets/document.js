@@ -143,7 +143,10 @@ function paint(proof, kind, isOn) {
 // Brings the words into the middle of the text.
 function lead(proof) {
   const found = runs(marks.get(proof) ?? []);
-  if (!found.length) return;
+  if (!found.length) {
+    whys.get(proof).scrollIntoView({ block: "nearest" });
+    return;
+  }
   chosen.place = (chosen.place + 1) % found.length;
   showPane("text");
   const bring = () => found[chosen?.place ?? 0]?.scrollIntoView({ block: "center" });

@@ -2,6 +2,7 @@
 
 const texts = []; // of each document, small letters, once it was unpacked for a search
 let unpacking = null;
+const AT_ONCE = 40; // documents that are unpacked side by side
 
 function readFilter() {
   return {
@@ -39,13 +40,14 @@ const named = (entry) =>
 // Makes ready to search in texts, a few documents at a time, and tells how far it is.
 async function unpackTexts(tell) {
   unpacking ??= (async () => {
-    for (let number = 0; number < index.entries.length; number += 1) {
-      const view = await unpack(`d${number}`);
-      texts[number] = [named(index.entries[number]), ...wordsOf(view)].join("\n");
-      if (number % 50 === 49) {
-        tell(number + 1);
-        await new Promise((resolve) => setTimeout(resolve)); // keys and clicks come first
-      }
+    for (let first = 0; first < index.entries.length; first += AT_ONCE) {
+      const some = index.entries.slice(first, first + AT_ONCE);
+      const views = await Promise.all(some.map((_, place) => unpack(`d${first + place}`)));
+      views.forEach((view, place) => {
+        texts[first + place] = [named(some[place]), ...wordsOf(view)].join("\n");
+      });
+      tell(first + some.length);
+      await new Promise((resolve) => setTimeout(resolve)); // keys and clicks come first
     }
   })();
   await unpacking;
@@ -79,12 +81,11 @@ function findSnippet(view, words) {
     const found = pattern.exec(page.text);
     if (found) {
       const end = found.index + found[0].length;
-      const flat = (text) => text.replace(/\s+/g, " ");
       return {
         page: page.number,
-        before: flat(page.text.slice(Math.max(0, found.index - 60), found.index)),
+        before: page.text.slice(Math.max(0, found.index - 60), found.index).replace(/\s+/g, " ").replace(/^\S* /, "… "),
         words: found[0],
-        after: flat(page.text.slice(end, end + 90)),
+        after: page.text.slice(end, end + 80).replace(/\s+/g, " ").replace(/ \S*$/, " …"),
       };
     }
   }
