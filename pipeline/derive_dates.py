@@ -6,7 +6,7 @@ In: a text. Out: each date in it with its place and what it can mean. The rules:
 - Numbers with the year last: 17/4/2026, 17-04-26, 17.4.2026. Day before month; where the month
   could come first too (4/5/2026, not with full stops), both meanings are given, and a note.
 - Names and short names of months: 17 April 2026, 17th of April, 2026, 17. Apr. 26, 17-Apr-2026,
-  April 17, 2026, 1er mai 2026.
+  April 17, 2026, 1er mai 2026, 17th day of April 2026.
 - A year of two digits is 1970 to 2069.
 - A day without a year (by 30 January) is that day on or after the first whole date of the document;
   without such a date it means nothing.
@@ -48,7 +48,7 @@ _PATTERNS = tuple(
     for pattern in (
         r"(?P<year>[12][0-9]{3})([-/.])(?P<m>[0-9]{1,2})\2(?P<day>[0-9]{1,2})",
         r"(?P<day>\d\d?)(?P<mark>[-/.])[ ]?(?P<m>\d\d?)(?P=mark)[ ]?(?P<year>(?:\d\d){1,2})",
-        rf"{_DAY}(?:st|nd|rd|th|er|\.)?(?:\s+of)?(?:\s*|[-/]){_NAME}(?:(?:,?\s*|[-/]){_YEAR})?",
+        rf"{_DAY}(?:st|nd|rd|th|er|\.)?(?:\s+day)?(?:\s+of)?(?:\s*|[-/]){_NAME}(?:(?:,?\s*|[-/]){_YEAR})?",
         rf"{_NAME}\s+{_DAY}(?:st|nd|rd|th)?(?:,?\s+{_YEAR})?",
     )
 )

@@ -21,7 +21,7 @@ KEPT = 0.7
 SENTENCE_CHARS = 120
 """Text that may be this long may be a sentence."""
 
-LIST_CHARS = 600
+LIST_CHARS = 900
 """How far from its label a list may reach."""
 
 _NEAR_CHARS = 90
@@ -116,7 +116,9 @@ def _score(text: str, spot: Spot, places: list[tuple[int, int, int]], most: int)
     for rank, start, end in places:
         if end <= spot.start:
             between = text[end : spot.start]
-            gap = len(between) + _LINE_COST * between.count("\n")
+            # A list may be a column, and goes on to the next paragraph.
+            breaks = between.count("\n\n" if most == LIST_CHARS else "\n")
+            gap = len(between) + _LINE_COST * breaks
         elif start >= spot.end:
             between = text[spot.end : start]
             lines = between.count("\n")
