@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pipeline.errors import InputError
 from pipeline.parquet import current_snapshot
 from pipeline.report import write_report
@@ -257,6 +259,19 @@ def test_what_is_no_report_is_not_replaced(library: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="can't be written"):
         write_report(library, tmp_path / "no" / "report.html")
     assert file.read_text() == "Dear Sir"
+
+
+def test_the_command_writes_it_and_says_so(library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.html"
+    arguments = ["report", "--out", str(library), "-o", str(file)]
+    told = CliRunner().invoke(app, [*arguments, "--include", "*.pdf", "--json"])
+    assert told.exit_code == 0, told.output
+    size = file.stat().st_size
+    assert json.loads(told.stdout) == {
+        "file": str(file), "size_bytes": size, "documents": 2, "documents_all": 6, "flags": 2,
+    }  # fmt: skip
+    assert "2 of 6" in CliRunner().invoke(app, [*arguments, "--limit", "2"]).stdout
+    assert CliRunner().invoke(app, ["report", "--out", str(tmp_path)]).exit_code == 2
 
 
 def test_documents_can_be_chosen(library: Path, tmp_path: Path) -> None:
