@@ -9,27 +9,44 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from dflash import model_mlx as reference
 
+from pipeline.engine.acceptance import Offer
 from pipeline.engine.core import Core
 from pipeline.engine.drafter import load_drafter
 from pipeline.engine.drafter_config import read_config
+from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
+from pipeline.engine.plan import RowView
 from pipeline.engine.target import Target
 from pipeline.errors import BusyError, InputError
-from pipeline.training.model import read_parameters
+from pipeline.training.examples import Example
+from pipeline.training.features import Features
+from pipeline.training.judge import Judge
+from pipeline.training.model import TrainableDrafter, read_parameters
 from pipeline.training.recipe import Recipe, Sources, TrainJob
 from pipeline.training.report import TrainReport
 from pipeline.training.run import run_training
-from tests.tiny_training import RECIPE, info_of, write_documents, write_followers
+from pipeline.training.walks import walk_alone
+from tests.tiny_training import (
+    END,
+    RECIPE,
+    info_of,
+    teacher_of,
+    write_documents,
+    write_followers,
+)
+
+pytestmark = pytest.mark.flow  # slow
 
 ROOT = Path(__file__).parents[1]
 TINY = replace(
-    RECIPE, steps=200, anchors=16, reuse=8, learning_rate=5e-3, length=3000, evaluate_every=100
+    RECIPE, steps=200, anchors=12, reuse=10, learning_rate=5e-3, length=3000, evaluate_every=100
 )
 SHORT = replace(TINY, steps=2, evaluate_every=1)
 
@@ -86,7 +103,7 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
     assert figures["summary", 4, False] > 2  # an untrained one: 1.0
     assert figures["all", 4, True] >= figures["all", 4, False]
     assert {speed.rows for speed in report.evaluation.speeds} == {1, 8}
-    check_it_is_accepted(job)
+    check_the_loop_is_as_foretold(job)
     card = (Path(job.out) / "README.md").read_text("utf-8")
     for words in ("200 of 200 steps", "private: the user's own", "| seed | 1 |", "## Limits"):
         assert words in card
@@ -95,25 +112,51 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
     assert again.curve == report.curve
 
 
-def check_it_is_accepted(job: TrainJob) -> None:
-    """In the engine itself: its drafts are accepted, and the answers stay what they are."""
+class BlockAlone(EverySpeculation):
+    """Every step drafts the whole block by the drafter alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._chance = SimpleNamespace(choice=lambda _widths: width)  # type: ignore[assignment]
+
+    def _any_offer(self, view: RowView, most: int) -> Offer | None:
+        found = [offer for offer in view.offers if offer.source == "dflash"]
+        return Offer("dflash", min(found[0].length, most)) if found else None
+
+
+def check_the_loop_is_as_foretold(job: TrainJob) -> None:
+    """The engine takes as many steps as the walk over the same answer, and writes the same."""
+    info, out, width = info_of(Path(job.model)), Path(job.out), job.recipe.block
+    verifies: list[int] = []
+    examples: list[Example] = []
     texts: list[str] = []
     for drafter in ("", job.out):
         options = CoreOptions(
             max_rows=1, kv_bytes=64 << 20, drafter=drafter, speculate=bool(drafter),
             draft_always=bool(drafter),
         )  # fmt: skip
-        core = Core(info_of(Path(job.model)), options)
-        for number in range(6):
-            question = (Message("user", f"Write of {number}."),)
+        core = Core(info, options)
+        if core._drafts is not None:
+            core._drafts._speculation = BlockAlone(width)
+        for number in range(5):
+            question = (Message("user", f"Write of {number}, {number}."),)
             core.submit(Request(f"r{number}", "m", question, max_tokens=40), _keep(texts))
-        while core.step():
-            pass
-    assert texts[:6] == texts[6:]
-    found = core.stats().speculation  # pyright: ignore[reportPossiblyUnboundVariable]
-    assert found is not None
-    (block,) = [source for source in found.sources if source.source == "dflash"]
-    assert block.accepted > 0.3 * block.drafted > 3
+            row, before = core.rows()[-1], core.stats().steps
+            while core.step():
+                pass
+            ended = [END] if row.finish_reason == "stop" else []
+            tokens = np.array([*row.prompt, *row.history.tokens, *ended], np.int32)
+            if drafter:
+                verifies.append(core.stats().steps - before)
+                examples.append(Example(str(number), "", "", tokens, len(row.prompt)))
+    assert texts[:5] == texts[5:]
+    config = read_config(out)
+    teacher = teacher_of(Path(job.model), config.target_layer_ids)
+    judge = Judge(TrainableDrafter(config, teacher), Features(teacher))
+    drafted = judge._draft(read_parameters(out, config), examples)
+    walks = {one.key: walk_alone(one, blocks, width - 1) for one, blocks in drafted}
+    assert [walks[str(number)].verifies for number in range(5)] == verifies
+    assert sum(verifies) < 0.75 * sum(walk.tokens for walk in walks.values())
 
 
 def _keep(texts: list[str]) -> Any:
@@ -197,7 +240,7 @@ def command(job: TrainJob, *more: str) -> list[str]:
         sys.executable, "-m", "flows.cli", "train-drafter", "--model", job.model, "--out", job.out,
         "--documents", job.sources.documents, "--answers", "40", "--heldout", "8",
         "--steps", str(recipe.steps), "--layers", "1", "--block", "4", "--taps", "2",
-        "--rows", "4", "--anchors", "16", "--reuse", "8", "--learning-rate", "0.005",
+        "--rows", "4", "--anchors", "12", "--reuse", "10", "--learning-rate", "0.005",
         "--length", "3000", "--answer-rows", "8", "--kv-gib", "0.0625", *more,
     ]  # fmt: skip
 
@@ -209,7 +252,6 @@ def progress_of(job: TrainJob) -> dict[str, Any]:
         return {"doing": ""}
 
 
-@pytest.mark.flow
 def test_the_command_is_interrupted_goes_on_and_is_judged(tmp_path: Path) -> None:
     job = make_job(tmp_path, recipe=replace(TINY, steps=100))
     environment = os.environ | {"DOCFLASH_CACHE": str(tmp_path / "cache")}
@@ -252,7 +294,6 @@ def docflash(tmp_path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.flow
 @pytest.mark.parametrize("words", [["train-drafter"], ["drafter", "evaluate"]], ids=" ".join)
 def test_the_commands_explain_themselves_by_an_example(words: list[str], tmp_path: Path) -> None:
     done = docflash(tmp_path, *words, "--help")
@@ -261,7 +302,6 @@ def test_the_commands_explain_themselves_by_an_example(words: list[str], tmp_pat
     assert "--json" in done.stdout
 
 
-@pytest.mark.flow
 def test_what_can_t_be_trained_on_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "p.jsonl"
     broken.write_text('{"text": \n["no"]\n', encoding="utf-8")
@@ -276,7 +316,6 @@ def test_what_can_t_be_trained_on_is_told(tmp_path: Path) -> None:
     assert "nothing to train on" in json.loads(done.stdout)["error"]["message"]
 
 
-@pytest.mark.flow
 def test_a_detached_training_outlives_its_command(tmp_path: Path) -> None:
     job = make_job(tmp_path, recipe=replace(TINY, steps=4))
     words = command(job, "--detach", "--json")[3:]
