@@ -118,25 +118,33 @@ def watch(  # noqa: PLR0913 (options)
         found = _wait_settled(search, seen, settle)
         if not as_json:
             stderr_console().print("the folder has changed" if seen else "watching the folder")
-        code = _run_to_its_end([sys.executable, "-P", "-m", "flows.cli", *words])
-        if code in {EXIT_INTERRUPTED, EXIT_TERMINATED}:
-            raise typer.Exit(code)
+        asked_to_stop = _run_to_its_end([sys.executable, "-P", "-m", "flows.cli", *words])
+        if asked_to_stop:
+            raise typer.Exit(asked_to_stop)
         seen = found
 
 
 def _run_to_its_end(command: list[str]) -> int:
-    """Runs a command; what is to stop this process stops it gently, and is waited for."""
+    """Runs a command; what is to stop this process stops it gently, and is waited for.
+
+    Returns:
+        The exit code for the signal that came meanwhile; 0 if none did.
+    """
     process = subprocess.Popen(command, start_new_session=True)
+    asked = 0
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
         process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return process.wait()
+        process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return asked
 
 
 def _run_words(words: list[str]) -> list[str]:

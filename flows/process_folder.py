@@ -4,6 +4,7 @@ In: plain values, as a form or a schedule gives them. Out: the tables. Its tasks
 pass ids only: Prefect keeps parameters and results in plain text.
 """
 
+import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -26,10 +27,13 @@ from flows.reporting import report_run, summary_line
 from flows.run_log import RunLog
 from flows.steps import RUNS, Running, ingest, publish
 from flows.stopping import BY_SYSTEM, stop_on_sigterm
-from pipeline.errors import DocflashError, EngineError, InputError
+from pipeline.errors import BusyError, DocflashError, EngineError, InputError
 from pipeline.folder_run import FolderRun, RunState
 from pipeline.settings import EMBEDDED_MODEL
 from pipeline.until import end_of_night
+
+_BUSY_S = 10.0
+_PATIENCE_S = 12 * 3600.0
 
 # Prefect's own types don't fit each other here.
 _RUNNER: Any = ThreadPoolTaskRunner(max_workers=WORKERS)
@@ -112,10 +116,23 @@ def _begin(parameters: Parameters, control: Control) -> FolderRun:
     with suppress(PrefectException, DocflashError):  # the run itself can do without
         clear_up(str(flow_run.id))
     try:
-        return FolderRun(parameters.order(), control.progress)
+        return _take_library(parameters, control)
     except DocflashError as error:
         tell_failure(Outcome("", "failed", error.exit_code))
         raise
+
+
+def _take_library(parameters: Parameters, control: Control) -> FolderRun:
+    """The run; one that nobody watches waits while another has the library."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return FolderRun(parameters.order(), control.progress)
+        except BusyError:
+            is_late = time.monotonic() > deadline or control.progress.is_stopping()
+            if control.is_watched or is_late:
+                raise
+        time.sleep(_BUSY_S)
 
 
 def _work(run: FolderRun, control: Control) -> State[Any]:

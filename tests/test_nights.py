@@ -3,6 +3,7 @@
 One deployment serves most tests: its server and its worker take seconds to start.
 """
 
+import json
 import os
 import shlex
 import socket
@@ -103,8 +104,26 @@ def test_it_begins_by_itself_and_does_its_work(deployed: tuple[Home, Any]) -> No
     assert ", 2 files, 1 answers, 0 failed" in run["message"]
     assert len(found["next"]) >= 2
     assert found["published_runs"][0]["state"] == "done"
+    _check_deployment(home, told)
     shown = home.docflash("nights")
     assert (shown.code, "every 60 min" in shown.out) == (0, True)
+
+
+def _check_deployment(home: Home, told: dict[str, Any]) -> None:
+    """What the deployment is in Prefect, whose pages make a form of the schema."""
+    place = Path(home.environment["DOCFLASH_STATE"]) / "prefect" / "docflash-server.json"
+    user, _, password = json.loads(place.read_text("utf-8"))["password"].partition(":")
+    api = f"{told['server']['address']}/api"
+    found = httpx.post(f"{api}/deployments/filter", json={}, auth=(user, password)).json()[0]
+    assert found["global_concurrency_limit"]["limit"] == 1
+    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert (found["tags"], found["enforce_parameter_schema"]) == (["docflash"], True)
+    assert "docflash deploy" in found["description"]
+    schema = found["parameter_openapi_schema"]
+    assert (schema["required"], schema["properties"]["until"]["default"]) == (["folder"], None)
+    assert "Stop at this time of day" in schema["properties"]["until"]["description"]
+    pool = httpx.get(f"{api}/work_pools/docflash", auth=(user, password)).json()
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
 
 
 def test_prefect_is_private_and_hears_of_no_text(deployed: tuple[Home, Any]) -> None:
@@ -182,15 +201,20 @@ def test_a_killed_run_is_cleared_up_and_gone_on_with(shared_home: Home, tmp_path
     try:
         done = home.docflash("deploy", home.documents, "--every", "60", *asked)
         assert done.code == 0, done.out + done.err
-        limit = time.monotonic() + TIMEOUT_S
-        while home.answered() < answered + 2:
-            assert time.monotonic() < limit, home.docflash("nights", "--json").out
-            time.sleep(POLL_S)
+        _wait_for_answers(home, answered + 2)
         _kill_all(home)
         assert home.docflash("service", "start", "--json").json == {
             "server": "started",
             "worker": "started",
         }
+        # The next one is ended gently, as by a shutdown, and gone on with as well.
+        _wait_for_answers(home, home.answered() + 2)
+        stopped = home.docflash("service", "stop", "--json")
+        assert stopped.json == {"stopped": ["server", "worker"]}, stopped.out
+        published = len(home.rows("SELECT path FROM long"))
+        assert 0 < published < 24
+        assert home.docflash("service", "start", "--json").code == 0
+        limit = time.monotonic() + TIMEOUT_S
         rows: list[Any] = []
         while len(rows) < 24:
             assert time.monotonic() < limit, home.docflash("nights", "--json").out
@@ -198,14 +222,21 @@ def test_a_killed_run_is_cleared_up_and_gone_on_with(shared_home: Home, tmp_path
             if (home.out / "latest").exists():
                 rows = home.rows("SELECT path FROM long")
         states = [run["state"] for run in wait_for_end(home)["last"]]
-        assert states == ["Completed", "Crashed"]
+        assert states == ["Completed", "Cancelled", "Crashed"]
         runs = home.rows("SELECT state, jobs_done FROM runs ORDER BY started_at")
-        assert [run["state"] for run in runs] == ["stopped", "done"]
-        assert runs[-1]["jobs_done"] < 24
+        assert [run["state"] for run in runs] == ["stopped", "stopped", "done"]
+        assert runs[-1]["jobs_done"] == 24 - published
     finally:
         removed = home.docflash("deploy", home.documents, "--remove", "--json")
     assert removed.json["ended_server_and_worker"] is True, removed.out
     assert not _processes(home)
+
+
+def _wait_for_answers(home: Home, answers: int) -> None:
+    limit = time.monotonic() + TIMEOUT_S
+    while home.answered() < answers:
+        assert time.monotonic() < limit, home.docflash("nights", "--json").out
+        time.sleep(POLL_S)
 
 
 def _processes(home: Home) -> list[psutil.Process]:

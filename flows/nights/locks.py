@@ -11,8 +11,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-import psutil
-
 from flows.nights.home import prefect_home
 from pipeline.errors import BusyError
 
@@ -69,7 +67,7 @@ def role_pid(role: Role) -> int | None:
 
 
 def end_role(role: Role, wait_s: float) -> bool:
-    """Asks the server, or the worker and what it runs, to end, and waits.
+    """Asks the server, or the worker, to end, and waits.
 
     Returns:
         Whether it has ended, or was not there.
@@ -77,8 +75,6 @@ def end_role(role: Role, wait_s: float) -> bool:
     pid = role_pid(role)
     if pid:
         with suppress(ProcessLookupError):
-            for run in _runs_of(pid):
-                run.terminate()
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + wait_s
     while role_pid(role) is not None:
@@ -86,15 +82,6 @@ def end_role(role: Role, wait_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def _runs_of(pid: int) -> "list[psutil.Process]":
-    """The flow runs of a worker, which waits for them and does not tell them that it is to end."""
-    try:
-        family = psutil.Process(pid).children(recursive=True)
-        return [one for one in family if "prefect.engine" in one.cmdline()]
-    except psutil.Error:
-        return []
 
 
 def _open(role: Role) -> int:

@@ -18,7 +18,7 @@ from flows.prefect_env import quiet_prefect
 from pipeline.errors import EngineError, InputError
 
 START_TIMEOUT_S = 180.0  # the first start makes the database
-END_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 180.0  # a run that is at work publishes
 _POLL_S = 0.1
 _LOG_BYTES = 1_000_000
 

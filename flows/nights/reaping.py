@@ -18,9 +18,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
 from flows.nights.api import prefect_api
+from flows.stopping import BY_SYSTEM
 from pipeline.errors import DocflashError
 from pipeline.settings import out_folder
 from pipeline.store.ownership import take_lock
@@ -36,6 +38,7 @@ SETTLED = timedelta(minutes=5)
 
 _ID_VARIABLE = "PREFECT__FLOW_RUN_ID"
 _RECENT = timedelta(hours=12)
+_LAST = 20
 _ALIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
@@ -61,21 +64,42 @@ def clear_up(own_run_id: str = "", settled: timedelta = SETTLED) -> list[str]:
         living = _living_runs() if others else frozenset[str]()
         gone = [run for run in others if str(run.id) not in living and _is_gone(run, settled)]
         for run in gone:
-            _clear(client, run)
+            message = "its process was killed; what it had finished is kept"
+            client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            # Once: what killed it may be itself.
+            if run.state_type != StateType.CANCELLING and AGAIN not in run.tags:
+                _go_on(client, run)
     return [run.name for run in gone]
 
 
-def _clear(client: "SyncPrefectClient", run: FlowRun) -> None:
-    message = "its process was killed; what it had finished is kept"
-    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+def go_on_with_stopped() -> None:
+    """Schedules again what the end of the worker cut off: the machine was restarted, say."""
+    with prefect_api() as client:
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED]))
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=_LAST,
+        )
+        for run in runs:
+            message = (run.state.message or "") if run.state else ""
+            # A run that somebody cancelled in Prefect was Cancelling first.
+            if message.startswith(f"stopped ({BY_SYSTEM})") and not any(
+                state.type == StateType.CANCELLING for state in client.read_flow_run_states(run.id)
+            ):
+                _go_on(client, run)
+
+
+def _go_on(client: "SyncPrefectClient", run: FlowRun) -> None:
+    """Schedules a run again, at once, if it is of this night; a second time does nothing."""
     begun = run.start_time or run.expected_start_time
-    is_recent = begun is not None and datetime.now(UTC) - begun < _RECENT
-    is_cancelled = run.state_type == StateType.CANCELLING
-    if run.deployment_id and is_recent and not is_cancelled and AGAIN not in run.tags:
+    if run.deployment_id and begun is not None and datetime.now(UTC) - begun < _RECENT:
         client.create_flow_run_from_deployment(
             run.deployment_id,
             parameters=run.parameters,
-            tags=[*run.tags, AGAIN],
+            tags=[*(tag for tag in run.tags if tag != AGAIN), AGAIN],
             idempotency_key=f"{AGAIN}-{run.id}",
         )
 
@@ -85,7 +109,8 @@ def _living_runs() -> frozenset[str]:
     found: set[str] = set()
     for process in psutil.process_iter():
         try:
-            if process.uids().real == os.getuid():
+            # Not the engine that a run has started: it outlives the run.
+            if process.uids().real == os.getuid() and "prefect.engine" in process.cmdline():
                 found.add(process.environ().get(_ID_VARIABLE, ""))
         except (psutil.Error, OSError):
             continue
@@ -108,3 +133,8 @@ def _is_gone(run: FlowRun, settled: timedelta) -> bool:
     except DocflashError:  # somebody has it, or it can't be told
         return False
     return True
+
+
+if __name__ == "__main__":  # before the worker begins, when no run has a process
+    clear_up(settled=timedelta())
+    go_on_with_stopped()

@@ -49,6 +49,7 @@ _WORKER = """\
 Nice=10
 IOSchedulingClass=idle
 OOMPolicy=continue
+KillMode=mixed
 TimeoutStopSec=180
 """
 

@@ -5,9 +5,14 @@ PREFECT_API_URL names one), once that answers and the runs of a killed worker ha
 """
 
 import os
+import signal
+import subprocess
 import sys
+import threading
 import time
-from datetime import timedelta
+from contextlib import suppress
+
+import psutil
 
 from flows.nights.home import POOL, load_home, prefect_home
 from flows.nights.locks import hold_role
@@ -17,28 +22,74 @@ from pipeline.errors import EngineError
 
 _WAIT_S = 180.0
 _POLL_S = 0.5
+_RUN_END_S = 150.0
+_WORKER_END_S = 15.0
 
 
 def work_nights() -> None:
-    """Becomes the worker; doesn't return.
+    """Is the worker until a signal ends it.
 
     Raises:
         InputError: There is no server to work for, or it is on another machine.
-        EngineError: The server does not answer in time.
+        EngineError: The server does not answer in time, or the worker ended by itself.
         BusyError: docflash's worker is running already.
     """
     quiet_prefect()
     join_server(wait_s=_WAIT_S)
-    with hold_role("worker") as lock:
-        from flows.nights.reaping import clear_up
-
-        clear_up(settled=timedelta())
-        # The lock goes on into the worker, but not into the runs that it starts.
-        os.set_inheritable(lock, True)  # noqa: FBT003
+    with hold_role("worker"):
+        # In a process of its own: this one stays, and has no need of Prefect in its memory.
+        subprocess.run([sys.executable, "-P", "-m", "flows.nights.reaping"], check=False)
         command = ["-P", "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        os.execv(  # noqa: S606 (the point: the worker keeps this process's id and lock)
-            sys.executable, [sys.executable, *command, "--name", POOL]
+        worker = subprocess.Popen(
+            [sys.executable, *command, "--name", POOL],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # signals are for this process, which ends it in order
         )
+        _watch_over(worker)
+
+
+def _watch_over(worker: "subprocess.Popen[bytes]") -> None:
+    """Waits for a signal, then ends the worker, its runs first: it would kill them outright."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: asked.set())
+    while not asked.wait(_POLL_S):
+        if worker.poll() is not None:
+            raise EngineError(
+                f"Prefect's worker ended by itself, exit={worker.returncode!r}; its own words are "
+                "above; start it again with `docflash service start`"
+            )
+    worker.send_signal(signal.SIGSTOP)  # so that it begins no other run meanwhile
+    _end_runs(worker.pid)
+    worker.terminate()
+    worker.send_signal(signal.SIGCONT)
+    try:
+        worker.wait(timeout=_WORKER_END_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _end_runs(worker_pid: int) -> None:
+    """Asks the flow runs of a worker to end, and waits until they have published."""
+    try:
+        family = psutil.Process(worker_pid).children(recursive=True)
+        runs = [one for one in family if "prefect.engine" in one.cmdline()]
+    except psutil.Error:
+        return
+    for run in runs:
+        with suppress(psutil.Error):
+            run.terminate()
+    deadline = time.monotonic() + _RUN_END_S
+    while any(_is_at_work(run) for run in runs) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _is_at_work(run: psutil.Process) -> bool:
+    try:
+        return run.is_running() and run.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def join_server(wait_s: float = 0.0) -> bool:
