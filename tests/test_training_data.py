@@ -13,14 +13,17 @@ import pytest
 
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions
+from pipeline.engine.window import Shapes
 from pipeline.errors import InputError
 from pipeline.prompts import load_tasks
 from pipeline.training.examples import Batches, Example, choose_examples, stack
+from pipeline.training.full_core import FullCore
 from pipeline.training.passages import Text, read_folder, read_passages
 from pipeline.training.questions import Question, Questions
-from pipeline.training.regenerate import FullCore, Setting, merge_questions, write_answers
+from pipeline.training.regenerate import Setting, merge_questions, write_answers
 from pipeline.training.shards import Answer, Shards, repeats_itself
 from pipeline.training.walks import Drafted, walk_alone, walk_with_others
+from tests.tiny import SHAPES, write_llama
 from tests.tiny_training import END, TEXT, follower, info_of, write_documents, write_followers
 
 
@@ -205,6 +208,26 @@ def test_answers_are_written_once_and_go_on_after_a_stop(target: Path, tmp_path:
         followed = sum(follower(a) == b for a, b in itertools.pairwise(tokens))
         assert followed >= 0.8 * len(one.answer)  # the repetition penalty changes some
         assert (one.answer[-1] == END) == (one.ended == "stop")
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_prompts_that_are_read_together_give_the_same_answers(
+    shapes: Shapes, tmp_path: Path
+) -> None:
+    target = write_llama(tmp_path / "target", context_tokens=4096)  # all that it reads counts
+    info = info_of(target)
+    questions = list(questions_of(target).about(make_texts(), "train", 12))
+    found: list[dict[str, Answer]] = []
+    for together in (False, True):
+        core = FullCore(info, CoreOptions(max_rows=5, prefill_tokens=128, speculate=False))
+        core._target.cache.shapes = shapes
+        core.reads_together = together
+        shards = Shards(tmp_path / f"{together}", {})
+        write_answers(questions, core, shards, Setting(info.name, 5, END))
+        found.append({one.key: one for one in shards.all()})
+        assert not core.rows()
+        assert core.stats().finished == len(shards.keys) > 8
+    assert found[0] == found[1]
 
 
 def test_parts_are_merged_in_their_order(target: Path) -> None:

@@ -21,10 +21,11 @@ from pipeline.engine.target import stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.messages import MESSAGES_VERSION
 from pipeline.prompts import load_tasks
+from pipeline.training.full_core import FullCore
 from pipeline.training.passages import Found, Split, Text, read_folder, read_passages
 from pipeline.training.questions import Question, Questions
 from pipeline.training.recipe import Sources
-from pipeline.training.regenerate import FullCore, Setting, Written, merge_questions, write_answers
+from pipeline.training.regenerate import Setting, Written, merge_questions, write_answers
 from pipeline.training.shards import Answer, Shards, write_whole
 
 COMPLETE = "complete.json"

@@ -24,21 +24,6 @@ WAITING = 2
 TIMEOUT_S = 1e9
 
 
-class FullCore(Core):
-    """A core that fills every free row before it decodes on: nobody waits for an answer."""
-
-    def _round(self) -> bool:
-        while True:
-            if self._prefilling is None:
-                self._admit()
-            if self._prefilling is None:
-                return super()._round()
-            self._prefill(self._prefilling)
-
-    def _leave(self, row: Row) -> None:
-        self._remove(row)  # every prompt comes once: no prefix is kept
-
-
 @dataclass(slots=True)
 class Written:
     """What came of a call.
