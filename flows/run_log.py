@@ -10,9 +10,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flows.stopping import BY_SYSTEM, BY_YOU
 from pipeline.progress import Counts
@@ -87,7 +88,7 @@ class RunLog:
 class _Private(RotatingFileHandler):
     """A rotating file that only this user can read, whatever the umask."""
 
-    def _open(self) -> IO[Any]:
+    def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         return os.fdopen(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
 

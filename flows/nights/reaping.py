@@ -5,6 +5,7 @@ again, once. Without this, a killed run would hold its deployment's place, and t
 """
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flows.nights.api import prefect_api
@@ -95,7 +97,9 @@ def go_on_with_stopped() -> None:
 def _go_on(client: "SyncPrefectClient", run: FlowRun) -> None:
     """Schedules a run again, at once, if it is of this night; a second time does nothing."""
     begun = run.start_time or run.expected_start_time
-    if run.deployment_id and begun is not None and datetime.now(UTC) - begun < _RECENT:
+    if not run.deployment_id or begun is None or datetime.now(UTC) - begun > _RECENT:
+        return
+    with suppress(ObjectNotFound):  # the deployment was removed since
         client.create_flow_run_from_deployment(
             run.deployment_id,
             parameters=run.parameters,
