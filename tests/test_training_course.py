@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.engine.drafter_config import read_config
 from pipeline.errors import EngineError, InputError
+from pipeline.training import checkpoint as training_room
 from pipeline.training import judge, trainer
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.examples import Example, make_blocks, stack
@@ -334,3 +335,24 @@ def test_a_judge_drafts_what_is_drafted_place_by_place(
 
 def _keyed(pairs: Iterable[tuple[Example, Drafted]]) -> Iterator[tuple[str, Drafted]]:
     return ((example.key, drafted) for example, drafted in pairs)
+
+
+def test_batches_that_differ_are_no_divergence(course: Course) -> None:
+    training, reuse = course.training("one"), QUICK.reuse
+    how = training_room.Course(1000)
+    chance = np.random.default_rng(2)
+    for step in range(400):  # from 11 down to 3, give or take 2 for each batch
+        if step % reuse == 0:
+            hardness = float(chance.uniform(-2, 2))
+        loss = 3 + 8 * 0.99**step + hardness  # pyright: ignore[reportPossiblyUnboundVariable]
+        assert not training._diverges(loss, step, how)
+    steps = 0
+    while not training._diverges(11.0, 400 + steps, how):
+        steps += 1
+    assert steps < 20 * reuse
+
+
+def test_an_easy_first_batch_of_a_warm_start_is_no_divergence(course: Course) -> None:
+    training, how = course.training("one"), training_room.Course(1000)
+    for step in range(200):
+        assert not training._diverges(1.0 if step < QUICK.reuse else 4.0, step, how)

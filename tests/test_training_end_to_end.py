@@ -329,4 +329,4 @@ def test_a_detached_training_outlives_its_command(tmp_path: Path) -> None:
     report = json.loads(log.read_text("utf-8").splitlines()[-1])["report"]
     assert (report["ending"], report["step"]) == ("done", 4)
     assert (Path(job.out) / "README.md").is_file()
-    assert Path(told["progress"]).is_file()
+    assert json.loads(Path(told["progress"]).read_text("utf-8"))["doing"] == "ended"

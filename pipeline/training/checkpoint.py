@@ -47,13 +47,14 @@ class Course:
         steps: Of the schedule.
         seconds: Spent on steps and evaluations, over all runs.
         tokens: Labels that counted in a loss.
-        smoothed, lowest: The loss, smoothed, and the lowest that it was.
+        first, smoothed, lowest: The loss at the first step; smoothed; the lowest that this was.
         marks: The evaluations.
     """
 
     steps: int
     seconds: float = 0.0
     tokens: int = 0
+    first: float = 0.0
     smoothed: float = 0.0
     lowest: float = float("inf")
     marks: list[Mark] = field(default_factory=list[Mark])

@@ -27,8 +27,8 @@ PROGRESS_FILE = "progress.json"
 class _Teller:
     """Says how far it is: to the pipe, and to a file."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._file = folder / PROGRESS_FILE if folder else None
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / PROGRESS_FILE
         self._told_s, self._doing = 0.0, ""
 
     def __call__(self, doing: str, done: float) -> None:
@@ -37,8 +37,8 @@ class _Teller:
             return
         self._told_s, self._doing = now, doing.split(":", maxsplit=1)[0]
         _say(PROGRESS + json.dumps([doing, done]))
-        if self._file is not None and self._file.parent.is_dir():
-            values = {"doing": doing, "done": round(done, 4), "pid": os.getpid(), "at": time.time()}
+        values = {"doing": doing, "done": round(done, 4), "pid": os.getpid(), "at": time.time()}
+        with suppress(DocflashError):  # a full disk is told by who keeps what counts
             write_whole(self._file, json.dumps(values).encode())
 
 
@@ -54,20 +54,24 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopped.append(got))
     values = json.load(sys.stdin)
+    evaluates = "drafter" in values
+    tell = _Teller(Path(values["work"] if evaluates else f"{values['out']}/work"))
     answer: dict[str, Any]
     try:
-        if "drafter" in values:
-            evaluation: EvaluateJob = parse_record(EvaluateJob, values)
-            tell = _Teller(Path(evaluation.work))
-            answer = {"report": asdict(run_evaluation(evaluation, lambda: bool(stopped), tell))}
+        if evaluates:
+            found: Any = run_evaluation(
+                parse_record(EvaluateJob, values), lambda: bool(stopped), tell
+            )
         else:
-            job: TrainJob = parse_record(TrainJob, values)
-            tell = _Teller(Path(job.out) / "work")
-            answer = {"report": asdict(run_training(job, lambda: bool(stopped), tell))}
+            found = run_training(parse_record(TrainJob, values), lambda: bool(stopped), tell)
+        answer = {"report": asdict(found)}
+        tell("ended", 1.0)
     except DocflashError as error:
         answer = {"refused": type(error).__name__, "message": str(error)}
+        tell(f"ended: {error}", 1.0)
     except KeyboardInterrupt:
         answer = {"refused": "Interrupted", "message": "stopped by you"}
+        tell("ended: stopped by you", 1.0)
     _say(json.dumps(answer))
     return 0
 

@@ -26,9 +26,13 @@ Ending = Literal["done", "early", "diverged", "stopped"]
 
 EVALUATIONS = 20
 TIMED_STEPS, UNTIMED_STEPS = 8, 4
-SMOOTHING = 0.95
-DIVERGED = 2.0
-"""Nats by which the smoothed loss may rise over its lowest."""
+SMOOTHING = 0.9
+"""Weight of the past in the smoothed loss, for each batch."""
+SETTLED = 10
+"""Batches before which a rise of the loss says nothing but that batches differ."""
+DIVERGED, LOST = 2.0, 0.5
+"""The loss has diverged when it is so many nats over its lowest, smoothed, and has lost again so
+large a part of what it had fallen. (Batches differ: prose is harder than JSON.)"""
 ENOUGH_BETTER = 0.01
 """Accepted tokens by which a mark must beat the best, for early stopping."""
 JUDGED = 64
@@ -132,7 +136,7 @@ class Training:
             result = take_step(
                 self._drafter, self._recipe, state, self._draft(state.step), course.steps
             )
-            if not result.finite or self._diverges(result.loss, course):
+            if not result.finite or self._diverges(result.loss, state.step, course):
                 ending = "diverged"
                 break
             state = result.state
@@ -178,11 +182,15 @@ class Training:
         self._counted = int((blocks.weights > 0).sum())
         return Draft(features, blocks)
 
-    def _diverges(self, loss: float, course: Course) -> bool:
-        past = course.smoothed or loss
-        course.smoothed = SMOOTHING * past + (1 - SMOOTHING) * loss
+    def _diverges(self, loss: float, step: int, course: Course) -> bool:
+        kept = min(SMOOTHING ** (1 / self._recipe.reuse), step / (step + 1))
+        course.first = course.first or loss
+        course.smoothed = kept * course.smoothed + (1 - kept) * loss
+        if step < SETTLED * self._recipe.reuse:
+            return False
         course.lowest = min(course.lowest, course.smoothed)
-        return course.smoothed > course.lowest + DIVERGED
+        rise = max(DIVERGED, LOST * (course.first - course.lowest))
+        return course.smoothed > course.lowest + rise
 
     def _is_due(self, step: int, steps: int) -> bool:
         every = self._recipe.evaluate_every or max(1, steps // EVALUATIONS)
