@@ -8,7 +8,7 @@ In: a text. Out: each date in it with its place and what it can mean. The rules:
 - Names and short names of months: 17 April 2026, 17th of April, 2026, 17. Apr. 26, 17-Apr-2026,
   April 17, 2026, 1er mai 2026, 17th day of April 2026.
 - A year of two digits is 1970 to 2069.
-- A day without a year (by 30 January) is that day on or after the first whole date of the document;
+- A day without a year (by 30 January) is that day nearest to the first whole date of the document;
   without such a date it means nothing.
 """
 # ruff: noqa: RUF001  the apostrophes are meant
@@ -107,12 +107,13 @@ def _read(match: re.Match[str], context: str) -> DateReading:
         return DateReading(match.start(), match.end(), days, note)
     first = first_whole_date(context)
     month, day = _NUMBERS[match["month"].lower()], int(match["day"])
-    for year in (first.year, first.year + 1) if first else ():
-        found = _real(year, month, day)
-        if found and first and found >= first:
-            note = "the year is not in the quote; it follows from the document's first date"
-            return DateReading(match.start(), match.end(), (found,), note)
-    return DateReading(match.start(), match.end(), ())
+    years = (first.year - 1, first.year, first.year + 1) if first else ()
+    days = [found for year in years if (found := _real(year, month, day))]
+    if first is None or not days:
+        return DateReading(match.start(), match.end(), ())
+    nearest = min(days, key=lambda found: abs(found - first))
+    note = "the year is not in the quote; it is the nearest to the document's first date"
+    return DateReading(match.start(), match.end(), (nearest,), note)
 
 
 def _days(match: re.Match[str]) -> tuple[date, ...]:

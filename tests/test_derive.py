@@ -57,11 +57,12 @@ def test_dates(text: str, days: list[str]) -> None:
     assert [str(day) for found in read_dates(text) for day in found.days] == days
 
 
-def test_a_day_without_a_year_follows_the_first_date_of_the_document() -> None:
-    letter = "24 September 2026. Answer by 8 October, or 3 January."
+def test_a_day_without_a_year_is_the_nearest_to_the_first_date_of_the_document() -> None:
+    letter = "24 September 2026. Answer by 8 October, or 3 January. We wrote on 30 August."
     found = {letter[r.start : r.end]: r for r in read_dates(letter, letter)}
     assert found["8 October"].days == (date(2026, 10, 8),)
     assert found["3 January"].days == (date(2027, 1, 3),)
+    assert found["30 August"].days == (date(2026, 8, 30),)
     assert "year" in found["3 January"].note
     assert first_whole_date("by 3 May, on 4 May 2020 or 2019-01-01") == date(2020, 5, 4)
 
