@@ -29,7 +29,10 @@ def test_it_runs_again_when_a_file_comes(home: Home) -> None:
         _wait_for(home, watch, 2)
     finally:
         watch.send_signal(signal.SIGINT)
-        _, err = watch.communicate(timeout=60)
+        try:
+            _, err = watch.communicate(timeout=60)
+        finally:
+            watch.kill()
     assert watch.returncode == 130
     assert b"watching the folder" in err
     assert b"the folder has changed" in err
