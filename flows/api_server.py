@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from flows.loopback_only import LoopbackOnly
 from pipeline.errors import InputError
+from pipeline.few_heaps import ENVIRONMENT as FEW_HEAPS
 
 if TYPE_CHECKING:
     import uvicorn
@@ -117,7 +118,12 @@ def start_server() -> ApiServer:
                 stdout=log,
                 stderr=log,
                 pass_fds=[listener.fileno()],
-                env={**os.environ, **_LEAN, "PREFECT_SERVER_API_AUTH_STRING": password},
+                env={
+                    **os.environ,
+                    **_LEAN,
+                    **FEW_HEAPS,
+                    "PREFECT_SERVER_API_AUTH_STRING": password,
+                },
                 start_new_session=True,  # Ctrl-C is for the run, which still needs its server
             )
     return ApiServer(process, port, password)

@@ -21,6 +21,7 @@ from flows.cli_report import report
 from flows.cli_retry import retry, watch
 from flows.cli_run import run
 from flows.cli_tasks import tasks
+from pipeline.few_heaps import use_few_heaps
 
 app = make_app(
     "Turns a folder of private documents into tables that you query with SQL, on this machine. "
@@ -43,6 +44,7 @@ for command in (purge, vacuum, backup):
 
 def main() -> None:
     """Runs the command line."""
+    use_few_heaps()
     os.umask(0o077)  # what docflash and all that it starts write is for this user alone
     code = _run()
     # An error keeps the frames it went through alive, and with them DuckDB's connections, about
