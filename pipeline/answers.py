@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from pipeline.asking import Asker, Question, place_of
 from pipeline.budget import TITLE_TOKENS, chunk_limits, merge_tokens, part_tokens
+from pipeline.class_words import classes_by_words
 from pipeline.engine.interface import Completion, Engine, ModelInfo
 from pipeline.errors import ResultError
 from pipeline.field_answers import answer_fields
+from pipeline.forms import is_small
 from pipeline.linking import link_sentences
 from pipeline.messages import ask_about, ask_to_merge
 from pipeline.records import Chunk, Job, Result, Task
@@ -77,12 +79,20 @@ def _seen(document: DocumentText, chunk: Chunk) -> str:
 
 
 def _find_class(asker: Asker, title: str, document: DocumentText, first: Chunk) -> Result:
-    """Asks about the beginning of the first chunk only: enough to tell what a document is."""
+    """Asks about the beginning of the first chunk only: enough to tell what a document is.
+
+    A small model is asked only if the document's words leave it a choice.
+    """
+    small = is_small(asker.model)
+    classes = classes_by_words(asker.task, document.text) if small else asker.task.classes
+    if len(classes) == 1:
+        return asker.result(classes[0], [first])
     tokens = load_tokens(asker.model.tokenizer_json)
     most = chunk_limits(asker.task, asker.model).chunk_tokens
     beginning = tokens.head(_seen(document, first), most)
+    choices = dataclasses.replace(asker.task, classes=classes)
     question = Question(
-        ask_about(asker.task, title, beginning), answer_schema(asker.task), top_logprobs=1
+        ask_about(asker.task, title, beginning), answer_schema(choices), top_logprobs=1
     )
     value = asker.ask(question, lambda completion: parse_result(asker.task, completion.text))
     return dataclasses.replace(

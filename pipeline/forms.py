@@ -34,7 +34,12 @@ def choose_form(task: Task, model: ModelInfo) -> Form:
     """The form of a task's fields under a model: what the task says, else by the model's size."""
     if task.form != "auto":
         return task.form
-    return "per_field" if 0 < model.parameters < SMALL_MODEL_PARAMETERS else "one_call"
+    return "per_field" if is_small(model) else "one_call"
+
+
+def is_small(model: ModelInfo) -> bool:
+    """Whether a model is better asked for little at a time."""
+    return 0 < model.parameters < SMALL_MODEL_PARAMETERS
 
 
 def quoted_schema(task: Task, *, partial: bool = False) -> dict[str, Any]:

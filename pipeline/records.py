@@ -197,6 +197,7 @@ class Task:
         fingerprint: Hash of everything above that can change an answer.
         source: The TOML file.
         examples: Of a "class" task: (class, text) of short documents, shown before the question.
+        words: Of a "class" task: (class, words that tell it).
         form: Of a "fields" task: how its fields are asked for, see `pipeline.forms`.
     """
 
@@ -214,6 +215,7 @@ class Task:
     fingerprint: str
     source: str
     examples: tuple[tuple[str, str], ...] = ()
+    words: tuple[tuple[str, tuple[str, ...]], ...] = ()
     form: Literal["auto", "one_call", "per_field", "free"] = "auto"
 
 
@@ -243,7 +245,7 @@ class Result:
         job_key: The job.
         value: For "text" a str; for "fields" a dict of typed values (str, int, Decimal, date,
             bool, list, dict, None); for "class" a str.
-        probability: Of the class under the grammar; 1.0 for other kinds.
+        probability: Of the class among those that were left; 1.0 for other kinds.
         chunks: Numbers of the chunks the model saw.
         calls: Model calls made, retries included.
         cut: True if an answer reached its token limit and was closed by the grammar or trimmed to

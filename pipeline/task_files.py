@@ -116,6 +116,7 @@ def _read_table(table: Table, name: str, file: str) -> Task:
         fingerprint="",
         source=file,
         examples=_read_examples(table, choices),
+        words=_read_words(table, choices),
         form=_read_form(table, kind),
     )
     table.finish()
@@ -156,6 +157,19 @@ def _read_examples(parent: Table, classes: tuple[str, ...]) -> tuple[tuple[str, 
             table.report(name, f"the example of {name!r} is empty; write a short document")
         examples.append((name, text))
     return tuple(examples)
+
+
+def _read_words(parent: Table, classes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Words that tell a class, for a small model."""
+    table = parent.take_table("words")
+    if table is None:
+        return ()
+    if not classes:
+        parent.report("words", "words are for a task with classes; remove them")
+    for name in table.names():
+        if classes and name not in classes:
+            table.report(name, f"words of {name!r}, no class{did_you_mean(name, classes)}")
+    return tuple((name, table.take_texts(name)) for name in table.names())
 
 
 def _read_applies_to(table: Table, kind: TaskKind) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -223,6 +223,32 @@ def test_the_class_is_found_from_the_beginning_with_its_probability(model: Model
     assert "word0." in request.messages[1].content
 
 
+@pytest.mark.parametrize(
+    ("parameters", "text", "calls"),
+    [(1, "Dear Ann, kind regards", 0), (1, "Ann", 1), (9 * 10**9, "Dear Ann, kind regards", 1)],
+)
+def test_a_small_model_is_not_asked_for_a_class_that_words_tell(
+    model: ModelInfo, parameters: int, text: str, calls: int
+) -> None:
+    task = task_of(CLASS + '[words]\nletter = ["dear", "kind regards"]\n')
+    model = dataclasses.replace(model, parameters=parameters)
+    engine = ScriptedEngine(model, lambda _, __: completion('"letter"', logprobs=(-0.5,)))
+    result = answer_job(JOB, task, document_of(text, task, model), engine, model)
+    assert (result.value, result.calls) == ("letter", calls)
+    assert (result.probability == 1) == (calls == 0)
+
+
+def test_a_small_model_chooses_among_the_classes_that_words_leave(model: ModelInfo) -> None:
+    words = '[words]\nletter = ["dear", "regards"]\nbill = ["sum", "tax"]\n'
+    task = task_of(CLASS.replace('"other"', '"bill", "other"') + words)
+    model = dataclasses.replace(model, parameters=1)
+    engine = ScriptedEngine(model, lambda _, __: completion('"bill"', logprobs=(-0.5,)))
+    text = "Dear Ann, sum and tax. Regards"
+    answer_job(JOB, task, document_of(text, task, model), engine, model)
+    assert engine.requests[0].schema is not None
+    assert engine.requests[0].schema["enum"] == ["letter", "bill"]
+
+
 def test_the_class_of_larger_chunks_reads_no_more(model: ModelInfo) -> None:
     task = task_of(CLASS)
     tokens = load_tokens(model.tokenizer_json)
