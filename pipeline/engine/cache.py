@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import mlx.core as mx
 from mlx import nn
 
+from pipeline.engine.heap import trim_heap
 from pipeline.engine.prefix import Prefix
 from pipeline.engine.recurrent import RecurrentStates, StateCache
 from pipeline.engine.window import (
@@ -155,6 +156,7 @@ class RaggedCache:
                 layer.keys = self._resized(layer.keys, rows, columns)
                 layer.values = self._resized(layer.values, rows, columns)
                 mx.eval(layer.keys, layer.values)  # one layer at a time: the old one is freed
+        trim_heap()  # of the old ones; they lie between others that stay
         self.lengths = (self.lengths + [0] * rows)[:rows]
         self._rows, self._columns = rows, columns
 
