@@ -81,18 +81,17 @@ def deploy(  # noqa: PLR0913 (options)
 
     Example: `docflash deploy ~/Documents --at 02:00 --until 07:00`
     """
-    place = str(folder.expanduser().absolute())
     if remove:
-        _remove(place, name, as_json=as_json)
+        _remove(str(folder.expanduser().absolute()), name, as_json=as_json)
         return
-    parameters = Parameters(
-        folder=place,
-        tasks=task or None,
-        out=str(out_folder(out)),
-        prompts=None if prompts is None else str(prompts.expanduser().absolute()),
+    parameters = Parameters.of_options(
+        folder,
+        task=task,
+        out=out_folder(out),
+        prompts=prompts,
+        include=include,
+        exclude=exclude,
         model=_absolute_model(model),
-        include=include or None,
-        exclude=exclude or None,
         hidden=hidden,
         symlinks=symlinks,
         until=until,

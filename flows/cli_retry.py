@@ -98,14 +98,14 @@ def watch(  # noqa: PLR0913 (options)
     from flows.parameters import Parameters, check_parameters
     from pipeline.progress import Progress
 
-    parameters = Parameters(
-        folder=str(folder.expanduser().absolute()),
-        tasks=task or None,
-        out=None if out is None else str(out),
-        prompts=None if prompts is None else str(prompts),
+    parameters = Parameters.of_options(
+        folder,
+        task=task,
+        out=out,
+        prompts=prompts,
+        include=include,
+        exclude=exclude,
         model=model,
-        include=include or None,
-        exclude=exclude or None,
         hidden=hidden,
         symlinks=symlinks,
     )

@@ -95,14 +95,14 @@ def run(  # noqa: PLR0913 (options)
     The command of --notify finds how the run went in DOCFLASH_RUN_ID, _STATE, _EXIT_CODE, _ANSWERS,
     _ANSWERS_FAILED and _NEW_FAILURES.
     """
-    parameters = Parameters(
-        folder=str(folder.expanduser().absolute()),
-        tasks=task or None,
-        out=None if out is None else str(out_folder(out)),
-        prompts=None if prompts is None else str(prompts.expanduser().absolute()),
+    parameters = Parameters.of_options(
+        folder,
+        task=task,
+        out=out,
+        prompts=prompts,
+        include=include,
+        exclude=exclude,
         model=model,
-        include=include or None,
-        exclude=exclude or None,
         hidden=hidden,
         symlinks=symlinks,
         until=until,

@@ -97,7 +97,7 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
 
     The model answers questions about your documents; the drafter learns to foretell these answers.
     Interrupted, the same command goes on where it stopped. How far it is stands in
-    OUT/work/progress.json. Nothing leaves the machine.
+    progress.json in the folder work of OUT. Nothing leaves the machine.
 
     Example: `docflash train-drafter --documents ~/Documents --out ~/models/my-drafter --minutes 60`
     """

@@ -7,7 +7,7 @@ mistake is told at once; the flow makes its own from the parameters it was given
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL, out_folder
@@ -34,6 +34,39 @@ class Parameters:
     until: str | None = None
     newest_first: bool = False
     retry: bool = False
+
+    @classmethod
+    def of_options(
+        cls,
+        folder: Path,
+        *,
+        task: list[str] | None,
+        out: Path | None,
+        prompts: Path | None,
+        include: list[str] | None,
+        exclude: list[str] | None,
+        **others: Any,
+    ) -> Self:
+        """Those that the options of a command stand for; paths become absolute.
+
+        Args:
+            folder: The folder with the documents.
+            task: Tasks to ask of every document.
+            out: The folder for the tables.
+            prompts: A folder of the user's own tasks.
+            include: What files must be like.
+            exclude: What files must not be like.
+            others: More parameters, as they are.
+        """
+        return cls(
+            folder=str(folder.expanduser().absolute()),
+            tasks=task or None,
+            out=None if out is None else str(out_folder(out)),
+            prompts=None if prompts is None else str(prompts.expanduser().absolute()),
+            include=include or None,
+            exclude=exclude or None,
+            **others,
+        )
 
     def order(self) -> "RunOrder":
         """The order that they stand for; nothing of it is checked yet."""

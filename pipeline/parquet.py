@@ -24,6 +24,7 @@ from pipeline.errors import InputError
 from pipeline.records import Task
 from pipeline.settings import private_folder
 from pipeline.store import Session, Store, Traces
+from pipeline.store.database import sync
 from pipeline.tables import Table, list_tables, quoted
 
 SNAPSHOTS = "snapshots"
@@ -139,10 +140,10 @@ def _put_in_place(out: Path, building: Path, manifest: Manifest) -> Path:
     """Makes the folder the snapshot that is published."""
     snapshots = building.parent
     _write_manifest(building, manifest)
-    _sync(building)
+    sync(building)
     snapshot = snapshots / _free_name(snapshots, manifest.run_id)
     building.rename(snapshot)
-    _sync(snapshots)
+    sync(snapshots)
     _point_to(out, snapshot)
     return snapshot
 
@@ -199,7 +200,7 @@ def _filter_table(session: Session, before: Path, after: Path, traces: Traces) -
         "(FORMAT parquet, COMPRESSION zstd)"
     )
     after.chmod(0o600)
-    _sync(after)
+    sync(after)
     return after.stat().st_size
 
 
@@ -248,7 +249,7 @@ def _write_table(
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {table.group_rows})"
         )
         file.chmod(0o600)
-        _sync(file)
+        sync(file)
     return PublishedTable(table.name, version, file.stat().st_size)
 
 
@@ -295,19 +296,10 @@ def _point_to(out: Path, snapshot: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(Path(SNAPSHOTS) / snapshot.name)
     new.replace(out / LATEST)
-    _sync(out)
+    sync(out)
 
 
 def _remove_others(snapshots: Path, kept: set[str]) -> None:
     for folder in snapshots.iterdir():
         if folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,17 +15,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.engine.blas import engine_environment
+from pipeline.engine.child import follow, hand_over
 from pipeline.errors import EngineError, InputError
 
 Way = Literal["serial", "batched", "speculative"]
 WAYS: tuple[Way, ...] = ("serial", "batched", "speculative")
-PROGRESS = "progress "
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,6 @@ def start_check(job: CheckJob, progress: Callable[[str, float], None]) -> CheckR
         InputError: The model, the drafter or a file can't be used.
         EngineError: The process ended without a verdict.
     """
-    last = ""
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.engine.check_run"],
         cwd=Path(__file__).parents[2],
@@ -147,15 +145,8 @@ def start_check(job: CheckJob, progress: Callable[[str, float], None]) -> CheckR
         text=True,
     ) as process:
         try:
-            if process.stdin:
-                with suppress(BrokenPipeError):  # it ended at once: the missing verdict tells
-                    process.stdin.write(json.dumps(asdict(job)))
-                    process.stdin.close()
-            for line in process.stdout or ():
-                if line.startswith(PROGRESS):
-                    progress(*json.loads(line.removeprefix(PROGRESS)))
-                else:
-                    last = line
+            hand_over(process, asdict(job))
+            last = follow(process, progress)
         except BaseException:
             process.terminate()
             raise

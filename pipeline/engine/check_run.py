@@ -16,8 +16,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pipeline.engine.check import PROGRESS, WAYS, CheckJob, CheckReport, Divergence, Way
+from pipeline.engine.check import WAYS, CheckJob, CheckReport, Divergence, Way
 from pipeline.engine.check_requests import check_requests
+from pipeline.engine.child import PROGRESS
 from pipeline.engine.core import Core
 from pipeline.engine.endpoint import build
 from pipeline.engine.interface import (

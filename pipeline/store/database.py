@@ -20,6 +20,7 @@ from pipeline.settings import private_folder
 from pipeline.store.migrations import MIGRATIONS, Migration, migrate
 from pipeline.store.ownership import take_lock
 from pipeline.store.texts import storable
+from pipeline.tables import quoted
 
 FILE_NAME = "store.duckdb"
 _NEW_FILE_NAME = "store.new.duckdb"
@@ -140,7 +141,7 @@ class Database:
             self._open_session().connection.close()
             self._session = None
             (self.out / _NEW_FILE_NAME).replace(path)
-            _sync(self.out)
+            sync(self.out)
             self._session = Session(_open(self.out, self._migrations))
             return before - path.stat().st_size
 
@@ -151,7 +152,7 @@ class Database:
             self._copy(building)
         try:
             building.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         except OSError as error:
             building.unlink(missing_ok=True)
             raise InputError(
@@ -169,7 +170,7 @@ class Database:
             finally:
                 session.run("DETACH copied")
             path.chmod(0o600)
-            _sync(path)
+            sync(path)
         except (duckdb.Error, OSError) as error:
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.wal").unlink(missing_ok=True)
@@ -286,23 +287,23 @@ def _make(out: Path, path: Path, migrations: Sequence[Migration]) -> None:
 
 def _connect(path: Path, out: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), config=dict(_OPTIONS))
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET python_enable_replacements = false")
-    # In a program without a file (`python -c`) it would write into --json.
-    connection.execute("SET enable_progress_bar = false")
+    set_up(connection)
     connection.execute(f"SET temp_directory = {quoted(str(out / _SPILL_NAME))}")
     return connection
 
 
-def _sync(path: Path) -> None:
+def set_up(connection: duckdb.DuckDBPyConnection) -> None:
+    """What holds for every connection to a store, whatever it is opened for."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    # In a program without a file (`python -c`) it would write into --json.
+    connection.execute("SET enable_progress_bar = false")
+
+
+def sync(path: Path) -> None:
     """Waits until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def quoted(text: str) -> str:
-    """Text as a string of SQL."""
-    return "'" + text.replace("'", "''") + "'"

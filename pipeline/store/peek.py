@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.jobs import DocumentEntry
 from pipeline.records import FoundFile
-from pipeline.store.database import FILE_NAME, Session, first_line
+from pipeline.store.database import FILE_NAME, Session, first_line, set_up
 from pipeline.store.files import TRANSIENT_KINDS, UNSETTLED_NS
 from pipeline.store.migrations import MIGRATIONS
 from pipeline.store.ownership import take_lock
@@ -237,6 +237,7 @@ def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
         return connection
     try:
         connection = duckdb.connect(str(path), read_only=True, config=dict(_OPTIONS))
+        set_up(connection)
         rows: list[tuple[Any, ...]] = connection.execute(
             "SELECT max(version) FROM schema_versions"
         ).fetchall()

@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.child import PROGRESS
 from pipeline.errors import DocflashError
 from pipeline.training.recipe import EvaluateJob, TrainJob, parse_record
 from pipeline.training.run import run_evaluation, run_training
 from pipeline.training.shards import write_whole
-from pipeline.training.start import PROGRESS
 
 TOLD_S = 1.0
 PROGRESS_FILE = "progress.json"

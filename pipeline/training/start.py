@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from typing import Any
 import pipeline
 from pipeline import errors
 from pipeline.engine.blas import engine_environment
+from pipeline.engine.child import follow, hand_over
 from pipeline.errors import DocflashError, EngineError
 from pipeline.settings import private_folder
 from pipeline.training.recipe import EvaluateJob, TrainJob
 from pipeline.training.report import Evaluation, TrainReport, parse_evaluation, parse_report
 
-PROGRESS = "progress "
 LOG = "train.log"
 STOPPING_S = 300.0
 """How long a stopped process may take to save where it is."""
@@ -59,7 +58,7 @@ def detach_training(job: TrainJob) -> tuple[int, Path]:
     job.check()
     log = private_folder(Path(job.out) / "work") / LOG
     with log.open("ab") as file, _spawn(file, start_new_session=True) as process:
-        _hand_over(process, asdict(job))
+        hand_over(process, asdict(job))
         pid = process.pid
         # Nobody waits for it: it is init's child once this process is gone.
         process.returncode = 0
@@ -79,23 +78,11 @@ def _spawn(output: Any, *, start_new_session: bool = False) -> "subprocess.Popen
     )
 
 
-def _hand_over(process: "subprocess.Popen[str]", values: dict[str, Any]) -> None:
-    if process.stdin:
-        with suppress(BrokenPipeError):  # it ended at once: the missing report tells
-            process.stdin.write(json.dumps(values))
-            process.stdin.close()
-
-
 def _follow(values: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    last = ""
     with _spawn(subprocess.PIPE) as process:
         try:
-            _hand_over(process, values)
-            for line in process.stdout or ():
-                if line.startswith(PROGRESS):
-                    progress(*json.loads(line.removeprefix(PROGRESS)))
-                else:
-                    last = line
+            hand_over(process, values)
+            last = follow(process, progress)
         except BaseException:
             _stop(process)
             raise
