@@ -1,10 +1,14 @@
 """`docflash run FOLDER --dry-run`: what a run would do, and about how long it would take."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from flows.cli_output import print_json, print_table, stderr_console
 from flows.parameters import Parameters
 from flows.watch import show_duration
+
+if TYPE_CHECKING:
+    from pipeline.forecast import LeftAlone
 
 
 def show_forecast(parameters: Parameters, *, as_json: bool) -> None:
@@ -34,6 +38,15 @@ def show_forecast(parameters: Parameters, *, as_json: bool) -> None:
         )
         stderr_console().print(f"about {found.calls} model calls; {about}", markup=False)
     if found.left_alone:
-        stderr_console().print(
-            f"{found.left_alone} failed before and are left alone; --retry tries them again"
+        print_table(
+            ("task", "kind", "documents", "such as", "tried again", "why"),
+            [_left_cells(left) for left in found.left_alone],
+            title="left alone, as they failed before",
         )
+        stderr_console().print("--retry tries all of them now")
+
+
+def _left_cells(left: "LeftAlone") -> tuple[Any, ...]:
+    """A row for people: in the time of their clock."""
+    due = "no" if left.due is None else f"{left.due.astimezone():%Y-%m-%d %H:%M}"
+    return (left.task, left.kind, left.count, left.such_as, due, left.why)

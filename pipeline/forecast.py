@@ -8,18 +8,43 @@ the jobs are "at least".
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.documents import Tally, hash_file
 from pipeline.errors import DocumentError
 from pipeline.ingest import batch_files, check_folder, search_files
-from pipeline.jobs import TRANSIENT_KINDS, DocumentEntry, plan_jobs
+from pipeline.jobs import DocumentEntry, plan_jobs
 from pipeline.prompts import task_applies
 from pipeline.reader import READER_VERSION
 from pipeline.records import Failure, FoundFile, Job
 from pipeline.run_order import Chosen, RunOrder, choose
-from pipeline.store.peek import FileChanges, Peek
+from pipeline.store.peek import Failed, FileChanges, Peek
+
+_READING = "reading"
+_Left = tuple[str, str, Failed]  # a task, a file, what became of it
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """What failed alike before and would not be tried now.
+
+    Attributes:
+        task: A task; "reading" if the documents themselves can't be read.
+        kind: Of the failures.
+        count: How many documents.
+        such_as: One of their files.
+        why: Why that one failed.
+        due: From when a run tries one of them again by itself; None if no run does.
+    """
+
+    task: str
+    kind: str
+    count: int
+    such_as: str
+    why: str
+    due: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +55,7 @@ class Forecast:
         files: Files that it would look at.
         changes: What became of them since the last run.
         jobs: By task, the most first: answers that it would ask for, at least.
-        left_alone: Jobs that failed before and would not be tried again.
+        left_alone: What failed before and would not be tried now, the most first.
         calls: Model calls for those, by what answers took so far.
         seconds: About how long, by the last runs with this model; None if there was none.
     """
@@ -38,7 +63,7 @@ class Forecast:
     files: int
     changes: FileChanges
     jobs: tuple[tuple[str, int], ...]
-    left_alone: int
+    left_alone: tuple[LeftAlone, ...]
     calls: int
     seconds: float | None
 
@@ -57,11 +82,13 @@ def forecast(order: RunOrder) -> Forecast:
         unsure = peek.list_unsure(READER_VERSION, retry=order.search.retry)
         peek.note_hashes((name, _hash(there.path(name))) for name in unsure)
         changes = peek.count_changes(there.unreachable)
-        jobs, left_alone = _count_jobs(peek, chosen, retry=order.search.retry)
+        jobs, failed = _count_jobs(peek, chosen, retry=order.search.retry)
+        failed += [(_READING, *unread) for unread in peek.list_unread()]
         calls = _count_calls(peek, chosen, jobs)
         per_call = peek.seconds_per_call(chosen.model.fingerprint)
     seconds = None if per_call is None else per_call * calls
-    return Forecast(there.files, changes, tuple(jobs.most_common()), left_alone, calls, seconds)
+    left = _group(failed)
+    return Forecast(there.files, changes, tuple(jobs.most_common()), left, calls, seconds)
 
 
 @dataclass(slots=True)
@@ -102,23 +129,35 @@ def _hash(path: Path) -> str:
         return ""
 
 
-def _count_jobs(peek: Peek, chosen: Chosen, *, retry: bool) -> tuple[Counter[str], int]:
-    """The jobs that would be worked, by task, and how many failed ones would be left alone."""
+def _count_jobs(peek: Peek, chosen: Chosen, *, retry: bool) -> tuple[Counter[str], list[_Left]]:
+    """The jobs that would be worked, by task, and the failed ones that would not."""
     finder = chosen.class_task
     known = peek.list_known(finder.fingerprint if finder else "", chosen.model.fingerprint)
     new = [DocumentEntry("", "", (name,)) for name in peek.list_new()]
     jobs: dict[str, Job] = {job.key: job for job in _plan(chosen, known)}
-    states = peek.job_states(jobs)
-    failed = {
-        key
-        for key, (state, kind) in states.items()
-        if state == "failed" and not retry and kind not in TRANSIENT_KINDS
-    }
-    done = {key for key, (state, _) in states.items() if state == "done"}
-    counted = Counter(job.task for key, job in jobs.items() if key not in failed | done)
+    found = peek.find_jobs(jobs, retry=retry)
+    counted = Counter(
+        job.task for key, job in jobs.items() if key not in found.done and key not in found.failed
+    )
     for entry in new:
         counted.update(_expected(chosen, entry))
-    return counted, len(failed)
+    names = {entry.sha256: entry.names[0] for entry in known}
+    left = [
+        (jobs[key].task, names[jobs[key].document_sha256], failed)
+        for key, failed in found.failed.items()
+    ]
+    return counted, left
+
+
+def _group(failed: Iterable[_Left]) -> tuple[LeftAlone, ...]:
+    """Failures that are alike, the most first; of their files, the first by its name."""
+    groups: dict[tuple[str, str], LeftAlone] = {}
+    for task, name, one in sorted(failed, key=lambda left: left[:2]):
+        new = LeftAlone(task, one.kind, 0, name, one.message, one.due)
+        group = groups.get((task, one.kind), new)
+        due = min(filter(None, (group.due, one.due)), default=None)
+        groups[task, one.kind] = replace(group, count=group.count + 1, due=due)
+    return tuple(sorted(groups.values(), key=lambda group: -group.count))
 
 
 def _plan(chosen: Chosen, known: tuple[DocumentEntry, ...]) -> Iterable[Job]:

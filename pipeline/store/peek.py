@@ -9,20 +9,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import duckdb
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from pipeline.jobs import TRANSIENT_KINDS as TRANSIENT_JOBS
 from pipeline.jobs import DocumentEntry
 from pipeline.records import FoundFile
-from pipeline.store.database import FILE_NAME, Session, first_line, set_up
+from pipeline.store.backoff import due_at, is_due
+from pipeline.store.database import FILE_NAME, Session
 from pipeline.store.files import TRANSIENT_KINDS, UNSETTLED_NS
-from pipeline.store.migrations import MIGRATIONS
 from pipeline.store.ownership import take_lock
+from pipeline.store.read_only import connect_to_read
 from pipeline.store.texts import folder_text, storable
 
 _SEEN = pa.schema([("name", pa.string()), ("size_bytes", pa.int64()), ("modified_ns", pa.int64())])
@@ -41,6 +42,7 @@ class FileChanges:
         changed: Other bytes under a known name.
         moved: Known bytes under a new name, the old one being gone.
         copied: Known bytes under a new name.
+        again: The same bytes, which could not be read before and are tried again.
         back: Deleted before, and there again.
         deleted: No longer there.
         unreadable: There, and can't be read.
@@ -52,9 +54,38 @@ class FileChanges:
     changed: int = 0
     moved: int = 0
     copied: int = 0
+    again: int = 0
     back: int = 0
     deleted: int = 0
     unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A failure of before that the next run leaves alone.
+
+    Attributes:
+        kind, message: As in `records.Failure`.
+        due: From when a run tries it again; None: only if its file, task or model changes, or if
+            asked to (`--retry`).
+    """
+
+    kind: str
+    message: str
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store has of some jobs, by key.
+
+    Attributes:
+        done: They are answered.
+        failed: They failed and are left alone.
+    """
+
+    done: frozenset[str]
+    failed: dict[str, Failed]
 
 
 class Peek:
@@ -75,7 +106,7 @@ class Peek:
         path = out / FILE_NAME
         self._lock = take_lock(out) if path.is_file() else -1
         try:
-            self._session = Session(_connect(path if self._lock >= 0 else None))
+            self._session = Session(connect_to_read(path if self._lock >= 0 else None))
         except BaseException:
             self._unlock()
             raise
@@ -117,7 +148,8 @@ class Peek:
             "WHERE f.folder = ? AND f.name = n.name "
             "AND f.size_bytes = n.size_bytes AND f.modified_ns = n.modified_ns "
             "AND f.modified_ns < f.read_started_ns - ? AND d.reader_version = ? "
-            "AND NOT (d.status = 'failed' AND (? OR list_contains(?, d.failure_kind)))) "
+            "AND NOT (d.status = 'failed' AND (? OR "
+            f"(list_contains(?, d.failure_kind) AND {is_due('d.attempts', 'd.read_at')})))) "
             "ORDER BY n.name",
             self._folder,
             UNSETTLED_NS,
@@ -126,6 +158,19 @@ class Peek:
             list(TRANSIENT_KINDS),
         )
         return [name for (name,) in rows]
+
+    def list_unread(self) -> list[tuple[str, Failed]]:
+        """The noted files that could not be read before and are left alone; after `note_hashes`."""
+        rows = self._session.rows(
+            "SELECT n.name, d.failure_kind, d.failure, CASE WHEN list_contains(?, d.failure_kind) "
+            f"THEN {due_at('d.attempts', 'd.read_at')} END FROM temp.seen n "
+            "JOIN files f ON f.folder = ? AND f.name = n.name "
+            "JOIN documents d ON d.sha256 = f.document_sha256 WHERE d.status = 'failed' "
+            "AND n.name NOT IN (SELECT name FROM temp.hashed) ORDER BY n.name",
+            list(TRANSIENT_KINDS),
+            self._folder,
+        )
+        return [(name, Failed(*failed)) for name, *failed in rows]
 
     def note_hashes(self, hashes: Iterable[tuple[str, str]]) -> None:
         """Notes the SHA-256 of the bytes of such files, by name; empty if it can't be read."""
@@ -143,12 +188,14 @@ class Peek:
         for kind, count in self._session.rows(
             f"WITH {_GONE}, judged AS (SELECT CASE WHEN h.sha256 = '' THEN 'unreadable' "
             "WHEN f.name IS NOT NULL AND f.deleted_run_id IS NULL "
-            "THEN if(f.document_sha256 = h.sha256, 'touched', 'changed') "
+            "THEN if(f.document_sha256 IS DISTINCT FROM h.sha256, 'changed', "
+            "if(d.status = 'failed', 'again', 'touched')) "
             "WHEN f.document_sha256 = h.sha256 THEN 'back' "
             "WHEN h.sha256 IN (SELECT document_sha256 FROM gone) THEN 'moved' "
             "WHEN h.sha256 IN (SELECT sha256 FROM documents) THEN 'copied' "
             "ELSE 'new' END AS kind FROM temp.hashed h "
-            "LEFT JOIN files f ON f.folder = $1 AND f.name = h.name) "
+            "LEFT JOIN files f ON f.folder = $1 AND f.name = h.name "
+            "LEFT JOIN documents d ON d.sha256 = f.document_sha256) "
             "SELECT kind, count(*) FROM judged GROUP BY kind "
             "UNION ALL SELECT 'deleted', count(*) FROM gone "
             "WHERE coalesce(document_sha256, '') NOT IN (SELECT sha256 FROM temp.hashed) "
@@ -192,14 +239,21 @@ class Peek:
         )
         return [name for (name,) in rows]
 
-    def job_states(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """The state and the kind of failure of jobs that are known, by key."""
+    def find_jobs(self, keys: Iterable[str], *, retry: bool) -> Known:
+        """Which of these jobs are done, and which failed and would not be tried again."""
         self._session.offer("wanted", _KEYS, ((key,) for key in keys))
         rows = self._session.rows(
-            "SELECT key, state, failure_kind FROM jobs WHERE key IN (SELECT key FROM wanted)"
+            "SELECT key, state, failure_kind, failure, CASE WHEN list_contains($1, failure_kind) "
+            f"THEN {due_at('attempts', 'changed_at')} END AS due FROM jobs "
+            "WHERE key IN (SELECT key FROM wanted) AND (state = 'done' OR (state = 'failed' "
+            f"AND NOT $2 AND (due IS NULL OR NOT {is_due('attempts', 'changed_at')})))",
+            sorted(TRANSIENT_JOBS),
+            retry,
         )
         self._session.forget_views()
-        return {key: (state, kind) for key, state, kind in rows}
+        done = frozenset(key for key, state, *_ in rows if state == "done")
+        failed = {key: Failed(*told) for key, state, *told in rows if state == "failed"}
+        return Known(done, failed)
 
     def calls_per_job(self, model_fingerprint: str) -> dict[str, float]:
         """Model calls that an answer to a task took on the average, by task."""
@@ -227,36 +281,3 @@ _GONE = (
     "AND NOT EXISTS (FROM unnest($2::VARCHAR[]) u(below) "
     "WHERE f.name = below OR starts_with(f.name, below || '/')))"
 )
-
-
-def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
-    if path is None:  # no run yet: an empty store, in memory
-        connection = duckdb.connect(":memory:")
-        for migration in MIGRATIONS:
-            connection.execute(migration.sql)
-        return connection
-    try:
-        connection = duckdb.connect(str(path), read_only=True, config=dict(_OPTIONS))
-        set_up(connection)
-        rows: list[tuple[Any, ...]] = connection.execute(
-            "SELECT max(version) FROM schema_versions"
-        ).fetchall()
-    except duckdb.Error as error:
-        raise InputError(
-            f"the store can't be read: path={str(path)!r} ({first_line(error)}); a run may say more"
-        ) from error
-    if rows[0][0] != MIGRATIONS[-1].version:
-        connection.close()
-        raise InputError(
-            f"the store has the schema version={rows[0][0]!r} and this docflash has "
-            f"{MIGRATIONS[-1].version!r}; a run brings it up to date, a dry run changes nothing"
-        )
-    return connection
-
-
-_OPTIONS = {
-    "memory_limit": "512MB",
-    "threads": "2",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
