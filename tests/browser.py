@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
+TIMEOUT_MS = 20_000  # for what an action brings; a busy machine takes its time
 MISSING = (
     "no Chromium is here: install one (Debian: apt-get install chromium-headless-shell), or name "
     "it in DOCFLASH_BROWSER"
@@ -25,12 +26,16 @@ def find_browser() -> str | None:
 @contextmanager
 def open_browser() -> Generator["Browser"]:
     """Starts the browser, and ends it."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=TIMEOUT_MS)
 
     # Chromium's own sandbox does not work for root, as whom CI runs; the pages here are our own.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
+        browser = playwright.chromium.launch(
+            executable_path=find_browser(), args=arguments, timeout=120_000
+        )
         try:
             yield browser
         finally:
