@@ -42,7 +42,8 @@ Every = Annotated[
     float | None, typer.Option(help="Instead of --at: how often, in minutes.", min=1.0)
 ]
 Timezone = Annotated[
-    str | None, typer.Option(help="The time zone of --at, e.g. Europe/Dublin; else this machine's.")
+    str | None,
+    typer.Option(help="The time zone of --at and --until, e.g. Europe/Dublin; or this machine's."),
 ]
 Name = Annotated[str, typer.Option(help="A name of your own for it.")]
 Notify = Annotated[
@@ -84,6 +85,7 @@ def deploy(  # noqa: PLR0913 (options)
     if remove:
         _remove(str(folder.expanduser().absolute()), name, as_json=as_json)
         return
+    hours = _read_hours(at, every, timezone, until)
     parameters = Parameters.of_options(
         folder,
         task=task,
@@ -95,9 +97,10 @@ def deploy(  # noqa: PLR0913 (options)
         hidden=hidden,
         symlinks=symlinks,
         until=until,
+        # The night ends by the clock that it begins by, wherever the machine is taken.
+        timezone=(hours.zone if hours else timezone) if until else None,
         newest_first=newest_first,
     )
-    hours = _read_hours(at, every, timezone)
     _check_name(name)
     check_parameters(parameters, Progress())
     environment = _environment() | ({NOTIFY: notify} if notify else {})
@@ -223,11 +226,15 @@ def _end_processes() -> bool:
     return end_role("worker", END_TIMEOUT_S) and end_role("server", END_TIMEOUT_S)
 
 
-def _read_hours(at: str | None, every: float | None, timezone: str | None) -> "Hours | None":
+def _read_hours(
+    at: str | None, every: float | None, timezone: str | None, until: str | None
+) -> "Hours | None":
     if every is None:
         return parse_hours(at or _NIGHT, timezone)
-    if at is not None or timezone is not None:
-        raise InputError(f"every={every!r} has no use for --at and --timezone; give either")
+    if at is not None:
+        raise InputError(f"every={every!r} has no use for --at; give either")
+    if timezone is not None and until is None:
+        raise InputError(f"every={every!r} has no use for --timezone but with --until")
     return None
 
 

@@ -32,6 +32,7 @@ class Parameters:
     hidden: bool = False
     symlinks: bool = False
     until: str | None = None
+    timezone: str | None = None
     newest_first: bool = False
     retry: bool = False
 
@@ -99,7 +100,7 @@ def check_parameters(parameters: Parameters, progress: "Progress") -> None:
     for value in (parameters.folder, parameters.out, parameters.prompts, parameters.model):
         _check_name(value)
     if parameters.until:
-        next_time(parameters.until, datetime.now(UTC))
+        next_time(parameters.until, datetime.now(UTC), parameters.timezone)
     order = parameters.order()
     check_folder(order.search)
     choose(order, lambda doing, _: progress.enter("starting", doing))

@@ -56,6 +56,7 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
     hidden: bool = False,
     symlinks: bool = False,
     until: str | None = None,
+    timezone: str | None = None,
     newest_first: bool = False,
     retry: bool = False,
 ) -> State[Any]:
@@ -75,6 +76,7 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
         hidden: Take files whose names begin with a dot, too.
         symlinks: Follow symbolic links.
         until: Stop at this time of day, such as "07:00"; the next run goes on from there.
+        timezone: The time zone of `until`, such as "Europe/Dublin"; none: this machine's.
         newest_first: Begin with the documents that were changed last.
         retry: Try again what failed before.
 
@@ -86,7 +88,7 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
     control = take_control()
     if until:
         due = flow_run.scheduled_start_time or datetime.now(UTC)
-        control.progress.until = end_of_night(until, due, datetime.now(UTC))
+        control.progress.until = end_of_night(until, due, datetime.now(UTC), timezone)
     parameters = Parameters(
         folder=folder,
         tasks=tasks,

@@ -111,10 +111,7 @@ def test_it_begins_by_itself_and_does_its_work(deployed: tuple[Home, Any]) -> No
 
 def _check_deployment(home: Home, told: dict[str, Any]) -> None:
     """What the deployment is in Prefect, whose pages make a form of the schema."""
-    place = Path(home.environment["DOCFLASH_STATE"]) / "prefect" / "docflash-server.json"
-    user, _, password = json.loads(place.read_text("utf-8"))["password"].partition(":")
-    api = f"{told['server']['address']}/api"
-    found = httpx.post(f"{api}/deployments/filter", json={}, auth=(user, password)).json()[0]
+    found, pool = _deployment(home, told)
     assert found["global_concurrency_limit"]["limit"] == 1
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert (found["tags"], found["enforce_parameter_schema"]) == (["docflash"], True)
@@ -122,8 +119,16 @@ def _check_deployment(home: Home, told: dict[str, Any]) -> None:
     schema = found["parameter_openapi_schema"]
     assert (schema["required"], schema["properties"]["until"]["default"]) == (["folder"], None)
     assert "Stop at this time of day" in schema["properties"]["until"]["description"]
-    pool = httpx.get(f"{api}/work_pools/docflash", auth=(user, password)).json()
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
+
+
+def _deployment(home: Home, told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A deployment that was told of, and its work pool, as Prefect has them."""
+    place = Path(home.environment["DOCFLASH_STATE"]) / "prefect" / "docflash-server.json"
+    user, _, password = json.loads(place.read_text("utf-8"))["password"].partition(":")
+    api = f"{told['server']['address']}/api"
+    one = httpx.get(f"{api}/deployments/{told['id']}", auth=(user, password)).json()
+    return one, httpx.get(f"{api}/work_pools/docflash", auth=(user, password)).json()
 
 
 def test_prefect_is_private_and_hears_of_no_text(deployed: tuple[Home, Any]) -> None:
@@ -156,6 +161,8 @@ def test_the_same_command_with_other_hours_changes_it(deployed: tuple[Home, Any]
     changed = home.docflash("deploy", home.documents, *hours, *options(home)).json
     assert (changed["is_new"], changed["schedule"]) == (False, "02:30 Europe/Berlin")
     assert (changed["server"]["was"], changed["worker"]["was"]) == ("running", "running")
+    parameters = _deployment(home, changed)[0]["parameters"]
+    assert (parameters["until"], parameters["timezone"]) == ("07:00", "Europe/Berlin")
     assert any("the clock skips it" in note for note in changed["notes"])
 
     inner = home.documents / "inner"
@@ -316,6 +323,7 @@ def test_what_is_on_the_port_already_is_told(
         (("--timezone", "Europe/Berln"), "did you mean Europe/Berlin"),
         (("--until", "later"), "until='later' is not a time of day"),
         (("--every", "5", "--at", "02:00"), "every=5.0 has no use for --at"),
+        (("--every", "5", "--timezone", "UTC"), "no use for --timezone but with --until"),
         (("--task", "quik"), "quik"),
         (("--name", "a/b"), "which Prefect does not take"),
     ],

@@ -37,6 +37,39 @@ def test_it_is_the_next_such_time(now: str, text: str, expected: str) -> None:
     assert found.tzinfo is not None
 
 
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("now", "text", "expected"),
+    [
+        ("2026-10-25T00:00:00Z", "02:30", "2026-10-25T00:30:00Z"),  # it comes twice that night
+        ("2026-10-25T00:30:00Z", "02:30", "2026-10-25T01:30:00Z"),
+        ("2026-10-25T01:30:00Z", "02:30", "2026-10-26T01:30:00Z"),
+        ("2026-03-29T00:00:00Z", "02:30", "2026-03-29T01:30:00Z"),  # and is skipped that night
+        ("2026-03-29T01:30:00Z", "02:30", "2026-03-30T00:30:00Z"),
+    ],
+)
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_it_is_never_past_where_the_clock_is_changed(
+    now: str, text: str, expected: str, zone: str | None
+) -> None:
+    found = next_time(text, datetime.fromisoformat(now), zone)
+    assert found == datetime.fromisoformat(expected)
+
+
+@pytest.mark.usefixtures("berlin")
+def test_it_is_meant_in_the_zone_that_is_named() -> None:
+    now = datetime.fromisoformat("2026-11-24T12:00:00Z")
+    found = next_time("07:00", now, "Asia/Tokyo")
+    assert found == datetime.fromisoformat("2026-11-24T22:00:00Z")
+    assert f"{found:%H:%M}" == "07:00"  # as it is told when it has come
+    due = datetime.fromisoformat("2026-11-24T17:00:00Z")  # two o'clock there
+    woken = due + timedelta(hours=7)
+    assert end_of_night("07:00", due, due, "Asia/Tokyo") == found
+    assert end_of_night("07:00", due, woken, "Asia/Tokyo") == woken + timedelta(hours=5)
+    with pytest.raises(InputError, match="did you mean Europe/Berlin"):
+        next_time("07:00", now, "Europe/Berln")
+
+
 def test_it_is_within_a_day() -> None:
     now = datetime(2026, 5, 5, 12, tzinfo=UTC)
     assert now < next_time("23:59", now) <= now + timedelta(days=1)
