@@ -23,6 +23,7 @@ SUFFIXES = frozenset({".pdf", ".txt", ".md", ".html", ".htm", ".eml"})
 
 _NAMES_AT_ONCE = 65_536
 _MOST_SUFFIXES = 1000
+_NO_DEVICE = -1
 _TO_ESCAPE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -56,12 +57,15 @@ class Tally:
         excluded: Files and folders that `include` or `exclude` left out.
         hidden: Hidden files and folders left alone.
         symlinks: Symbolic links left alone, or already followed.
+        mounts: Names of folders that lie on another file system than the folder above them: a
+            drive or a share is mounted there. "." is the folder that is searched.
     """
 
     unsupported: Counter[str] = field(default_factory=Counter[str])
     excluded: int = 0
     hidden: int = 0
     symlinks: int = 0
+    mounts: list[str] = field(default_factory=list[str])
 
     def count_unsupported(self, suffix: str) -> None:
         """Counts a file that can't be read; past 1,000 suffixes the rest share one name."""
@@ -80,8 +84,8 @@ def find_documents(
         tally: Is counted up while the result is iterated.
 
     Returns:
-        A `FoundFile` per document; a `Failure` (kind "no_permission", "unreadable" or
-        "not_a_file") for what can't be reached, after which the search goes on.
+        A `FoundFile` per document; a `Failure` (kind "no_permission", "unreadable", "not_a_file" or
+        "not_mounted") for what can't be reached, after which the search goes on.
 
     Raises:
         InputError: At once, not at the first item: the root is missing, is not a folder or can't
@@ -126,8 +130,25 @@ def describe_os_error(error: OSError, name: str) -> tuple[str, str]:
     return "unreadable", f"name={name!r} can't be read ({error.strerror}); check the disk"
 
 
+def describe_unmounted(name: str) -> Failure:
+    """The failure to find what a drive or a share held that was mounted in a place."""
+    message = (
+        f"the drive or share in the folder name={name!r} is not mounted any more; its documents "
+        "stay as they were. Mount it, or take them out with `docflash purge` if it is gone for good"
+    )
+    return Failure("not_mounted", message, name=name)
+
+
 def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\x{byte:02x}" for byte in os.fsencode(match[0]))
+
+
+def _device(path: str) -> int:
+    """The file system on which a folder lies."""
+    try:
+        return os.stat(path).st_dev  # noqa: PTH116
+    except OSError:
+        return _NO_DEVICE  # listing it will fail, too, and say why
 
 
 def _check_root(root: Path) -> None:
@@ -168,14 +189,15 @@ class _Search:
         self._include = tuple(Glob(pattern) for pattern in selection.include)
         self._exclude = tuple(Glob(pattern) for pattern in selection.exclude)
         self._followed: set[tuple[int, int]] = set()
+        self._devices: dict[str, int] = {}  # of the root, and of what is mounted below it
 
     def walk(self) -> Iterator[FoundFile | Failure]:
         """Depth first, without recursion: folders may be nested deeper than Python's stack."""
-        stack = [("", self._entries(""))]
+        stack = [("", self._entries(""), self._enter("", _device(str(self._root.parent))))]
         if self._selection.symlinks:
             self._follow(str(self._root))
         while stack:
-            prefix, entries = stack[-1]
+            prefix, entries, device = stack[-1]
             try:
                 entry = next(entries, None)
             except OSError as error:
@@ -187,9 +209,21 @@ class _Search:
                 continue
             found = self._visit(prefix + entry.name, entry)
             if isinstance(found, str):
-                stack.append((found + "/", self._entries(found)))
+                stack.append((found + "/", self._entries(found), self._enter(found, device)))
             elif found is not None:
                 yield found
+        for relative, device in self._devices.items():
+            if _device(self._absolute(relative)) != device:  # it went away meanwhile
+                yield describe_unmounted(shown_name(relative) or ".")
+
+    def _enter(self, relative: str, above: int) -> int:
+        """The file system of a folder; where another one begins is noted."""
+        device = _device(self._absolute(relative))
+        if device not in (above, _NO_DEVICE):
+            self._tally.mounts.append(shown_name(relative) or ".")
+        if device != above or not relative:
+            self._devices[relative] = device
+        return device
 
     def _entries(self, relative: str) -> Iterator[_Entry]:
         """The entries of a folder in order; one of a million files is listed several times."""

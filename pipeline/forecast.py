@@ -81,6 +81,7 @@ def forecast(order: RunOrder) -> Forecast:
         there = _note_files(peek, order)
         unsure = peek.list_unsure(READER_VERSION, retry=order.search.retry)
         peek.note_hashes((name, _hash(there.path(name))) for name in unsure)
+        there.unreachable += peek.find_lost(there.tally.mounts)
         changes = peek.count_changes(there.unreachable)
         jobs, failed = _count_jobs(peek, chosen, retry=order.search.retry)
         failed += [(_READING, *unread) for unread in peek.list_unread()]
@@ -97,6 +98,7 @@ class _There:
 
     folder: Path
     files: int = 0
+    tally: Tally = field(default_factory=Tally)
     unreachable: list[str] = field(default_factory=list[str])
     odd: dict[str, Path] = field(default_factory=dict[str, Path])
 
@@ -116,7 +118,7 @@ class _There:
 
 def _note_files(peek: Peek, order: RunOrder) -> _There:
     there = _There(order.search.folder)
-    taken = map(there.take, search_files(order.search, Tally()))
+    taken = map(there.take, search_files(order.search, there.tally))
     for batch in batch_files(file for file in taken if file is not None):
         peek.note(batch)
     return there

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from pipeline.documents import Selection, Tally, find_documents
+from pipeline.documents import Selection, Tally, describe_unmounted, find_documents
 from pipeline.errors import DocflashError, DocumentError, InputError
 from pipeline.progress import Progress
 from pipeline.reader import READER_VERSION, Reader
@@ -80,7 +80,7 @@ def check_folder(search: Search) -> None:
     raise InputError(
         f"there is no document in the folder={str(search.folder)!r} "
         f"({'; '.join(passed) or 'it is empty'}); docflash reads .pdf, .txt, .md, .html and .eml. "
-        "Nothing was changed"
+        "Nothing was changed; if documents that were there are gone for good, `docflash purge`"
     )
 
 
@@ -115,9 +115,18 @@ def ingest_folder(store: Store, run_id: str, search: Search, progress: Progress)
                 done.documents_read += number
             if progress.is_stopping():
                 return done
-    store.files.finish_search(run_id, search.folder, done.unreachable)
+    _finish(store, run_id, search, done)
     done.is_complete = True
     return done
+
+
+def _finish(store: Store, run_id: str, search: Search, done: Ingest) -> None:
+    """Files that were not seen are deleted, but where a drive or a share is away."""
+    mounts = done.tally.mounts
+    lost = store.files.find_lost(run_id, search.folder, mounts)
+    for name in lost:
+        store.runs.record_failure(run_id, describe_unmounted(name))
+    store.files.finish_search(run_id, search.folder, done.unreachable, mounts, lost)
 
 
 def search_files(search: Search, tally: Tally) -> Iterator[FoundFile | Failure]:

@@ -247,6 +247,7 @@ def test_what_could_not_be_entered_is_not_deleted(tmp_path: Path) -> None:
     ]
     with open_store(tmp_path, "run1", "run2") as store:
         ingest(store, "run1", *pairs)
+        assert store.files.finish_search("run2", ROOT, unreachable=["."]) == 0
         assert store.files.finish_search("run2", ROOT, unreachable=["sub"]) == 2
         assert live(store) == [("sub/a.txt",)]
 

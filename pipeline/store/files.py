@@ -7,6 +7,7 @@ without the model if it does.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow as pa
 from pipeline.records import FoundFile
 from pipeline.store.backoff import is_due
 from pipeline.store.database import Database, Session
+from pipeline.store.mounts import find_lost, is_below, save_mounts
 from pipeline.store.texts import folder_text, storable
 
 UNSETTLED_NS = 2_000_000_000
@@ -110,7 +112,28 @@ class Files:
         with self._database.transaction() as session:
             save_files(session, run_id, [(file, None) for file in found])
 
-    def finish_search(self, run_id: str, root: Path, unreachable: Iterable[str] = ()) -> int:
+    def find_lost(self, run_id: str, root: Path, mounts: Sequence[str]) -> tuple[str, ...]:
+        """Places where a drive or a share was when the folder was last searched, and now is none.
+
+        Args:
+            run_id: This run, whose search is complete.
+            root: The folder that was searched.
+            mounts: Names (as `FoundFile.name`, "." for the folder) of where file systems begin.
+        """
+        folder = folder_text(root)
+        seen = "SELECT name FROM files WHERE folder = ? AND last_run_id = ?"
+        with self._database.transaction() as session:
+            began = _began(session, run_id)
+            return find_lost(session, folder, mounts, began, (seen, folder, run_id))
+
+    def finish_search(
+        self,
+        run_id: str,
+        root: Path,
+        unreachable: Iterable[str] = (),
+        mounts: Sequence[str] = (),
+        lost: Sequence[str] = (),
+    ) -> int:
         """Marks the files of a folder that this run did not see as deleted.
 
         Call it after a complete search, when everything found was checked and saved. Failures of
@@ -120,20 +143,23 @@ class Files:
         Args:
             run_id: This run.
             root: The folder that was searched.
-            unreachable: Names (as `FoundFile.name`) of what could not be entered or looked at;
-                what is below is not deleted, it is just not seen.
+            unreachable: Names (as `FoundFile.name`, "." for the folder) of what could not be
+                entered or looked at; what is below is not deleted, it is just not seen.
+            mounts: Names of where file systems begin.
+            lost: What `find_lost` gave; nothing below is deleted either.
 
         Returns:
             How many files were marked.
         """
         folder = folder_text(root)
-        names = [storable(name) for name in unreachable]
+        names = [storable(name) for name in (*unreachable, *lost)]
         with self._database.transaction() as session:
             session.run("DELETE FROM failures WHERE folder = ? AND run_id <> ?", folder, run_id)
+            save_mounts(session, folder, mounts, lost, _began(session, run_id))
             return session.count(
                 "UPDATE files SET deleted_run_id = $1 WHERE folder = $2 AND last_run_id <> $1 "
                 "AND deleted_run_id IS NULL AND NOT EXISTS (FROM unnest($3::VARCHAR[]) u(below) "
-                "WHERE name = below OR starts_with(name, below || '/'))",
+                f"WHERE {is_below('name', 'below')})",
                 run_id,
                 folder,
                 names,
@@ -161,6 +187,12 @@ def save_files(
     )
     session.run("INSERT INTO files BY NAME SELECT * FROM seen_files")
     session.run("DROP TABLE temp.seen_files")
+
+
+def _began(session: Session, run_id: str) -> datetime:
+    """When a run began; a run that is not in the table begins now."""
+    rows = session.rows("SELECT started_at FROM runs WHERE run_id = ?", run_id)
+    return rows[0][0] if rows else datetime.now(UTC)
 
 
 def _offer(session: Session, files: Iterable[tuple[FoundFile, str | None]]) -> None:

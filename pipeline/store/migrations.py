@@ -146,6 +146,15 @@ MIGRATIONS = (
         "documents: how often they failed alike, so that they are tried again more and more rarely",
         "ALTER TABLE documents ADD COLUMN attempts INTEGER DEFAULT 1",
     ),
+    Migration(
+        4,
+        "mounts: where drives and shares were, so that one that is away takes no documents along",
+        """
+        CREATE TABLE mounts (
+            folder VARCHAR, name VARCHAR, lost_at TIMESTAMPTZ, PRIMARY KEY (folder, name)
+        );
+        """,
+    ),
 )
 
 

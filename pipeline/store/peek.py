@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +22,7 @@ from pipeline.records import FoundFile
 from pipeline.store.backoff import due_at, is_due
 from pipeline.store.database import FILE_NAME, Session
 from pipeline.store.files import TRANSIENT_KINDS, UNSETTLED_NS
+from pipeline.store.mounts import find_lost, is_below
 from pipeline.store.ownership import take_lock
 from pipeline.store.read_only import connect_to_read
 from pipeline.store.texts import folder_text, storable
@@ -208,6 +209,11 @@ class Peek:
             kinds[kind] += int(count)
         return FileChanges(**kinds)
 
+    def find_lost(self, mounts: Sequence[str]) -> tuple[str, ...]:
+        """Places where a drive or a share was, and now is none; as `Files.find_lost`."""
+        seen = ("SELECT name FROM temp.seen",)
+        return find_lost(self._session, self._folder, mounts, datetime.now(UTC), seen)
+
     def list_known(
         self, class_fingerprint: str, model_fingerprint: str
     ) -> tuple[DocumentEntry, ...]:
@@ -279,5 +285,5 @@ _GONE = (
     "gone AS (SELECT f.name, f.document_sha256 FROM files f WHERE f.folder = $1 "
     "AND f.deleted_run_id IS NULL AND f.name NOT IN (SELECT name FROM temp.seen) "
     "AND NOT EXISTS (FROM unnest($2::VARCHAR[]) u(below) "
-    "WHERE f.name = below OR starts_with(f.name, below || '/')))"
+    f"WHERE {is_below('f.name', 'below')}))"
 )

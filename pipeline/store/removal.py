@@ -103,6 +103,11 @@ class Removal:
         """
         sha256s = list(traces.documents)
         with self._database.transaction() as session:
+            session.run(
+                f"DELETE FROM mounts WHERE {_INSIDE.format(path=_PATH)}",
+                traces.place,
+                traces.place,
+            )
             for table in ("files", "failures"):
                 session.run(
                     f"DELETE FROM {table} WHERE {_INSIDE.format(path=_PATH)} "
