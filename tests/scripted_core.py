@@ -24,6 +24,9 @@ from pipeline.engine.interface import (
 from pipeline.engine.loader import NO_STATS, Core
 from pipeline.errors import InputError, RequestError
 
+WAIT_S = 120.0
+"""How long a test waits for what must come: a busy machine takes its time."""
+
 
 def ask(text: str, request_id: str = "r", model: str = "embedded", **more: object) -> Request:
     """A request with one message."""
@@ -127,7 +130,7 @@ class ScriptedLoader:
 
     def load(self, model: str, progress: Callable[[str, float], None]) -> Core:
         progress("loading the weights", 0.5)
-        self.gate.wait(10)
+        self.gate.wait(WAIT_S)
         if "bad" in model:
             raise InputError(f"the model={model!r} has no weights")
         if "odd" in model:

@@ -22,7 +22,7 @@ from pipeline.engine.engine_thread import EngineThread
 from pipeline.engine.launch import open_http
 from pipeline.engine.routes import Routes
 from pipeline.errors import EngineError, InputError, RequestError
-from tests.scripted_core import ScriptedLoader, ask
+from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 
 STOPPED = RequestError("stopped", "the engine was stopped")
 
@@ -48,13 +48,13 @@ class Served:
     def close(self) -> None:
         self.loader.gate.set()
         self.thread.stop(STOPPED, now=True)
-        assert self.thread.join(10)
+        assert self.thread.join(WAIT_S)
         self.server.should_exit = True
-        self._serving.join(10)
+        self._serving.join(WAIT_S)
         self.listener.close()
 
     def in_flight(self, wanted: int) -> None:
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + WAIT_S
         while self.thread.status().in_flight != wanted:
             assert time.monotonic() < limit
 
@@ -71,7 +71,7 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def http(served: Served) -> Iterator[httpx.Client]:
-    with open_http(10) as http:
+    with open_http(WAIT_S) as http:
         yield http
 
 
@@ -182,10 +182,12 @@ def test_models_health_metrics_and_stop(served: Served, http: httpx.Client) -> N
     assert served.stops == [False, True]
 
 
-def test_the_client_answers_from_many_threads(served: Served) -> None:
+def test_the_client_answers_from_many_threads(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # More than wait and run at once: some are told to come again.
     with EngineClient(start=False) as client, ThreadPoolExecutor(12) as pool:
-        client_module.LONGEST_PAUSE_S = 0.01
+        monkeypatch.setattr(client_module, "LONGEST_PAUSE_S", 0.01)
         asked = [ask(f"say {number}", str(number), top_logprobs=2) for number in range(24)]
         answers = list(pool.map(client.complete, asked))
     assert [answer.text for answer in answers] == [f"{n} embedded" for n in range(24)]
@@ -199,11 +201,13 @@ def test_the_client_gives_up_on_a_full_queue_in_time(served: Served) -> None:
             pool.submit(client.complete, ask("say a", f"w{n}", model="/other")) for n in range(2)
         ]
         served.in_flight(2)
-        with pytest.raises(RequestError, match="queue was full") as refused:
-            client.complete(ask("say a", timeout_s=0.05))
+        try:
+            with pytest.raises(RequestError, match="queue was full") as refused:
+                client.complete(ask("say a", timeout_s=0.5))
+        finally:
+            served.loader.gate.set()
         assert refused.value.kind == "timeout"
-        served.loader.gate.set()
-        assert all(future.result(10).text == "a /other" for future in waiting)
+        assert all(future.result(WAIT_S).text == "a /other" for future in waiting)
 
 
 def test_the_client_tells_refusals_bad_models_and_lost_engines_apart(served: Served) -> None:
@@ -229,7 +233,7 @@ def test_a_closed_client_ends_its_requests(served: Served) -> None:
         served.in_flight(1)
         client.close()
         with pytest.raises(EngineError, match="this client was closed"):
-            held.result(10)
+            held.result(WAIT_S)
     with pytest.raises(EngineError, match="this client was closed"):
         client.complete(ask("say a"))
 

@@ -19,7 +19,7 @@ from pipeline.engine.endpoint import is_listening
 from pipeline.engine.interface import Completion, Request
 from pipeline.engine.journal import log_path
 from pipeline.engine.launch import open_http, start_engine
-from pipeline.engine.wire import BODY_BYTES, GRACE_S, request_body
+from pipeline.engine.wire import BODY_BYTES, GRACE_S, SHORTEST_TIMEOUT_S, request_body
 from pipeline.engine.wire_answers import parse_completion, parse_error
 from pipeline.errors import (
     EngineError,
@@ -138,7 +138,7 @@ class EngineClient:
         """Asks until the engine has room for the request."""
         while True:
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if left_s < SHORTEST_TIMEOUT_S:
                 raise RequestError(
                     "timeout",
                     f"timeout={request.timeout_s:g} s was over while the engine's queue was full; "

@@ -20,6 +20,7 @@ BODY_BYTES = 16 << 20
 GRACE_S = 5.0
 """The engine's core ends a late request by itself; after this much more, HTTP does."""
 DEFAULT_TIMEOUT_S = 3600.0
+SHORTEST_TIMEOUT_S = 0.001
 LONGEST_TIMEOUT_S = 7 * 86400.0
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
@@ -103,7 +104,7 @@ def parse_chat(values: dict[str, Any]) -> ChatCall:
         sampling=parse_sampling(body),
         top_logprobs=_top_logprobs(body),
         stop=_stops(body.raw("stop")),
-        timeout_s=body.number("timeout", DEFAULT_TIMEOUT_S, 0.001, LONGEST_TIMEOUT_S),
+        timeout_s=body.number("timeout", DEFAULT_TIMEOUT_S, SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S),
     )
     return ChatCall(request, stream, stream_usage=_stream_usage(body.raw("stream_options")))
 
