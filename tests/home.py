@@ -263,4 +263,4 @@ def end_engine(home: Home) -> None:
     if health is not None:
         engine = psutil.Process(int(health["pid"]))
         engine.kill()
-        psutil.wait_procs([engine], timeout=20)
+        psutil.wait_procs([engine], timeout=60)

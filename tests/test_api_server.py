@@ -38,7 +38,7 @@ def test_server_is_private_and_leaves_when_its_parent_is_killed(
         pid, url = parent.stdout.readline().split()
         server = psutil.Process(int(pid))
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{url}/flows/count", data=b"{}", timeout=10)  # noqa: S310
+            urllib.request.urlopen(f"{url}/flows/count", data=b"{}", timeout=60)  # noqa: S310
         refused.value.close()
         assert refused.value.code == 401
         listening = [c.laddr.ip for c in server.net_connections() if c.status == "LISTEN"]
@@ -46,5 +46,5 @@ def test_server_is_private_and_leaves_when_its_parent_is_killed(
     finally:
         parent.kill()
         parent.communicate()
-    _, alive = psutil.wait_procs([server], timeout=20)
+    _, alive = psutil.wait_procs([server], timeout=60)
     assert not alive

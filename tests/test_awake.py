@@ -73,4 +73,4 @@ def test_the_helper_leaves_with_a_killed_run(tmp_path: Path) -> None:
     assert len(helpers) == 1
     run.kill()
     run.communicate()
-    assert not psutil.wait_procs(helpers, timeout=20)[1]
+    assert not psutil.wait_procs(helpers, timeout=60)[1]

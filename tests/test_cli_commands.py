@@ -112,7 +112,7 @@ def test_engine(alone: Home) -> None:
         assert str(alone.model) in "".join(alone.docflash("engine", "status").out.split())
         assert f"pid {pid}" in alone.docflash("doctor").out
         assert alone.docflash("engine", "stop", "--json").json == {"was_running": True}
-        _, alive = psutil.wait_procs([engine], timeout=20)
+        _, alive = psutil.wait_procs([engine], timeout=60)
         assert not alive
     finally:
         end_engine(alone)

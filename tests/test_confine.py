@@ -88,7 +88,7 @@ def _attack(tmp_path: Path) -> tuple[str, dict[str, str]]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert private.read_text() == "a secret"
@@ -118,7 +118,7 @@ def test_what_a_reader_is_denied_is_tried_out() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     for gap in ("open a connection", "start a process", "write a file", "end a process"):

@@ -69,7 +69,7 @@ def test_many_at_once_make_it_once(converter: Converter) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert converter.runs == 1
 
 

@@ -20,6 +20,7 @@ from pipeline.engine.interface import Message, Request
 from pipeline.engine.journal import log_path
 from pipeline.engine.launch import engine_status, start_engine, stop_engine
 from pipeline.errors import EngineError, InputError, RequestError
+from tests.scripted_core import WAIT_S
 from tests.tiny import write_llama
 
 pytestmark = [
@@ -56,7 +57,7 @@ def question(model: str, request_id: str = "q", *, long: bool = False) -> Reques
 
 def wait_until_busy() -> int:
     """The engine's process id, once it works on a request."""
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + WAIT_S
     while time.monotonic() < limit:
         status = engine_status()
         if status is not None and status.stats.running:
@@ -76,7 +77,7 @@ def test_many_starters_make_one_engine(home: Path, models: list[str]) -> None:
             lambda _: start_engine(models[0], lambda what, _: told.append(what)), range(18)
         )
         pids = {status.pid for status in started}
-    pids.update(int(other.communicate(timeout=60)[0]) for other in others)
+    pids.update(int(other.communicate(timeout=WAIT_S)[0]) for other in others)
     assert pids == {lock_holder()}
     assert "starting the engine" in told or any(other.returncode == 0 for other in others)
     assert log_path().read_text(encoding="utf-8").count("engine_started") == 1
@@ -88,7 +89,10 @@ def test_many_starters_make_one_engine(home: Path, models: list[str]) -> None:
 def test_a_second_host_leaves_quietly(home: Path, models: list[str]) -> None:
     pid = start_engine(models[0]).pid
     second = subprocess.run(
-        [sys.executable, "-m", "pipeline.engine.host"], capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "pipeline.engine.host"],
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
     )
     assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"")
     status = engine_status()
@@ -103,7 +107,7 @@ def test_a_killed_engine_is_started_again_and_the_request_repeated(
         asked = pool.submit(client.complete, question(models[0], long=True))
         killed = wait_until_busy()
         os.kill(killed, signal.SIGKILL)
-        completion = asked.result(60)
+        completion = asked.result(WAIT_S)
         assert completion.id == "q"
         assert len(json.loads(completion.text)) >= 700
         assert lock_holder() not in (None, killed)
@@ -116,7 +120,7 @@ def test_a_killed_engine_is_told_when_nothing_is_to_be_repeated(
         asked = pool.submit(client.complete, question(models[0], long=True))
         os.kill(wait_until_busy(), signal.SIGKILL)
         with pytest.raises(EngineError, match=r"engine was lost .*engine\.log.*run again") as lost:
-            asked.result(60)
+            asked.result(WAIT_S)
         assert not isinstance(lost.value, RequestError)
 
 
@@ -124,8 +128,8 @@ def test_a_signal_lets_started_requests_finish(home: Path, models: list[str]) ->
     with EngineClient() as client, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.complete, question(models[0], long=True))
         os.kill(wait_until_busy(), signal.SIGTERM)
-        assert asked.result(60).completion_tokens > 100
-    limit = time.monotonic() + 10
+        assert asked.result(WAIT_S).completion_tokens > 100
+    limit = time.monotonic() + WAIT_S
     while lock_holder() is not None:
         assert time.monotonic() < limit
     assert not socket_path().exists()
@@ -139,7 +143,7 @@ def test_stopping_now_ends_requests_and_the_client_does_not_start_again(
         wait_until_busy()
         assert stop_engine(now=True)
         with pytest.raises(EngineError, match="was stopped"):
-            asked.result(60)
+            asked.result(WAIT_S)
         with pytest.raises(EngineError, match="was stopped"):
             client.complete(question(models[0]))
     assert engine_status() is None
@@ -149,9 +153,9 @@ def test_stopping_now_ends_requests_and_the_client_does_not_start_again(
 def test_an_idle_engine_leaves(
     home: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOCFLASH_ENGINE_IDLE_S", "0.1")
+    monkeypatch.setenv("DOCFLASH_ENGINE_IDLE_S", "2")
     start_engine(models[0])
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + WAIT_S
     while lock_holder() is not None:
         assert time.monotonic() < limit
     assert engine_status() is None

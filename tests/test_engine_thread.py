@@ -12,7 +12,7 @@ from pipeline.engine.engine_thread import EngineThread
 from pipeline.engine.interface import Done, Event, Failed, TextDelta
 from pipeline.engine.turns import Waiting, whose_turn
 from pipeline.errors import RequestError
-from tests.scripted_core import ScriptedLoader, ask
+from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 
 STOPPED = RequestError("stopped", "the engine was stopped")
 
@@ -29,7 +29,7 @@ class Listener:
     def last(self) -> Done | Failed:
         """The next ending."""
         while True:
-            event = self.events.get(timeout=10)
+            event = self.events.get(timeout=WAIT_S)
             if not isinstance(event, TextDelta):
                 return event
 
@@ -53,7 +53,7 @@ class Engine:
         return listener
 
     def until(self, state: str) -> None:
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + WAIT_S
         while self.thread.status().state != state:
             assert time.monotonic() < limit
 
@@ -65,13 +65,13 @@ def engine() -> Iterator[Engine]:
     yield engine
     engine.loader.gate.set()
     engine.thread.stop(STOPPED, now=True)
-    assert engine.thread.join(10)
+    assert engine.thread.join(WAIT_S)
 
 
 def test_text_comes_first_and_one_end_last(engine: Engine) -> None:
     listener = engine.ask("say good morning")
-    assert listener.events.get(timeout=10) == TextDelta("r", "good ")
-    assert listener.events.get(timeout=10) == TextDelta("r", "morning ")
+    assert listener.events.get(timeout=WAIT_S) == TextDelta("r", "good ")
+    assert listener.events.get(timeout=WAIT_S) == TextDelta("r", "morning ")
     end = listener.last()
     assert isinstance(end, Done)
     assert end.completion.text == "good morning embedded"
@@ -119,7 +119,7 @@ def test_a_cancelled_id_can_come_again(engine: Engine) -> None:
 
 def test_another_model_waits_for_running_requests_then_the_engine_changes(engine: Engine) -> None:
     held = engine.ask("hold", "held")
-    assert held.events.get(timeout=10) == TextDelta("held", "...")
+    assert held.events.get(timeout=WAIT_S) == TextDelta("held", "...")
     second = engine.ask("say a", "second", model="/models/b")
     engine.thread.cancel("held")
     end = second.last()
@@ -145,7 +145,7 @@ def test_the_status_tells_why_a_model_was_not_loaded() -> None:
     status = engine.thread.status()
     assert (status.failed_model, status.failure) == ("/bad", "the model='/bad' has no weights")
     engine.thread.stop(STOPPED)
-    assert engine.thread.join(10)
+    assert engine.thread.join(WAIT_S)
 
 
 def test_a_broken_step_fails_what_was_running_and_the_model_is_loaded_anew(engine: Engine) -> None:
@@ -165,14 +165,14 @@ def test_stopping_finishes_what_was_started_and_refuses_the_rest() -> None:
     engine = Engine(CallBounds(started=1))
     engine.thread.start()
     started = engine.ask("say a b c d e f", "started")
-    assert started.events.get(timeout=10) == TextDelta("started", "a ")
+    assert started.events.get(timeout=WAIT_S) == TextDelta("started", "a ")
     waiting = engine.ask("say a", "waiting")
     engine.thread.stop(STOPPED)
     with pytest.raises(RequestError, match="stopped"):
         engine.ask("say a", "new")
     assert waiting.failure() == "stopped"
     assert isinstance(started.last(), Done)
-    assert engine.thread.join(10)
+    assert engine.thread.join(WAIT_S)
     assert engine.ends == [False]
 
 
@@ -182,7 +182,7 @@ def test_stopping_now_ends_what_was_started() -> None:
     held = engine.ask("hold")
     engine.thread.stop(STOPPED, now=True)
     assert held.failure() == "stopped"
-    assert engine.thread.join(10)
+    assert engine.thread.join(WAIT_S)
 
 
 def test_a_turn_lasts_while_there_is_work_but_not_for_ever() -> None:

@@ -25,7 +25,7 @@ from pipeline.engine.interface import Event
 from pipeline.engine.launch import engine_status, open_http, start_engine, stop_engine
 from pipeline.engine.wire_body import UNDERSTOOD
 from pipeline.errors import InputError, RequestError
-from tests.scripted_core import ScriptedLoader, ask
+from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 from tests.test_engine_process import question
 from tests.test_routes import STOPPED, Served, body, chat
 from tests.tiny import write_llama
@@ -155,7 +155,7 @@ def test_ten_thousand_at_once_are_bounded() -> None:
     assert thread.status().in_flight == taken
     loader.gate.set()
     thread.stop(STOPPED)
-    assert thread.join(20)
+    assert thread.join(WAIT_S)
     assert ends.total() == taken
     assert set(ends) <= {"Done", "Failed"}
 

@@ -59,10 +59,10 @@ def _background(home: Home, log: Path, *arguments: str) -> Generator[psutil.Proc
     finally:
         family = [*process.children(recursive=True), process]
         process.send_signal(signal.SIGINT)
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=60)
         for left in alive:
             left.kill()
-        psutil.wait_procs(alive, timeout=10)
+        psutil.wait_procs(alive, timeout=60)
 
 
 def _prefect(home: Home, *arguments: str) -> str:
@@ -87,7 +87,7 @@ def _wait_ready(home: Home, server: psutil.Process) -> None:
         assert server.is_running()
         try:
             url = f"{home.environment['PREFECT_API_URL']}/health"
-            with urllib.request.urlopen(url, timeout=10):  # noqa: S310
+            with urllib.request.urlopen(url, timeout=60):  # noqa: S310
                 return
         except OSError:
             time.sleep(0.1)

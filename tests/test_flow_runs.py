@@ -163,7 +163,7 @@ def test_prefect_shows_the_run_its_tasks_and_what_failed(home: Home) -> None:
 def _ask_prefect(home: Home, path: str, **body: object) -> list[dict[str, Any]]:
     user, _, password = home.environment["PREFECT_API_AUTH_STRING"].partition(":")
     url = f"{home.environment['PREFECT_API_URL']}/{path}"
-    response = httpx.post(url, json=body, auth=(user, password), timeout=30)
+    response = httpx.post(url, json=body, auth=(user, password), timeout=120)
     assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.home import Home
+from tests.home import TIMEOUT_S, Home
 
 pytestmark = pytest.mark.flow
 
@@ -30,7 +30,7 @@ def test_sigterm_publishes_what_is_finished_and_a_failure_is_told_once(home: Hom
         home.wait_until_busy(run)
         run.send_signal(signal.SIGTERM)
         run.send_signal(signal.SIGTERM)  # a service's stop may send two
-        out, err = run.communicate(timeout=120)
+        out, err = run.communicate(timeout=TIMEOUT_S)
     ended = json.loads(out)
     assert (run.returncode, ended["exit_code"], ended["stopped"]) == (143, 143, "by the system"), (
         err

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.home import Home
+from tests.home import TIMEOUT_S, Home
 
 pytestmark = pytest.mark.flow
 
@@ -23,7 +23,7 @@ def asked(home: Home) -> tuple[Any, ...]:
 
 
 def _end_of(process: Popen[bytes]) -> Any:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=TIMEOUT_S)
     assert out, err.decode()
     return json.loads(out)
 

@@ -30,7 +30,7 @@ def test_it_runs_again_when_a_file_comes(home: Home) -> None:
     finally:
         watch.send_signal(signal.SIGINT)
         try:
-            _, err = watch.communicate(timeout=60)
+            _, err = watch.communicate(timeout=TIMEOUT_S)
         finally:
             watch.kill()
     assert watch.returncode == 130

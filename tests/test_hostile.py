@@ -60,7 +60,7 @@ def test_a_hostile_pdf_is_a_row(
     assert server is not None
     assert server.is_running()
     # None goes on in secret; one that has just answered may take a moment to end.
-    _, left = psutil.wait_procs(psutil.Process(server._process.pid).children(), timeout=10)
+    _, left = psutil.wait_procs(psutil.Process(server._process.pid).children(), timeout=60)
     assert not left
 
 

@@ -265,7 +265,7 @@ def _kill_all(home: Home) -> None:
     assert len(processes) >= 3
     for process in processes:
         process.kill()
-    psutil.wait_procs(processes, timeout=20)
+    psutil.wait_procs(processes, timeout=60)
 
 
 class _OtherPrefect(BaseHTTPRequestHandler):

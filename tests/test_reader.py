@@ -81,10 +81,10 @@ def test_many_threads_share_a_reader(reader: Reader, tmp_path: Path) -> None:
 
 def test_a_document_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     data = make_slow_pdf()
-    with Reader(timeout_s=0.3) as reader:
+    with Reader(timeout_s=1.5) as reader:
         document = reader.read(put(tmp_path, "slow.pdf", data))
         assert (document.status, document.failure_kind) == ("failed", "timeout")
-        assert "timeout_s=0.3" in document.failure
+        assert "timeout_s=1.5" in document.failure
         assert document.sha256 == hashlib.sha256(data).hexdigest()
         assert reader.read(put(tmp_path, "good.pdf", make_pdf("good"))).status == "read"
 
@@ -102,7 +102,7 @@ def test_where_the_kernel_has_no_limit_a_swollen_child_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         child = readserver.Child(status_fd=-1, memory_bytes=1)
         readserver.end_swollen({process.pid: child})
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     assert child.is_full
 
 
@@ -116,7 +116,7 @@ def test_a_text_over_the_limit_is_refused_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_killed_once_reads_again(reader: Reader, tmp_path: Path) -> None:
-    file = put(tmp_path, "slow.pdf", make_slow_pdf(pages=1))
+    file = put(tmp_path, "slow.pdf", make_slow_pdf(pages=3))
     with Killer(reader, times=1) as killer:
         document = reader.read(file)
     assert killer.killed == 1
@@ -196,7 +196,7 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
         while not (children := server.children()):
             threading.Event().wait(0.01)
         run.kill()
-    gone, alive = psutil.wait_procs([server, *children], timeout=10)
+    gone, alive = psutil.wait_procs([server, *children], timeout=60)
     assert not alive
     assert len(gone) == 2
 

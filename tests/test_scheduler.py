@@ -16,7 +16,7 @@ from pipeline.errors import RequestError
 from tests.scripted_core import ScriptedLoader, ask
 
 WAITING, STARTED = 6, 3
-END_S = 20.0
+END_S = 60.0
 
 
 @dataclass(eq=False)

@@ -262,7 +262,7 @@ def test_the_command_is_interrupted_goes_on_and_is_judged(tmp_path: Path) -> Non
         while first.poll() is None and not progress_of(job)["doing"].startswith("training: step"):
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
-        out, err = first.communicate(timeout=120)
+        out, err = first.communicate(timeout=300)
     assert first.returncode == 130, out + err
     second = subprocess.run(
         command(job, "--json"), cwd=ROOT, env=environment, text=True, capture_output=True,
