@@ -94,6 +94,7 @@ def time_run(folder: Path, library: Path, tasks: tuple[str, ...] = ()) -> dict[s
         ingest = run.ingest()
         marks.append(time.perf_counter())
         works = run.plan()
+        run.cut(works)
         marks.append(time.perf_counter())
         run.publish("stopped")
         marks.append(time.perf_counter())

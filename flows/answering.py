@@ -8,18 +8,20 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from prefect.futures import PrefectFuture
 
 from flows.steps import RUNS, Running, classify, extract, is_text, publish, summarize
 from pipeline.errors import DocflashError
-from pipeline.folder_run import Work
+from pipeline.planning import Work
 
 WORKERS = 16
 """As many as the engine decodes at once."""
 
 _DOCUMENTS = 12  # at once: they have 16 tasks or more, so that no worker waits
+_CUT_AHEAD = 24  # documents; the engine is at work on others meanwhile
 _PUBLISH_S = 600.0
 _LOOK_S = 0.5  # how often the clock and the wish to stop are looked at
 
@@ -31,6 +33,7 @@ class DocumentLine:
         self._run_id = run_id
         self._running: Running = RUNS[run_id]
         self._line = deque(works)
+        self._cut = 0  # so many at the head of the line are cut
         self._ended: queue.SimpleQueue[tuple[Work, PrefectFuture[Any]]] = queue.SimpleQueue()
         self._active: dict[str, int] = {}
         self._published_at = time.monotonic()
@@ -55,6 +58,11 @@ class DocumentLine:
 
     def _fill(self) -> None:
         while self._line and len(self._active) < _DOCUMENTS:
+            if not self._cut:
+                ahead = list(islice(self._line, _CUT_AHEAD))
+                self._running.run.cut(ahead)
+                self._cut = len(ahead)
+            self._cut -= 1
             self._submit(self._line.popleft())
 
     def _submit(self, work: Work) -> None:
@@ -82,7 +90,9 @@ class DocumentLine:
         self._check(future)
         if work.class_job is not None and not run.progress.is_stopping():
             # Next in line: the engine still has these documents.
-            self._line.extendleft(reversed(run.plan_rest(work.class_job)))
+            rest = run.plan_rest(work.class_job)
+            self._line.extendleft(reversed(rest))
+            self._cut += len(rest)  # each when it is asked about
 
     def _check(self, future: PrefectFuture[Any]) -> None:
         """Ends the run on what is no fault of a document."""

@@ -13,7 +13,8 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.states import Cancelled, Completed, Failed, State
 
 from pipeline.errors import EngineError, EngineStoppedError, RequestError
-from pipeline.folder_run import FolderRun, RunState, Work
+from pipeline.folder_run import FolderRun, RunState
+from pipeline.planning import Work
 from pipeline.records import Job
 
 # An engine that was lost twice in a row may be short of memory: give the machine time.

@@ -7,7 +7,7 @@ published. The steps: `ingest`, `plan`, `answer` per job, `publish`, `close`.
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -26,10 +26,9 @@ from pipeline.errors import (
     describe_fault,
 )
 from pipeline.ingest import Ingest, check_folder, ingest_folder
-from pipeline.jobs import DocumentEntry, plan_jobs
 from pipeline.parquet import publish
+from pipeline.planning import Planning, Work
 from pipeline.progress import Progress
-from pipeline.prompts import task_applies
 from pipeline.queries import query
 from pipeline.records import Failure, Job, RunSummary
 from pipeline.run_order import RunOrder, choose
@@ -38,23 +37,6 @@ from pipeline.store.texts import folder_text
 from pipeline.suspects import QUARANTINE, QUARANTINED, Suspects
 
 RunState = Literal["running", "done", "stopped", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The jobs of one document that can be done now.
-
-    Attributes:
-        document_sha256: The document.
-        name: One of its files.
-        class_job: Finds its class; its other jobs are planned after that (`FolderRun.plan_rest`).
-        jobs: The others.
-    """
-
-    document_sha256: str
-    name: str
-    class_job: Job | None = None
-    jobs: tuple[Job, ...] = ()
 
 
 class FolderRun:
@@ -94,9 +76,9 @@ class FolderRun:
         )
         self._client: EngineClient | None = None
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[DocumentEntry]] = {}
         self._ended: set[str] = set()
         self._cutting = Cutting(self._store, self.chosen, progress)
+        self._planning = Planning(self._store, self.run_id, order, self.chosen, progress)
         try:
             self._suspects = Suspects(self._store)
             self._store.runs.save(self.summary)
@@ -116,40 +98,15 @@ class FolderRun:
 
     def plan(self) -> list[Work]:
         """What is to be asked, in the order to be worked; nothing for what was done before."""
-        chosen = self.chosen
-        documents = self._store.documents.list_live(
-            self.order.search.folder,
-            class_fingerprint=chosen.class_task.fingerprint if chosen.class_task else "",
-            model_fingerprint=chosen.model.fingerprint,
-            newest_first=self.order.newest_first,
-        )
-        class_jobs = self._plan_classes(documents)
-        ready = [entry for entry in documents if entry.text_sha256 not in class_jobs]
-        by_document: dict[str, list[Job]] = {}
-        for job in self._plan_tasks(ready):
-            by_document.setdefault(job.document_sha256, []).append(job)
-        works: list[Work] = []
-        for entry in documents:
-            class_job = class_jobs.get(entry.text_sha256)
-            if class_job is not None and class_job.document_sha256 == entry.sha256:
-                works.append(Work(entry.sha256, entry.names[0], class_job))
-            elif jobs := by_document.get(entry.sha256):
-                works.append(Work(entry.sha256, entry.names[0], jobs=tuple(jobs)))
-        self._cutting.cut([job for work in works for job in (work.class_job, *work.jobs) if job])
-        return works
+        return self._planning.plan()
 
     def plan_rest(self, class_job: Job) -> list[Work]:
         """What is to be asked of the documents whose class a job has found, or has not."""
-        result = self._store.jobs.load_result(class_job.key)
-        found = None if result is None else str(result.value)
-        entries = self._waiting.pop(class_job.text_sha256, [])
-        self.progress.add(jobs=-sum(self._expected(entry) for entry in entries))
-        jobs = self._plan_tasks([replace(entry, document_class=found) for entry in entries])
-        names = {entry.sha256: entry.names[0] for entry in entries}
-        return [
-            Work(sha256, name, jobs=tuple(job for job in jobs if job.document_sha256 == sha256))
-            for sha256, name in names.items()
-        ]
+        return self._planning.plan_rest(class_job)
+
+    def cut(self, works: Sequence[Work]) -> None:
+        """Cuts some documents before they are asked about: many at once take less time."""
+        self._cutting.cut([job for work in works for job in (work.class_job, *work.jobs) if job])
 
     def answer(self, job: Job, name: str) -> bool:
         """Answers a job and saves the result, or why there is none.
@@ -266,39 +223,6 @@ class FolderRun:
             prompt_tokens=counts.prompt_tokens,
             completion_tokens=counts.completion_tokens,
         )
-
-    def _plan_classes(self, documents: Sequence[DocumentEntry]) -> dict[str, Job]:
-        """The class questions that are still open, by the text they are about."""
-        finder = self.chosen.class_task
-        asked = [entry for entry in documents if self.chosen.needs_class(entry)]
-        if finder is None or not asked:
-            return {}
-        plan = plan_jobs(asked, [finder], self.chosen.model.fingerprint)
-        load = self._store.jobs.plan(self.run_id, plan, retry=self.order.search.retry)
-        jobs = {job.text_sha256: job for job in load.pending}
-        self._waiting = {text: [] for text in jobs}
-        for entry in asked:
-            if entry.text_sha256 in jobs:
-                self._waiting[entry.text_sha256].append(entry)
-                self.progress.add(jobs=self._expected(entry))
-        self.progress.add(jobs=len(jobs))
-        return jobs
-
-    def _plan_tasks(self, documents: Sequence[DocumentEntry]) -> tuple[Job, ...]:
-        plan = plan_jobs(
-            documents,
-            self.chosen.tasks,
-            self.chosen.model.fingerprint,
-            force=self.chosen.force,
-            only=self.order.only,
-        )
-        load = self._store.jobs.plan(self.run_id, plan, retry=self.order.search.retry)
-        self.progress.add(jobs=len(load.pending))
-        return load.pending
-
-    def _expected(self, entry: DocumentEntry) -> int:
-        """How many jobs a document will have at least, whatever its class."""
-        return sum(task_applies(task, entry.names, None) for task in self.chosen.tasks)
 
     def _engine(self) -> Engine:
         """The engine, started when the first job needs it."""

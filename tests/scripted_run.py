@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pipeline.engine.interface import Completion, Engine, Request
 from pipeline.errors import EngineLostError
-from pipeline.folder_run import FolderRun, Work
+from pipeline.folder_run import FolderRun
 from pipeline.ingest import Search
+from pipeline.planning import Work
 from pipeline.progress import Progress
 from pipeline.records import Job
 from pipeline.run_order import RunOrder

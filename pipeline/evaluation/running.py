@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pipeline.documents import Selection
 from pipeline.evaluation.gold import Gold
-from pipeline.folder_run import FolderRun, RunState, Work
+from pipeline.folder_run import FolderRun, RunState
 from pipeline.ingest import Search
+from pipeline.planning import Work
 from pipeline.progress import Progress
 from pipeline.run_order import RunOrder
 from pipeline.settings import EMBEDDED_MODEL

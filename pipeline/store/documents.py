@@ -3,9 +3,10 @@
 In: documents as they were read. Out: the same, loaded back, and what planning has to know of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.store.database import Database, Session
 from pipeline.store.files import save_files
 from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
 
+_DOCUMENTS_AT_ONCE = 5000
 _TEXTS = pa.list_(pa.string())
 _DOCUMENTS = pa.schema(
     [
@@ -176,15 +178,21 @@ class Documents:
             return None
         return StoredText(rows[0][0], "\f".join(text for (text,) in pages))
 
-    def list_live(
+    def list_live(self, root: Path, **asked: Any) -> tuple[DocumentEntry, ...]:
+        """All that `list_batches` gives, at once."""
+        return tuple(chain.from_iterable(self.list_batches(root, **asked)))
+
+    def list_batches(
         self,
         root: Path,
         *,
         class_fingerprint: str = "",
         model_fingerprint: str = "",
         newest_first: bool = False,
-    ) -> tuple[DocumentEntry, ...]:
+    ) -> Iterator[tuple[DocumentEntry, ...]]:
         """The documents with text that lie in a folder now, as planning needs them.
+
+        They are as they were at the beginning, whatever is written meanwhile.
 
         Args:
             root: The folder.
@@ -192,8 +200,8 @@ class Documents:
             model_fingerprint: The model that was asked for them.
             newest_first: By the files' times, newest first; else by name.
         """
-        with self._database.transaction() as session:
-            rows = session.rows(
+        with self._database.snapshot() as session:
+            found = session.connection.execute(
                 "SELECT d.sha256, d.text_sha256, list_sort(list(f.name)), any_value(c.class) "
                 "FROM documents d JOIN files f ON f.document_sha256 = d.sha256 "
                 "LEFT JOIN (SELECT j.text_sha256, r.value->>'$' AS class FROM jobs j "
@@ -202,15 +210,13 @@ class Documents:
                 "WHERE f.folder = ? AND f.deleted_run_id IS NULL AND d.status = 'read' "
                 "GROUP BY d.sha256, d.text_sha256 "
                 "ORDER BY CASE WHEN ? THEN -max(f.modified_ns) END, min(f.name)",
-                class_fingerprint,
-                model_fingerprint,
-                folder_text(root),
-                newest_first,
+                [class_fingerprint, model_fingerprint, folder_text(root), newest_first],
             )
-        return tuple(
-            DocumentEntry(sha256, text_sha256, tuple(names), document_class)
-            for sha256, text_sha256, names, document_class in rows
-        )
+            while rows := found.fetchmany(_DOCUMENTS_AT_ONCE):
+                yield tuple(
+                    DocumentEntry(sha256, text_sha256, tuple(names), document_class)
+                    for sha256, text_sha256, names, document_class in rows
+                )
 
 
 def _revision(session: Session, sha256: str) -> int:
