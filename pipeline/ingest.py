@@ -18,8 +18,9 @@ from pipeline.reader import READER_VERSION, Reader
 from pipeline.records import Document, Failure, FoundFile
 from pipeline.store import Store
 
-_FILES_AT_ONCE = 500
-_DOCUMENTS_AT_ONCE = 200
+# Each batch is looked for in the whole table of files: many at once, or a million take a day.
+_FILES_AT_ONCE = 4000
+_DOCUMENTS_AT_ONCE = 2000
 _CHARS_AT_ONCE = 4_000_000
 _WAITING_PER_READER = 2
 _LOOK_S = 0.5  # how often a wish to stop is looked for
@@ -148,7 +149,7 @@ def _found(store: Store, run_id: str, search: Search, done: Ingest) -> Iterator[
 
 
 def batch_files(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
-    """Files, some hundreds at once."""
+    """Files, some thousands at once."""
     batch: list[FoundFile] = []
     for file in files:
         batch.append(file)

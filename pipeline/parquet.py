@@ -12,70 +12,35 @@ import re
 import shutil
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from pipeline.errors import InputError
 from pipeline.records import Task
 from pipeline.settings import private_folder
+from pipeline.snapshots import (
+    FORMAT,
+    LATEST,
+    MANIFEST,
+    SNAPSHOTS,
+    Manifest,
+    PublishedTable,
+    PublishedTask,
+    current_snapshot,
+    read_manifest,
+)
 from pipeline.store import Session, Store, Traces
 from pipeline.store.database import sync
 from pipeline.tables import Table, list_tables, quoted
 
-SNAPSHOTS = "snapshots"
-LATEST = "latest"
-MANIFEST = "manifest.json"
-
-_FORMAT = 1
 _BUILDING = ".building"
 _NEW_LINK = ".latest.new"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _PUBLISHING = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedTable:
-    """One file of a snapshot.
-
-    Attributes:
-        name: The table.
-        version: Another whenever its rows are.
-        size_bytes: Of its file.
-    """
-
-    name: str
-    version: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedTask:
-    """A task whose answers are in a snapshot."""
-
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What is in a snapshot: the file `manifest.json` in it.
-
-    Attributes:
-        run_id: The run that published it.
-        published_at: When, ISO 8601 in UTC.
-        tables: Its tables.
-        tasks: The tasks it was published for.
-    """
-
-    run_id: str
-    published_at: str
-    tables: tuple[PublishedTable, ...]
-    tasks: tuple[PublishedTask, ...]
 
 
 def publish(store: Store, tasks: Sequence[Task], run_id: str) -> Path:
@@ -204,40 +169,6 @@ def _filter_table(session: Session, before: Path, after: Path, traces: Traces) -
     return after.stat().st_size
 
 
-def current_snapshot(out: Path) -> Path | None:
-    """The folder that `latest` points to, None if nothing is published."""
-    with suppress(OSError):
-        return (out / LATEST).resolve(strict=True)
-    return None
-
-
-def read_manifest(snapshot: Path) -> Manifest:
-    """What is in a snapshot.
-
-    Raises:
-        OSError: The snapshot is gone.
-        InputError: It is not one that this docflash can read.
-    """
-    text = (snapshot / MANIFEST).read_text(encoding="utf-8")
-    try:
-        values: dict[str, Any] = json.loads(text)
-        if values["format"] != _FORMAT:
-            raise InputError(
-                f"the tables in snapshot={str(snapshot)!r} have the unknown format="
-                f"{values['format']!r}; update docflash, or publish again"
-            )
-        return Manifest(
-            values["run_id"],
-            values["published_at"],
-            tuple(PublishedTable(**table) for table in values["tables"]),
-            tuple(PublishedTask(**task) for task in values["tasks"]),
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"the file {MANIFEST} in snapshot={str(snapshot)!r} is damaged; run again to publish"
-        ) from error
-
-
 def _write_table(
     session: Session, table: Table, building: Path, previous: Path | None
 ) -> PublishedTable:
@@ -255,7 +186,7 @@ def _write_table(
 
 def _find_version(session: Session, table: Table) -> str:
     sql = table.version_sql or f"SELECT count(*), sum(hash(t)) FROM ({table.sql}) t"
-    state = (_FORMAT, duckdb.__version__, table.sql, table.group_rows, session.rows(sql)[0])
+    state = (FORMAT, duckdb.__version__, table.sql, table.group_rows, session.rows(sql)[0])
     return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
 
@@ -278,7 +209,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     path = folder / MANIFEST
     path.touch(mode=0o600)
     with path.open("w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, **asdict(manifest)}, file, indent=1)
+        json.dump({"format": FORMAT, **asdict(manifest)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
 

@@ -11,6 +11,7 @@ settings are locked. It sees every table by its name, and a view for each task:
 
 import difflib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import Any
 import duckdb
 
 from pipeline.errors import InputError
-from pipeline.parquet import Manifest, current_snapshot, read_manifest
+from pipeline.snapshots import Manifest, current_snapshot, read_manifest
 from pipeline.tables import name_in_sql, quoted
+
+Fetch = Callable[[duckdb.DuckDBPyRelation], Any]
 
 _ATTEMPTS = 5
 _THREADS = 4
@@ -61,10 +64,22 @@ def query(out: Path, sql: str) -> Any:
         InputError: Nothing is published, or the statement is wrong, or more than one, or does
             something else than read, or needs more memory than it may have.
     """
+    return _query(out, sql, lambda relation: relation.to_arrow_table())
+
+
+def query_value(out: Path, sql: str) -> Any:
+    """The one value that a reading statement gives; see `query`. Times must be asked for as text.
+
+    pyarrow, which takes longer to load than a small query runs, is not needed for it.
+    """
+    return _query(out, sql, lambda relation: relation.fetchall()[0][0])
+
+
+def _query(out: Path, sql: str, fetch: Fetch) -> Any:
     for attempt in range(_ATTEMPTS):
         snapshot = _find_snapshot(out)
         try:
-            return _query_snapshot(snapshot, sql)
+            return _query_snapshot(snapshot, sql, fetch)
         except (duckdb.IOException, OSError) as error:
             # A run that publishes twice meanwhile has removed these files: read the newer ones.
             if current_snapshot(out) == snapshot or attempt + 1 == _ATTEMPTS:
@@ -100,7 +115,7 @@ def _find_snapshot(out: Path) -> Path:
     return snapshot
 
 
-def _query_snapshot(snapshot: Path, sql: str) -> Any:
+def _query_snapshot(snapshot: Path, sql: str, fetch: Fetch) -> Any:
     manifest = read_manifest(snapshot)
     views = _views(snapshot, manifest)
     files = [_file(snapshot, table.name) for table in manifest.tables]
@@ -110,21 +125,21 @@ def _query_snapshot(snapshot: Path, sql: str) -> Any:
         _lock_down(connection, files)
         statement = _check_statement(connection, sql)
         try:
-            return _fetch(connection, statement)
+            return _fetch(connection, statement, fetch)
         except duckdb.IOException:
             raise
         except duckdb.Error as error:
             raise InputError(_explain(error, views)) from None
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> Any:
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, fetch: Fetch) -> Any:
     """The rows of a statement; Ctrl-C ends it.
 
     DuckDB's own look for signals comes between its tasks, and one task of a join of two large
     tables may take hours. So it runs in a thread, while this one is free to hear of a signal.
     """
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(lambda: connection.sql(statement).to_arrow_table())
+        running = pool.submit(lambda: fetch(connection.sql(statement)))
         try:
             return running.result()
         except KeyboardInterrupt:

@@ -27,9 +27,9 @@ from typing import Any
 import psutil
 
 from pipeline.errors import DocflashError, EngineError, EngineLostError
-from pipeline.parquet import SNAPSHOTS, current_snapshot, read_manifest
 from pipeline.queries import query
 from pipeline.records import Job
+from pipeline.snapshots import SNAPSHOTS, current_snapshot, read_manifest
 from pipeline.store import Store
 from tests.pdfs import make_pdf
 from tests.scripted_run import ScriptedEngine, make_order, run_folder

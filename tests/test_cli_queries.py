@@ -123,6 +123,19 @@ def test_status(library: Home) -> None:
     assert f" {started:%Y-%m-%d %H:%M} " in plain.out
 
 
+def test_status_loads_nothing_heavy(library: Home) -> None:
+    # Seconds would depend on the machine; what makes most of them does not.
+    told = library.docflash("status", before=_TELL_HEAVY).err
+    assert told == "heavy: []\n"
+
+
+_TELL_HEAVY = """
+import atexit, sys
+heavy = {"numpy", "pyarrow", "prefect", "mlx", "pypdf", "fastapi", "httpx"}
+atexit.register(lambda: print("heavy:", sorted(heavy & set(sys.modules)), file=sys.stderr))
+"""
+
+
 @pytest.mark.parametrize("command", [["sql", "FROM runs"], ["sql"], ["status"]])
 def test_without_a_library_it_is_said_what_to_do(
     library: Home, tmp_path: Path, command: list[str]

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.parquet import current_snapshot, publish, read_manifest
+from pipeline.parquet import publish
 from pipeline.records import Document, Failure, Field, FoundFile, Task
 from pipeline.schema import arrow_type
+from pipeline.snapshots import current_snapshot, read_manifest
 from pipeline.store import CutDocument, Store
 from pipeline.tables import ANSWER_COLUMNS, list_tables
 from pipeline.task_fields import RESERVED_COLUMNS

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipeline.errors import InputError
-from pipeline.parquet import current_snapshot
 from pipeline.report import write_report
 from pipeline.report.places import PageOffsets
 from pipeline.report.rows import PageRow, read_rows
 from pipeline.report.shown import visible, visible_line
+from pipeline.snapshots import current_snapshot
 from tests.report_library import (
     HOSTILE,
     HOSTILE_NAME,

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BusyError, InputError
-from pipeline.parquet import current_snapshot, publish
+from pipeline.parquet import publish
 from pipeline.queries import query
+from pipeline.snapshots import current_snapshot
 from pipeline.store import Store
 from tests.library import (
     READER,

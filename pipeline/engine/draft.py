@@ -19,7 +19,7 @@ from pipeline.engine.drafter import Drafter
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
-from pipeline.engine.speculation_counts import SpeculationStats
+from pipeline.engine.speculation_stats import SpeculationStats
 
 INSTRUCTION_TOKENS = 24
 """Rows whose prompts end alike have the same task: instructions stand at a prompt's end."""

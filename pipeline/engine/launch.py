@@ -22,7 +22,7 @@ from pipeline.engine.endpoint import build, is_listening, lock_holder, socket_pa
 from pipeline.engine.interface import EngineStats
 from pipeline.engine.journal import log_path, output_path
 from pipeline.engine.models import resolve_model
-from pipeline.engine.speculation_counts import parse_speculation
+from pipeline.engine.speculation_stats import parse_speculation
 from pipeline.errors import EngineError, InputError
 from pipeline.settings import EMBEDDED_MODEL
 

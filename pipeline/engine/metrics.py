@@ -2,7 +2,7 @@
 
 from pipeline.engine.engine_thread import ThreadStatus
 from pipeline.engine.interface import EngineStats
-from pipeline.engine.speculation_counts import SpeculationStats
+from pipeline.engine.speculation_stats import SpeculationStats
 
 
 def metrics_text(status: ThreadStatus, uptime_s: float) -> str:

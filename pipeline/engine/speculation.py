@@ -21,7 +21,8 @@ from pipeline.engine.acceptance import POSITIONS, Acceptance, Offer, Source, tok
 from pipeline.engine.cost import WIDTHS, Shape, StepCosts
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.retries import Arm, Retries
-from pipeline.engine.speculation_counts import SpeculationCounts, SpeculationStats
+from pipeline.engine.speculation_counts import SpeculationCounts
+from pipeline.engine.speculation_stats import SpeculationStats
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
 MARGIN = 1.02

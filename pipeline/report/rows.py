@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import InputError
 from pipeline.globs import Glob
-from pipeline.parquet import Manifest, current_snapshot, read_manifest
+from pipeline.snapshots import Manifest, current_snapshot, read_manifest
 from pipeline.tables import ANSWER_COLUMNS
 
 _ATTEMPTS = 5

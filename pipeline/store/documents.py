@@ -79,7 +79,7 @@ class Documents:
         """Saves documents, read or failed, and the files they were read from, as one.
 
         A document that is stored already is replaced; its chunks go if its text is another now.
-        Save some hundreds at once where you can: each call is a transaction.
+        Save some thousands at once where you can: each call is a transaction.
 
         Args:
             run_id: This run, begun.

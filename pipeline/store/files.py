@@ -69,7 +69,7 @@ class Files:
 
         A file need not be read if its size and time are those it was last read with and its
         document was stored by the same reader, read or failed. (What failed in a way that may pass
-        is read again after some time.) Call it with batches of some hundreds.
+        is read again after some time.) Call it with batches of some thousands.
 
         Args:
             run_id: This run, begun.
