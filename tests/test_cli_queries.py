@@ -131,7 +131,7 @@ def test_status_loads_nothing_heavy(library: Home) -> None:
 
 _TELL_HEAVY = """
 import atexit, sys
-heavy = {"numpy", "pyarrow", "prefect", "mlx", "pypdf", "fastapi", "httpx"}
+heavy = {"numpy", "pyarrow", "prefect", "mlx", "pypdf", "fastapi"}
 atexit.register(lambda: print("heavy:", sorted(heavy & set(sys.modules)), file=sys.stderr))
 """
 
