@@ -29,6 +29,7 @@ Prompts = Annotated[Path | None, typer.Option(help="A folder of your own tasks, 
 Heldout = Annotated[int, typer.Option(help="Answers to judge by, about other documents.")]
 Rows = Annotated[int, typer.Option(help="Answers that the model writes at the same time.")]
 KvGib = Annotated[float, typer.Option(help="Memory for their keys and values, in GiB.")]
+Writers = Annotated[int, typer.Option(help="Processes that share these rows; for a big GPU.")]
 Length = Annotated[int, typer.Option(help="Longest prompt and answer together, in tokens.")]
 Seed = Annotated[int, typer.Option(help="The same seed, the same questions and training.")]
 Out = Annotated[Path, typer.Option(help="Folder for the drafter; given again, it goes on.")]
@@ -89,6 +90,7 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
     bits: Bits = 0,
     answer_rows: Rows = 16,
     kv_gib: KvGib = 2.0,
+    writers: Writers = 1,
     cache_gib: CacheGib = 0.0,
     detach: Detach = False,
     as_json: Json = False,
@@ -108,8 +110,8 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
     )
     job = TrainJob(
         model=_model(model), out=_absolute(out), sources=sources, recipe=recipe,
-        answer_rows=answer_rows, kv_bytes=int(kv_gib * GIB), warm_start=_absolute(warm_start),
-        bits=bits, cache_bytes=int(cache_gib * GIB),
+        answer_rows=answer_rows, kv_bytes=int(kv_gib * GIB), writers=writers,
+        warm_start=_absolute(warm_start), bits=bits, cache_bytes=int(cache_gib * GIB),
     )  # fmt: skip
     (_detach if detach else _train)(job, as_json=as_json)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from llguidance.numpy import fill_next_token_bitmask
 from tokenizers import Tokenizer
 
 from pipeline.engine.grammar import Grammars
@@ -46,11 +48,11 @@ class Bench:
         path = write_tokenizer(folder / "tokenizer.json")
         (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}')
         self.tokenizer = ChatTokenizer(str(folder))
-        self._tokens = Tokenizer.from_file(str(path))
-        self.grammars = Grammars(str(path), self._tokens.get_vocab_size(), (STOP,))
+        self.tokens = Tokenizer.from_file(str(path))
+        self.grammars = Grammars(str(path), self.tokens.get_vocab_size(), (STOP,))
 
     def encode(self, text: str) -> list[int]:
-        return [token for char in text for token in self._tokens.encode(char).ids]
+        return [token for char in text for token in self.tokens.encode(char).ids]
 
     def decode(self, tokens: list[int]) -> str:
         detokenizer = self.tokenizer.detokenizer()
@@ -173,3 +175,47 @@ def test_a_string_in_a_loop_can_end(bench: Bench) -> None:
     quote = bench.encode('"')[0]
     assert quote in history.banned()
     assert quote not in history.banned(lambda token: token == quote)
+
+
+def test_masks_of_many_rows_are_those_of_each_alone(bench: Bench) -> None:
+    answer = bench.encode(ANSWER)
+    rows: list[tuple[int, list[int]]] = [
+        (0, []),
+        (0, answer[:6]),
+        (9, [*answer[9:12], 1, *answer[13:16]]),  # the fourth is forbidden
+        (len(answer) - 2, [*answer[-2:], STOP, 7]),
+        (len(answer), [5, 6]),  # nothing may follow
+        (3, [1]),
+    ]
+    words = (bench.tokens.get_vocab_size() + 31) // 32
+    masks = np.full((len(rows) + 1, 9, words), 7, np.int32)
+    matchers = [bench.grammars.matcher(SCHEMA) for _ in rows]
+    for matcher, (start, _) in zip(matchers, rows, strict=True):
+        matcher.consume(answer[:start])
+    drafts = [draft for _, draft in rows]
+    allowed = bench.grammars.fill_masks(masks, [*matchers, None], [*drafts, [1, 2]])
+    for row, (start, draft) in enumerate(rows):
+        alone = bench.grammars.matcher(SCHEMA).inner
+        alone.consume_tokens(answer[:start])
+        wanted = np.full((9, words), 7, np.int32)
+        taken = 0
+        fill_next_token_bitmask(alone, wanted, 0)
+        while taken < len(draft) and not alone.is_stopped():
+            if not alone.try_consume_tokens([draft[taken]]):
+                break
+            taken += 1
+            fill_next_token_bitmask(alone, wanted, taken)
+        assert allowed[row] == taken
+        assert (masks[row, : taken + 1] == wanted[: taken + 1]).all()
+        assert matchers[row].inner.compute_ff_tokens() == (
+            [] if start == len(answer) else _after(bench, answer[:start])
+        )
+    assert (masks[-1] == 7).all()
+    assert allowed[-1] == 2
+    assert allowed == [0, 6, 3, 2, 0, 0, 2]
+
+
+def _after(bench: Bench, tokens: list[int]) -> list[int]:
+    matcher = bench.grammars.matcher(SCHEMA)
+    matcher.consume(tokens)
+    return matcher.forced()

@@ -63,7 +63,7 @@ class Bench:
 
     def allowed(self, matcher: Matcher) -> list[int]:
         masks = np.zeros((1, (self.size + 31) // 32), np.int32)
-        matcher.fill_masks(masks, [])
+        self.grammars.fill_masks(masks[None], [matcher], [[]])
         bits = np.unpackbits(masks.view(np.uint8), bitorder="little")[: self.size]
         return [int(token) for token in np.flatnonzero(bits)]
 
@@ -71,7 +71,7 @@ class Bench:
         matcher = self.grammars.matcher(schema, source)
         tokens = self.encode(answer)
         masks = np.zeros((len(tokens) + 1, (self.size + 31) // 32), np.int32)
-        return matcher.fill_masks(masks, tokens) == len(tokens)
+        return self.grammars.fill_masks(masks[None], [matcher], [tokens]) == [len(tokens)]
 
     def wander(self, schema: dict[str, Any], source: str, rng: random.Random, most: int) -> str:
         """What a model without any sense would write, closed at its limit."""

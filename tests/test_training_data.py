@@ -211,19 +211,20 @@ def test_answers_are_written_once_and_go_on_after_a_stop(target: Path, tmp_path:
 
 
 @pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("rows", [5, 24])  # 24: prompts are read by threes, the last ones repeated
 def test_prompts_that_are_read_together_give_the_same_answers(
-    shapes: Shapes, tmp_path: Path
+    shapes: Shapes, rows: int, tmp_path: Path
 ) -> None:
     target = write_llama(tmp_path / "target", context_tokens=4096)  # all that it reads counts
     info = info_of(target)
-    questions = list(questions_of(target).about(make_texts(), "train", 12))
+    questions = list(questions_of(target).about(make_texts(), "train", 12 + rows))
     found: list[dict[str, Answer]] = []
     for together in (False, True):
-        core = FullCore(info, CoreOptions(max_rows=5, prefill_tokens=128, speculate=False))
+        core = FullCore(info, CoreOptions(max_rows=rows, prefill_tokens=128, speculate=False))
         core._target.cache.shapes = shapes
         core.reads_together = together
         shards = Shards(tmp_path / f"{together}", {})
-        write_answers(questions, core, shards, Setting(info.name, 5, END))
+        write_answers(questions, core, shards, Setting(info.name, rows, END))
         found.append({one.key: one for one in shards.all()})
         assert not core.rows()
         assert core.stats().finished == len(shards.keys) > 8

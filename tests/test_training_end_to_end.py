@@ -1,5 +1,6 @@
 """`docflash train-drafter` from a folder of documents to a drafter that speeds its model up."""
 
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from dflash import model_mlx as reference
 
@@ -24,7 +26,7 @@ from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
 from pipeline.engine.plan import RowView
 from pipeline.engine.target import Target
-from pipeline.errors import BusyError, InputError
+from pipeline.errors import BusyError, EngineError, InputError
 from pipeline.training.examples import Example
 from pipeline.training.features import Features
 from pipeline.training.judge import Judge
@@ -32,6 +34,7 @@ from pipeline.training.model import TrainableDrafter, read_parameters
 from pipeline.training.recipe import Recipe, Sources, TrainJob
 from pipeline.training.report import TrainReport
 from pipeline.training.run import run_training
+from pipeline.training.shards import Answer, Shards
 from pipeline.training.walks import walk_alone
 from tests.tiny_training import (
     END,
@@ -330,3 +333,52 @@ def test_a_detached_training_outlives_its_command(tmp_path: Path) -> None:
     assert (report["ending"], report["step"]) == ("done", 4)
     assert (Path(job.out) / "README.md").is_file()
     assert json.loads(Path(told["progress"]).read_text("utf-8"))["doing"] == "ended"
+
+
+def answers_of(job: TrainJob) -> dict[str, Answer]:
+    shards = Shards(Path(job.out) / "work" / "answers", {})
+    return {one.key: one for one in shards.all()}
+
+
+def test_several_writers_write_what_one_writes(trained: TrainJob, tmp_path: Path) -> None:
+    job = replace(trained, out=str(tmp_path / "drafter"), writers=3)
+    told: list[str] = []
+    steps = itertools.count()
+
+    def stop() -> bool:
+        return bool(told) and told[-1].startswith("answers: ") and next(steps) > 2
+
+    first = run_training(job, stop, lambda doing, _done: told.append(doing))
+    assert first.ending == "stopped"
+    rest = run(replace(job, writers=2))  # it goes on, with other shares
+    assert rest.ending == "done"
+    assert first.written + rest.written == len(answers_of(job))
+    assert answers_of(job) == answers_of(trained)
+    assert {file.name.partition("-")[2] for file in answer_files(job)} >= {"0.parquet", "1.parquet"}
+
+
+def answer_files(job: TrainJob) -> list[Path]:
+    return sorted((Path(job.out) / "work" / "answers").glob("*.parquet"))
+
+
+def test_a_writer_that_is_killed_stops_the_others_and_is_named(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    job = replace(trained, out=str(tmp_path / "drafter"), writers=2)
+    killed: list[int] = []
+
+    def kill(doing: str, _done: float) -> None:
+        writers = [
+            child
+            for child in psutil.Process().children()
+            if "pipeline.training.process" in child.cmdline()
+        ]
+        if doing.startswith("answers: ") and writers and not killed:
+            killed.append(writers[0].pid)
+            writers[0].kill()
+
+    with pytest.raises(EngineError, match="ended without a report"):
+        run_training(job, lambda: False, kill)
+    assert killed
+    assert run(job).ending == "done"
+    assert answers_of(job) == answers_of(trained)

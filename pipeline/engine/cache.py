@@ -304,12 +304,12 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.copy(source, target, length)
-        for layer in self.attention:
-            for buffer in (layer.keys, layer.values):
-                if buffer is not None:
-                    tokens = mx.contiguous(buffer[source, :, :length])
-                    mx.eval(tokens)  # else MLX keeps the buffer to read and copies all of it
-                    buffer[target, :, :length] = tokens
+        held = [(layer.keys, layer.values) for layer in self.attention]
+        buffers = [buffer for pair in held for buffer in pair if buffer is not None]
+        copies = [mx.contiguous(buffer[source, :, :length]) for buffer in buffers]
+        mx.eval(copies)  # else MLX keeps the buffers to read and copies all of them
+        for buffer, tokens in zip(buffers, copies, strict=True):
+            buffer[target, :, :length] = tokens
         self.lengths[target] = length
         return length
 

@@ -58,7 +58,7 @@ class Core:
         self._stop = stop_tokens(model.folder, self._tokenizer.stop_tokens)
         self._grammars = Grammars(model.tokenizer_json, self._target.vocabulary, sorted(self._stop))
         self._drafts = self._make_drafts(progress)
-        self._verifier = Verifier(self._target, self._tokenizer, self._stop)
+        self._verifier = Verifier(self._target, self._tokenizer, self._grammars, self._stop)
         self._room = KvRoom(self._target, options)
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
@@ -211,11 +211,15 @@ class Core:
         gained = self._verifier.verify_block(self._running, drafts, width)
         if self._drafts is not None:
             self._drafts.learn(gained)
+        ended: list[Row] = []
         for row, tokens in zip(list(self._running), gained, strict=True):
+            if row.finish_reason:  # nobody has taken its slot yet, see `FullCore`
+                continue
             try:
                 row.accept(tokens, self._stop)
             except RequestError as error:
                 self._fail_rows([row], error)
+            ended += [row] if row.finish_reason else []
         spent = time.perf_counter() - started
         mean = self._stats.step_ms or spent * 1e3
         self._count(
@@ -223,7 +227,7 @@ class Core:
             steps=1,
             step_ms=RECENT * mean + (1 - RECENT) * spent * 1e3 - self._stats.step_ms,
         )
-        for row in [row for row in self._running if row.finish_reason]:
+        for row in ended:
             self._leave(row)
             self._count(
                 finished=1,

@@ -11,8 +11,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
-from llguidance.numpy import fill_next_token_bitmask
+from llguidance import LLExecutor, LLMatcher, LLTokenizer
+from llguidance.numpy import (
+    fill_next_token_bitmask,
+    fill_next_token_bitmask_par,
+    fill_next_token_bitmask_par_with_draft_tokens,
+)
 from numpy.typing import NDArray
 
 from pipeline.engine.quoting import has_quotes, quoting_grammar
@@ -35,7 +39,9 @@ class Grammars:
         self._tokenizer = LLTokenizer(
             tokenizer_json, n_vocab=vocabulary, eos_token=sorted(stop_tokens)
         )
+        self._stop = frozenset(stop_tokens)
         self._words = (vocabulary + 31) // 32
+        self._executor = LLExecutor()
         self._compile = lru_cache(maxsize=64)(self._compile_text)
         # About 6 MB each for a source of 1,500 tokens, and 20 to 30 ms to compile.
         self._compile_quoting = lru_cache(maxsize=16)(self._compile_with_quotes)
@@ -53,7 +59,38 @@ class Grammars:
         text = json.dumps(schema, ensure_ascii=False)
         quotes = has_quotes(schema)
         compiled = self._compile_quoting(text, source) if quotes else self._compile(text)
-        return Matcher(compiled.deep_copy(), self._tokenizer, self._words)
+        return Matcher(compiled.deep_copy(), self._tokenizer, self._words, self._stop)
+
+    def fill_masks(
+        self,
+        masks: NDArray[np.int32],
+        matchers: Sequence["Matcher | None"],
+        drafts: Sequence[Sequence[int]],
+    ) -> list[int]:
+        """Writes the allowed tokens at each drafted position of all rows, in parallel.
+
+        The matchers' states stay as they were. Positions behind the first forbidden token of a
+        draft are left as they are, and so are rows without a grammar.
+
+        Args:
+            masks: [B, T, V/32] words to write, T at least 1 + the longest draft.
+            matchers: [B] None allows everything.
+            drafts: [B] proposed tokens after the current states.
+
+        Returns:
+            For each row how many leading tokens of its draft the grammar allows.
+        """
+        width = masks.shape[1]
+        places = [(m, b * width, drafts[b]) for b, m in enumerate(matchers) if m is not None]
+        flat = masks.reshape(-1, masks.shape[-1])
+        if plain := [(m.inner, place) for m, place, draft in places if not draft]:
+            fill_next_token_bitmask_par(self._executor, plain, flat)
+        if drafted := [(m.inner, place, list(draft)) for m, place, draft in places if draft]:
+            fill_next_token_bitmask_par_with_draft_tokens(self._executor, drafted, flat)
+        return [
+            len(draft) if m is None else m.count_allowed(draft)
+            for m, draft in zip(matchers, drafts, strict=True)
+        ]
 
     def _compile_text(self, schema: str) -> LLMatcher:
         try:
@@ -76,31 +113,25 @@ class Grammars:
 class Matcher:
     """The state of one row's grammar."""
 
-    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, words: int) -> None:
+    def __init__(
+        self, matcher: LLMatcher, tokenizer: LLTokenizer, words: int, stop: frozenset[int]
+    ) -> None:
         self._matcher = matcher
+        self._stop = stop
         self._tokenizer = tokenizer
         self._words = words
 
-    def fill_masks(self, masks: NDArray[np.int32], draft: Sequence[int]) -> int:
-        """Writes the allowed tokens at each drafted position; the state stays as it was.
+    @property
+    def inner(self) -> LLMatcher:
+        """Llguidance's own."""
+        return self._matcher
 
-        Args:
-            masks: [T, V/32] words to write, T = len(draft) + 1.
-            draft: Proposed tokens after the current state.
-
-        Returns:
-            How many leading tokens of the draft the grammar allows.
-        """
-        allowed = 0
-        fill_next_token_bitmask(self._matcher, masks, 0)
-        for token in draft:
-            if self._matcher.is_stopped() or self._matcher.try_consume_tokens([token]) == 0:
-                break
-            allowed += 1
-            fill_next_token_bitmask(self._matcher, masks, allowed)
-        if allowed:
-            self._matcher.rollback(allowed)
-        return allowed
+    def count_allowed(self, draft: Sequence[int]) -> int:
+        """How many leading tokens of a draft the grammar allows; none that ends the answer."""
+        if not draft or self._matcher.is_stopped():
+            return 0
+        taken = self._matcher.validate_tokens(list(draft))
+        return next((i for i, token in enumerate(draft[:taken]) if token in self._stop), taken)
 
     def forced(self) -> list[int]:
         """The tokens that must come next, if there is no choice; the state stays as it was."""

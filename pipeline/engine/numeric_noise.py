@@ -44,7 +44,7 @@ class Judge:
         self.tokenizer = ChatTokenizer(info.folder)
         self._stop = stop_tokens(info.folder, self.tokenizer.stop_tokens)
         self._grammars = Grammars(info.tokenizer_json, self._target.vocabulary, sorted(self._stop))
-        self._verifier = Verifier(self._target, self.tokenizer, self._stop)
+        self._verifier = Verifier(self._target, self.tokenizer, self._grammars, self._stop)
         self._dtype = mx.float32
 
     def margin(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.filters import draw_scores
+from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import (
@@ -36,13 +37,19 @@ class Verifier:
     Args:
         target: The model.
         tokenizer: Its tokenizer.
+        grammars: Those that the rows' matchers are of.
         stop_tokens: Tokens that end an answer.
     """
 
     def __init__(
-        self, target: Target, tokenizer: ChatTokenizer, stop_tokens: frozenset[int]
+        self,
+        target: Target,
+        tokenizer: ChatTokenizer,
+        grammars: Grammars,
+        stop_tokens: frozenset[int],
     ) -> None:
         self._target = target
+        self._grammars = grammars
         self._tokenizer = tokenizer
         self._stop = stop_tokens
         self._words = (target.vocabulary + 31) // 32
@@ -96,10 +103,9 @@ class Verifier:
         masks = np.full((len(rows), width, self._words), ALL_ALLOWED, np.int32)
         penalised: list[list[list[int]]] = []
         shifts: list[Shifts | None] = []
-        allowed: list[int] = []
         masked = False
+        allowed = self._grammars.fill_masks(masks, [row.matcher for row in rows], drafts)
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            allowed.append(row.matcher.fill_masks(masks[b], draft) if row.matcher else len(draft))
             ids: list[list[int]] = [[] for _ in range(width)]
             free = [False] * width
             for t in range(allowed[b] + 1):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.training.shards import Answer
 
-COLUMNS = 64
+COLUMNS = 128
 """Lengths are rounded up to a multiple of this: every new shape costs on a GPU."""
 WINDOW = 64
 """Batches among which sequences are sorted by length, so that little is padding."""

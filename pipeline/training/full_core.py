@@ -1,8 +1,8 @@
 """A core for many questions at once, none of which anybody waits for: its batch is always full.
 
 The engine's own core reads one prompt between two steps and keeps prefixes for later questions.
-Here the prompts of all free rows are read together before the next step, a new row takes the place
-of one that ends where it stands, and no prefix is kept: every prompt comes once.
+Here prompts are read together as soon as enough slots are free, a new row takes the place of one
+that has ended where it stands, and no prefix is kept: every prompt comes once.
 """
 
 import time
@@ -17,8 +17,8 @@ from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.row import Row
 from pipeline.engine.window import Window, window_of_rows
 
-TOGETHER = 16
-"""Prompts of a forward; they are sorted by length."""
+TOGETHER = 32
+"""Prompts of a forward, at most; they are sorted by length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class ScatteredWindow(Window):
 class FullCore(Core):
     """Such a core; its answers are those of any other.
 
+    A row that has ended keeps its slot until some are free, or nothing else runs: so few
+    forwards read prompts, and all of them the same number of rows, as every new shape costs.
+
     Args:
         model: The model folder.
         options: Bounds; drafts are off.
@@ -51,17 +54,21 @@ class FullCore(Core):
         super().__init__(model, options, progress)
         on_cpu = mx.default_device() == mx.Device(mx.cpu)  # gains nothing by it
         self.reads_together = not on_cpu and self._target.cache.states is None
-        self._unread: list[Row] = []
+
+    @property
+    def _together(self) -> int:
+        return max(1, min(TOGETHER, self._most_rows // 8))
 
     def _round(self) -> bool:
         if self.reads_together:
-            while self._take_in():
-                continue
-            unread = sorted(self._unread, key=lambda row: len(row.tokens))
-            self._unread = []
-            for start in range(0, len(unread), TOGETHER):
-                self._read(unread[start : start + TOGETHER])
-            return super()._round()
+            self._take_in()
+            for row in self._running:
+                if row.finish_reason:
+                    self._target.cache.lengths[row.slot] = 0  # it runs on, unheeded
+            busy = super()._round()
+            if all(row.finish_reason for row in self._running):
+                self._running = []
+            return busy
         while True:
             if self._prefilling is None:
                 self._admit()
@@ -69,39 +76,58 @@ class FullCore(Core):
                 return super()._round()
             self._prefill(self._prefilling)
 
-    def _take_in(self) -> bool:
-        """Gives the next waiting row a slot; its prompt is not read yet."""
-        if not self._waiting or len(self._running) >= self._most_rows:
-            return False
-        if not self._room.make_room(self._running, self._waiting[0]):
-            return False
-        self._begin(self._waiting.popleft(), len(self._running))
-        return True
+    def _admit(self) -> None:
+        if not self.reads_together:
+            super()._admit()
 
-    def _begin(self, row: Row, slot: int) -> None:
+    def _take_in(self) -> None:
+        """Gives free slots to waiting rows and reads their prompts, if they are enough."""
+        ended = [row for row in self._running if row.finish_reason]
+        alive = len(self._running) - len(ended)
+        free = self._most_rows - alive
+        if not self._waiting or (alive and free < self._together):
+            return
+        fresh: list[Row] = []
+        while self._waiting and free > len(fresh):
+            slot = ended.pop().slot if ended else len(self._running)
+            if not self._fits(self._waiting[0], grows=slot == len(self._running)):
+                break
+            fresh.append(self._begin(self._waiting.popleft(), slot))
+        fresh.sort(key=lambda row: len(row.tokens))
+        for start in range(0, len(fresh), self._together):
+            self._read(fresh[start : start + self._together])
+
+    def _fits(self, row: Row, *, grows: bool) -> bool:
+        if not grows and row.longest + BLOCK_COLUMNS <= self._target.cache.columns:
+            return True
+        return self._room.make_room(self._running, row)
+
+    def _begin(self, row: Row, slot: int) -> Row:
         self._running[slot:] = [row, *self._running[slot + 1 :]]
         self._target.cache.lengths[slot] = 0
         row.slot, row.admitted_s = slot, time.monotonic()
-        self._unread.append(row)
+        return row
 
     def _read(self, rows: Sequence[Row]) -> None:
         """Runs the prompts of some rows, all but their last tokens."""
         cache, target = self._target.cache, self._target
         started = time.perf_counter()
+        # The first row fills up what is missing; it writes the same to the same place.
+        full = [*rows, *[rows[0]] * (self._together - len(rows))]
         while True:
-            starts = tuple(cache.lengths[row.slot] for row in rows)
+            starts = tuple(cache.lengths[row.slot] for row in full)
             most = min(self._options.prefill_tokens, cache.columns - max(starts))
-            pieces = [row.tokens[start:-1][:most] for row, start in zip(rows, starts, strict=True)]
+            pieces = [row.tokens[start:-1][:most] for row, start in zip(full, starts, strict=True)]
             longest = max(len(piece) for piece in pieces)
             if not longest:
                 break
             width = cache.shapes.prompt_width(longest, cache.columns - max(starts))
-            cache.window = self._look_at(rows, starts, width)
+            cache.window = self._look_at(full, starts, width)
             cache._masks.clear()  # noqa: SLF001  as the cache's own looks do
             padded = [piece + [0] * (width - len(piece)) for piece in pieces]
             target._run(padded)  # noqa: SLF001
             mx.eval(cache.state())
-            for row, piece in zip(rows, pieces, strict=True):
+            for row, piece in zip(rows, pieces, strict=False):
                 cache.lengths[row.slot] += len(piece)
         for row in rows:
             row.decoding_s = row.decoding_s or time.monotonic()
@@ -124,13 +150,9 @@ class FullCore(Core):
         )
 
     def _leave(self, row: Row) -> None:
-        """Gives the row's place to the next one, if it fits as it is."""
-        following = self._waiting[0] if self._waiting and self.reads_together else None
-        if following and following.longest + BLOCK_COLUMNS <= self._target.cache.columns:
-            self._begin(self._waiting.popleft(), row.slot)
-        else:
+        if not self.reads_together:
             self._remove(row)
 
     def _shrink(self) -> None:
-        self._unread = []  # they wait again, with the others
+        self._running = [row for row in self._running if not row.finish_reason]
         super()._shrink()

@@ -7,9 +7,9 @@ again.
 import gc
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from typing import Any
 import mlx.core as mx
 
 from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.models import resolve_model
 from pipeline.engine.target import stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.messages import MESSAGES_VERSION
 from pipeline.prompts import load_tasks
+from pipeline.records import Task
 from pipeline.training.full_core import FullCore
 from pipeline.training.passages import Found, Split, Text, read_folder, read_passages
+from pipeline.training.processes import as_told, tell_written, write_in_processes
 from pipeline.training.questions import Question, Questions
-from pipeline.training.recipe import Sources
+from pipeline.training.recipe import Sources, WriteJob
 from pipeline.training.regenerate import Setting, Written, merge_questions, write_answers
 from pipeline.training.shards import Answer, Shards, write_whole
 
@@ -44,6 +47,9 @@ class Gathering:
         length: Most tokens of a prompt and its answer.
         seed: Of the questions.
         rows, kv_bytes: How many answers are written at the same time, and their memory.
+        writers: Processes that share them, if more than one.
+        model: What `info` was found by.
+        share, shares: Which part of the questions this process is to ask, of how many.
     """
 
     info: ModelInfo
@@ -54,6 +60,10 @@ class Gathering:
     seed: int
     rows: int
     kv_bytes: int
+    writers: int = 1
+    model: str = ""
+    share: int = 0
+    shares: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +106,63 @@ def gather_answers(
     if _is_complete(want.folder, asked):
         kept = Shards(want.folder, setting)
         return Gathered(tuple(kept.all()), Written(), _kept_notes(want.folder))
-    tasks = load_tasks(Path(want.sources.prompts) if want.sources.prompts else None)
+    tasks = _load_tasks(want.sources)
     # Half of the answers to old questions and half to new ones would be neither.
     setting["messages"] = MESSAGES_VERSION
     setting["tasks"] = _digest("".join(task.fingerprint for task in tasks).encode())
     shards = Shards(want.folder, setting)
     progress("reading the texts", 0.0)
     found = _read_texts(want)
-    questions = Questions(tasks, want.info, want.length, want.seed)
-    written = _write(want, shards, questions, found.texts, asked, stop, progress)
-    gc.collect()
-    mx.clear_cache()
+    if want.writers > 1:
+        written = write_in_processes(_parts(want), sum(asked.values()), len(shards.keys), stop,
+                                     progress)  # fmt: skip
+        shards = Shards(want.folder, setting)
+    else:
+        questions = Questions(tasks, want.info, want.length, want.seed)
+        written = _write(want, shards, questions, found.texts, asked, stop, progress)
+        gc.collect()
+        mx.clear_cache()
     if not written.stopped:
         _mark_complete(want.folder, asked, found.notes)
     return Gathered(tuple(shards.all()), written, found.notes)
+
+
+def write_share(job: WriteJob, stop: Callable[[], bool], progress: Progress) -> Written:
+    """Has the target answer a part of the questions, in a process of its own.
+
+    Args:
+        job: Which.
+        stop: Says whether to stop; what is finished is kept.
+        progress: Told after every step, see `processes.parse_told`.
+
+    Raises:
+        InputError: The job can't be done.
+        EngineError: The disk is full.
+    """
+    want = Gathering(
+        resolve_model(job.model), job.sources, Path(job.folder), job.splits, job.length, job.seed,  # type: ignore[arg-type]
+        job.answer_rows, job.kv_bytes, 1, job.model, job.share, job.shares,
+    )  # fmt: skip
+    questions = Questions(_load_tasks(job.sources), want.info, want.length, want.seed)
+    shards = Shards(want.folder, {}, job.share)
+    counts = {"train": job.sources.answers, "heldout": job.sources.heldout}
+    asked: dict[Split, int] = {split: counts[split] for split in want.splits}
+    return _write(want, shards, questions, _read_texts(want).texts, asked, stop, progress)
+
+
+def _parts(want: Gathering) -> list[WriteJob]:
+    count = want.writers
+    return [
+        WriteJob(
+            want.model, str(want.folder), want.sources, want.splits, want.length, want.seed,
+            max(1, want.rows // count), want.kv_bytes // count, share, count,
+        )
+        for share in range(count)
+    ]  # fmt: skip
+
+
+def _load_tasks(sources: Sources) -> Sequence[Task]:
+    return load_tasks(Path(sources.prompts) if sources.prompts else None)
 
 
 def _read_texts(want: Gathering) -> Found:
@@ -137,11 +190,21 @@ def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
     stop_token = (*ends, *sorted(stop_tokens(want.info.folder, ends)))[0]
     setting = Setting(want.info.name, want.rows, stop_token, stop)
     core = FullCore(want.info, options, progress)
-    rounds = partial(_ask, core, shards, setting, sum(asked.values()), progress)
-    first = rounds(_about(questions, texts, asked))
+    tell = _teller(want, sum(asked.values()), len(shards.keys), progress)
+
+    def ask(some: Iterable[Question], tell: Callable[[Written], None]) -> Written:
+        own = (one for one in some if share_of(one, want.shares) == want.share)
+        return write_answers(own, core, shards, setting, tell)
+
+    first = ask(_about(questions, texts, asked), tell)
     if first.stopped:
         return first
-    second = rounds(merge_questions(shards.all(), lambda parts: _merge(questions, parts)))
+    merges = merge_questions(shards.all(), lambda parts: _merge(questions, parts))
+    second = ask(merges, lambda now: tell(_sum(first, now)))
+    return _sum(first, second)
+
+
+def _sum(first: Written, second: Written) -> Written:
     return replace(
         second,
         answers=first.answers + second.answers,
@@ -151,22 +214,17 @@ def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
     )
 
 
-def _ask(
-    core: FullCore,
-    shards: Shards,
-    setting: Setting,
-    total: int,
-    progress: Progress,
-    questions: Iterable[Question],
-) -> Written:
-    kept = len(shards.keys)
+def share_of(question: Question, shares: int) -> int:
+    """Whose question it is; those about the parts of one document, and their merge, are one's."""
+    return zlib.crc32((question.group or question.key).encode()) % shares
 
-    def tell(now: Written) -> None:
-        done = min(total, kept + now.answers)
-        speed = now.tokens / max(now.seconds, 1e-9)
-        progress(f"answers: {done} of about {total}, {speed:.0f} tokens/s", done / total)
 
-    return write_answers(questions, core, shards, setting, tell)
+def _teller(
+    want: Gathering, total: int, kept: int, progress: Progress
+) -> Callable[[Written], None]:
+    if want.shares > 1:
+        return lambda now: progress(*as_told(now))
+    return lambda now: progress(*tell_written(now, total, kept))
 
 
 def _about(
@@ -178,7 +236,9 @@ def _about(
 def _merge(questions: Questions, parts: Sequence[Answer]) -> Question:
     first = parts[0]
     question = questions.merge([part.text for part in parts], first.group)
-    return replace(question, source=first.source, licence=first.licence, split=first.split)
+    return replace(
+        question, source=first.source, licence=first.licence, split=first.split, group=first.group
+    )
 
 
 def _is_complete(folder: Path, asked: dict[Split, int]) -> bool:

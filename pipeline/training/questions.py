@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from pipeline.budget import TITLE_TOKENS
@@ -69,6 +70,7 @@ class Questions:
         self._variants = Variants(tasks)
         self._model = model
         self._tokens: Tokens = load_tokens(model.tokenizer_json)
+        self._count = lru_cache(maxsize=4096)(self._tokens.count)  # instructions, again and again
         self._length = min(length, model.context_tokens)
         self._seed = seed
 
@@ -146,7 +148,7 @@ class Questions:
         return self._tokens.head(joined, max(1, min(size, self._room(task))))
 
     def _room(self, task: Task) -> int:
-        words = self._tokens.count("".join(m.content for m in ask_about(task, "", "")))
+        words = self._count("".join(m.content for m in ask_about(task, "", "")))
         return max(32, self._length - task.limits.max_tokens - words - PROMPT_TOKENS // 2)
 
     def _question(self, kind: str, task: Task, asked: Asked, name: str) -> Question:

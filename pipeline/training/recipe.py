@@ -8,6 +8,7 @@ from pipeline.errors import InputError
 MOST_BLOCK = 16
 """The engine drafts no more: see `pipeline.engine.acceptance.POSITIONS`."""
 BITS = (0, 4, 8)
+MOST_WRITERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class TrainJob:
         recipe: How to train.
         answer_rows: Answers that the target writes at the same time.
         kv_bytes: Memory for their keys and values.
+        writers: Processes that share these rows and this memory between them.
         warm_start: Folder of a drafter to go on from, or "".
         bits: Quantisation of what is exported: 8, 4, or 0 for none.
         cache_bytes: Disk for the target's hidden states; 0 computes them anew each time.
@@ -140,6 +142,7 @@ class TrainJob:
     recipe: Recipe = field(default_factory=Recipe)
     answer_rows: int = 16
     kv_bytes: int = 2 << 30
+    writers: int = 1
     warm_start: str = ""
     bits: int = 0
     cache_bytes: int = 0
@@ -152,6 +155,36 @@ class TrainJob:
             raise InputError(f"bits={self.bits!r} must be 8, 4, or 0 for none")
         if self.answer_rows < 1:
             raise InputError(f"answer_rows={self.answer_rows!r} must be at least 1")
+        if not 1 <= self.writers <= min(self.answer_rows, MOST_WRITERS):
+            raise InputError(
+                f"writers={self.writers!r} can't be used; give 1 to {MOST_WRITERS}, and at most "
+                f"answer_rows={self.answer_rows!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """A writer's part of the answers.
+
+    Attributes:
+        model: "embedded" or a folder.
+        folder: Of the answers; its setting is written already.
+        sources: What to ask about.
+        splits: Which of them are wanted.
+        length, seed, answer_rows, kv_bytes: As for training.
+        share, shares: Which part, of how many.
+    """
+
+    model: str
+    folder: str
+    sources: Sources
+    splits: tuple[str, ...]
+    length: int
+    seed: int
+    answer_rows: int
+    kv_bytes: int
+    share: int
+    shares: int
 
 
 @dataclass(frozen=True, slots=True)

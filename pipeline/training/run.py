@@ -44,8 +44,8 @@ from pipeline.training.shards import Answer, write_whole
 from pipeline.training.training import Progress, Trained, Training
 
 JOB, LOCK = "job.json", "lock"
-WRITING: tuple[Split, ...] = ("train", "heldout")
-FREE_TO_CHANGE = {"out", "answer_rows", "kv_bytes", "bits", "cache_bytes"}
+WRITING: tuple[Split, ...] = ("heldout", "train")  # a stop leaves something to judge by
+FREE_TO_CHANGE = {"out", "answer_rows", "kv_bytes", "writers", "bits", "cache_bytes"}
 Tell = Callable[[str, float], None]
 
 
@@ -127,7 +127,7 @@ def _gathering(job: TrainJob, info: ModelInfo, folder: Path) -> Gathering:
     recipe = job.recipe
     return Gathering(
         info, job.sources, folder, WRITING, recipe.length, recipe.seed, job.answer_rows,
-        job.kv_bytes,
+        job.kv_bytes, job.writers, job.model,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The target's answers on disk: parquet files of some hundred rows, whole or not there.
 
-    work/answers/00000.parquet, 00001.parquet, ...   the answers
-    work/answers/setting.json                        what they depend on
+    work/answers/00000-0.parquet, 00001-0.parquet, ...   the answers, by their writer
+    work/answers/setting.json                            what they depend on
 
 In: answers as they are finished. Out: all of them, after any number of interrupted runs.
 """
@@ -66,10 +66,12 @@ class Shards:
     Args:
         folder: Made if it is not there.
         setting: What the answers depend on; a folder with another one is refused.
+        share: Which of several writers adds to it.
     """
 
-    def __init__(self, folder: Path, setting: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, setting: dict[str, Any], share: int = 0) -> None:
         self._folder = private_folder(folder)
+        self._share = share
         kept = folder / SETTING
         if kept.is_file():
             _compare(folder, json.loads(kept.read_text(encoding="utf-8")), setting)
@@ -101,9 +103,10 @@ class Shards:
         schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
         sink: Any = pa.BufferOutputStream()
         parquet.write_table(pa.table(columns, schema), sink, compression="zstd")
-        number = max((int(file.stem) for file in self._files()), default=-1) + 1
+        own = self._folder.glob(f"[0-9]*-{self._share}.parquet")
+        number = max((int(file.stem.partition("-")[0]) for file in own), default=-1) + 1
         data = memoryview(sink.getvalue())
-        write_whole(self._folder / f"{number:05}.parquet", data)
+        write_whole(self._folder / f"{number:05}-{self._share}.parquet", data)
         self._answers += answers
         self.keys.update(answer.key for answer in answers)
 

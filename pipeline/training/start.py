@@ -57,7 +57,7 @@ def detach_training(job: TrainJob) -> tuple[int, Path]:
     """
     job.check()
     log = private_folder(Path(job.out) / "work") / LOG
-    with log.open("ab") as file, _spawn(file, start_new_session=True) as process:
+    with log.open("ab") as file, spawn(file, start_new_session=True) as process:
         hand_over(process, asdict(job))
         pid = process.pid
         # Nobody waits for it: it is init's child once this process is gone.
@@ -65,11 +65,20 @@ def detach_training(job: TrainJob) -> tuple[int, Path]:
     return pid, log
 
 
-def _spawn(output: Any, *, start_new_session: bool = False) -> "subprocess.Popen[str]":
+def spawn(
+    output: Any, more: dict[str, str] | None = None, *, start_new_session: bool = False
+) -> "subprocess.Popen[str]":
+    """A process that waits for a job on its standard input.
+
+    Args:
+        output: Where it writes.
+        more: Added to its environment.
+        start_new_session: Whether it is to outlive this process; its errors go to `output`, too.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.training.process"],
         cwd=Path(pipeline.__file__).parents[1],
-        env=os.environ | engine_environment(),
+        env=os.environ | engine_environment() | (more or {}),
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output if start_new_session else None,
@@ -79,14 +88,14 @@ def _spawn(output: Any, *, start_new_session: bool = False) -> "subprocess.Popen
 
 
 def _follow(values: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    with _spawn(subprocess.PIPE) as process:
+    with spawn(subprocess.PIPE) as process:
         try:
             hand_over(process, values)
             last = follow(process, progress)
         except BaseException:
             _stop(process)
             raise
-    return _read_report(last, process.returncode)
+    return read_report(last, process.returncode)
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
@@ -100,7 +109,13 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     late.cancel()
 
 
-def _read_report(line: str, code: int) -> dict[str, Any]:
+def read_report(line: str, code: int) -> dict[str, Any]:
+    """What a process ended with: its report, in the last line that it wrote.
+
+    Raises:
+        DocflashError: What it refused the job with; or it ended without a word.
+        KeyboardInterrupt: It was stopped, and has nothing to report.
+    """
     try:
         found: dict[str, Any] = json.loads(line)
     except ValueError:
