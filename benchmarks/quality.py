@@ -76,7 +76,8 @@ def measure(gold: Gold, form: str, model: str) -> dict[str, object]:
         prompts.mkdir()
         for task in load_tasks():
             text = (_ROOT / task.source).read_text("utf-8")
-            head = f'form = "{form}"\n' if task.kind == "fields" else ""
+            is_open = task.kind == "fields" and task.form == "auto"
+            head = f'form = "{form}"\n' if is_open else ""
             (prompts / f"{task.name}.toml").write_text(head + text, "utf-8")
         started = time.perf_counter()
         answer_gold(gold, Trial(out, model, prompts), Progress())

@@ -15,7 +15,7 @@ from pipeline.errors import ResultError
 from pipeline.evidence import Evidence
 from pipeline.messages import ask_again
 from pipeline.records import Chunk, Job, Result, Task
-from pipeline.sentences import trim_to_sentence
+from pipeline.sentences import trim_to_clause, trim_to_sentence
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Asker:
             answer = self.completions[-1].text
             turns = ask_again(question.messages, answer, str(error)[:ERROR_CHARS])
         try:
-            return self._attempt(replace(question, messages=turns), read)
+            return self._attempt(replace(question, messages=turns), read, is_last=True)
         except ResultError as error:
             raise ResultError(error.kind, f"{error}; asked twice{question.place}") from None
 
@@ -101,7 +101,9 @@ class Asker:
             evidence=tuple(evidence),
         )
 
-    def _attempt(self, question: Question, read: Callable[[Completion], T]) -> T:
+    def _attempt(
+        self, question: Question, read: Callable[[Completion], T], *, is_last: bool = False
+    ) -> T:
         settings: dict[str, Any] = dict(self.task.settings)
         request = Request(
             id=f"{self.job.key[:16]}-{self.nonce}-{len(self.completions) + 1}",
@@ -115,15 +117,21 @@ class Asker:
         )
         completion = self.engine.complete(request)
         self.completions.append(completion)
-        value = read(self._whole(completion))
+        value = read(self._whole(completion, is_last=is_last))
         self.cut = self.cut or completion.finish_reason != "stop"
         return value
 
-    def _whole(self, completion: Completion) -> Completion:
-        """The answer, without the half sentence that it ends with at its limit."""
+    def _whole(self, completion: Completion, *, is_last: bool) -> Completion:
+        """The answer, without the half sentence that it ends with at its limit.
+
+        A sentence that did not end at the second attempt either ends where a part of it does, and
+        shows it: better a piece of a summary, marked as cut, than none.
+        """
         if completion.finish_reason != "length":
             return completion
         text = trim_to_sentence(completion.text) if self.task.kind == "text" else ""
+        if not text and is_last and self.task.kind == "text":
+            text = trim_to_clause(completion.text)
         if not text:
             raise ResultError(
                 "cut",

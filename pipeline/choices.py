@@ -16,9 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.derive import find_words, read_values
-from pipeline.derive_numbers import CURRENCIES
+from pipeline.derive_numbers import CODES, CURRENCIES
 from pipeline.evidence import PAGE_BREAK
-from pipeline.labels import LIST_CHARS, SENTENCE_CHARS, Spot, leave_unlike, line_end, near_labels
+from pipeline.labels import (
+    LIST_CHARS,
+    SENTENCE_CHARS,
+    Placed,
+    Spot,
+    leave_unlike,
+    line_end,
+    near_labels,
+)
+from pipeline.places import find_placed, has_places
 from pipeline.records import Field
 from pipeline.sentences import split_sentences
 
@@ -47,6 +56,10 @@ _AFTER_COLON = tuple(
 )
 _AMOUNT = Field("amount", "decimal")
 _LINE = re.compile(r"[^\n\f]+")
+_TITLE_AT_END = re.compile(
+    r"[ ](?i:(?:tax )?invoice|rechnung|facture|statement|receipt)[ ]*$", re.MULTILINE
+)
+_TWICE = re.compile(r"[ ]*([^ \n][^\n]{3,80})[ ]\1[ ]*")
 _CLAUSE = re.compile(r"[.;:!?][ \n]|\n")
 
 
@@ -71,7 +84,10 @@ class Choice:
 def find_choices(
     field: Field, text: str, context: str = "", *, in_list: bool = False
 ) -> list[Choice]:
-    """The choices for a field, in the order of the text, each quote and each value once.
+    """The choices for a field, each quote and each value once.
+
+    They come in the order of the text; of a single value whose field says where it stands, the
+    surest come first.
 
     Args:
         field: Of type date, decimal, integer or string.
@@ -79,14 +95,18 @@ def find_choices(
         context: The document around it, for days without a year.
         in_list: There may be many values, farther from the label.
     """
+    placed = find_placed(field, text, in_list=in_list)
     spots = [
         spot
-        for spot in _find_spots(field, text, context, in_list=in_list)
+        for spot in _find_spots(field, text, context, placed, in_list=in_list)
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
-    if field.labels:
-        spots = near_labels(field, text, spots, in_list=in_list)
-    if field.unlike:
+    is_listed = in_list and field.type == "string" and bool(placed)
+    if is_listed:
+        spots = [spot for spot in spots if (spot.start, spot.end) in placed]
+    elif has_places(field):
+        spots = near_labels(field, text, spots, placed, in_list=in_list)
+    if field.unlike and in_list and not is_listed:
         spots = leave_unlike(field, text, spots)
     choices: dict[str, Choice] = {}
     values: set[str] = set()
@@ -96,10 +116,14 @@ def find_choices(
         if quote not in choices and str(spot.value) not in values:
             values.add(str(spot.value))
             choices[quote] = Choice(start, spot.end, quote, spot.value, spot.note)
+    if has_places(field) and not in_list:
+        return list(choices.values())[:MOST_CHOICES]
     return sorted(choices.values(), key=lambda choice: choice.end)[:MOST_CHOICES]
 
 
-def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iterator[Spot]:
+def _find_spots(
+    field: Field, text: str, context: str, placed: Placed, *, in_list: bool
+) -> Iterator[Spot]:
     if field.type != "string":
         plain = [reading for reading in read_values(field, text, context) if reading.is_plain]
         amounts = [reading for reading in plain if reading.is_amount]
@@ -111,11 +135,12 @@ def _find_spots(field: Field, text: str, context: str, *, in_list: bool) -> Iter
         return
     known: set[tuple[int, int]] = set()
     if in_list and field.max_chars >= SENTENCE_CHARS:
-        found = split_sentences(text)
+        found = [*split_sentences(text), *placed]
     else:
         found = [
             *_find_texts(field.max_chars, text, in_list=in_list),
             *_find_after_labels(field.labels, text, in_list=in_list),
+            *placed,
         ]
     fits = re.compile(field.looks_like or ".*", re.DOTALL).fullmatch
     for start, end in sorted(found):
@@ -130,9 +155,10 @@ def _find_codes(text: str) -> Iterator[Spot]:
         pattern = rf"\b{re.escape(name)}\b" if name.isalpha() else re.escape(name)
         for match in re.finditer(pattern, text, re.IGNORECASE):
             yield Spot(match.start(), match.end(), code)
-    for code in sorted(set(CURRENCIES.values())):
+    for code in sorted({*CURRENCIES.values(), *CODES}):
         for start, end in find_words(code, text):
-            yield Spot(start, end, code)
+            if text[start:end] == code:
+                yield Spot(start, end, code)
 
 
 def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, int]]:
@@ -146,6 +172,8 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             if pattern is not _LINE and (titled := _TITLED.match(text, start, end)):
                 start = titled.end()
             yield _trim(text, start, end)
+            if pattern is _LINE:
+                yield from _find_in_line(text, start, end)
     for reading in read_values(_AMOUNT, text):
         if reading.is_amount:
             yield reading.start, reading.end
@@ -154,6 +182,15 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             yield _trim(text, match.end(), line_end(text, match.end()))
     if most >= SENTENCE_CHARS:
         yield from split_sentences(text)
+
+
+def _find_in_line(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A line without the sheet's title at its end, and half of one that says all twice."""
+    title = _TITLE_AT_END.search(text, start, end)
+    if title and " " in text[start : title.start()].strip():
+        yield _trim(text, start, title.start())
+    if twice := _TWICE.fullmatch(text, start, end):
+        yield twice.span(1)
 
 
 def _find_after_labels(

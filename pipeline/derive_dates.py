@@ -4,7 +4,8 @@ In: a text. Out: each date in it with its place and what it can mean. The rules:
 
 - Year first: 2026-04-17, 2026/4/17, 2026.04.17.
 - Numbers with the year last: 17/4/2026, 17-04-26, 17.4.2026. Day before month; where the month
-  could come first too (4/5/2026, not with full stops), both meanings are given, and a note.
+  could come first too (4/5/2026, not with full stops), both meanings are given, and a note; the
+  month first where another date of the text can only be read so (3/13/2026).
 - Names and short names of months: 17 April 2026, 17th of April, 2026, 17. Apr. 26, 17-Apr-2026,
   April 17, 2026, 1er mai 2026, 17th day of April 2026.
 - A year of two digits is 1970 to 2069.
@@ -14,10 +15,11 @@ In: a text. Out: each date in it with its place and what it can mean. The rules:
 # ruff: noqa: RUF001  the apostrophes are meant
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 _PIVOT = 70
+_MONTHS_OF_YEAR = 12
 _MONTHS = {
     1: "january|jan|januar|jänner|janvier|janv",
     2: "february|feb|februar|février|fevrier|févr|fév",
@@ -84,7 +86,8 @@ def read_dates(text: str, context: str = "") -> list[DateReading]:
             if not any(m.start() < match.end() and match.start() < m.end() for m in matches):
                 matches.append(match)
     readings = [_read(match, context) for match in sorted(matches, key=re.Match[str].start)]
-    return [reading for reading in readings if reading.days]
+    month_first = _puts_months_first(matches)
+    return [_turn(reading) if month_first else reading for reading in readings if reading.days]
 
 
 def first_whole_date(text: str) -> date | None:
@@ -98,6 +101,17 @@ def first_whole_date(text: str) -> date | None:
         )
         firsts += [first for first in (next(found, None),) if first]
     return min(firsts)[1] if firsts else None
+
+
+def _puts_months_first(matches: list[re.Match[str]]) -> bool:
+    """Whether some date of numbers can only have the month first, and none only the day."""
+    numbers = [m for m in matches if m.re is _NUMERIC and m["mark"] != "." and _days(m)]
+    months = any(int(m["m"]) > _MONTHS_OF_YEAR for m in numbers)
+    return months and not any(int(m["day"]) > _MONTHS_OF_YEAR for m in numbers)
+
+
+def _turn(reading: DateReading) -> DateReading:
+    return replace(reading, days=reading.days[::-1])
 
 
 def _read(match: re.Match[str], context: str) -> DateReading:

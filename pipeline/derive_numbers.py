@@ -26,6 +26,13 @@ CURRENCIES = {
 }  # fmt: skip
 """Codes of ISO 4217 by how a currency is written, in small letters."""
 
+CODES = (
+    "EUR", "USD", "GBP", "CHF", "JPY", "AUD", "CAD", "NZD", "SGD", "HKD", "CNY", "INR", "KRW",
+    "RUB", "NOK", "SEK", "DKK", "ISK", "PLN", "CZK", "HUF", "RON", "BGN", "TRY", "ILS", "AED",
+    "SAR", "ZAR", "BRL", "MXN", "THB", "IDR", "MYR", "PHP", "TWD", "UAH",
+)  # fmt: skip
+"""Codes of ISO 4217 that are read beside amounts."""
+
 _SCALES = {
     "thousand": 3, "tsd": 3, "tausend": 3, "mille": 3, "million": 6, "millions": 6, "millionen": 6,
     "mio": 6, "mn": 6, "milliarden": 9, "billion": 9, "bn": 9, "mrd": 9, "milliards": 9,
@@ -46,7 +53,7 @@ _TENS = {
 _WORDS = {word: place for words in _COUNTED for place, word in enumerate(words.split())} | {
     word: number for number, words in _TENS.items() for word in words.split()
 }
-_SYMBOL = r"(?:[€$£¥₹₽₩]|\b(?:EUR|USD|GBP|CHF|DM|NOK|SEK|DKK|JPY)\b)"
+_SYMBOL = r"(?:[€$£¥₹₽₩]|(?-i:\b(?:" + "|".join(CODES) + r"|DM)\b))"
 _NUMBER = re.compile(
     rf"(?P<open>\()?(?P<minus>(?<![\w.,)])[-−–])?(?P<before>(?:US)?{_SYMBOL}[ ]?)?"
     r"(?P<inner>(?<=[ €$£])[-−])?"

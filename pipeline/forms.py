@@ -12,7 +12,7 @@ In: a task, a model, a piece of a document. Out: a form and schemas. The forms:
 from dataclasses import replace
 from typing import Any, Literal, cast
 
-from pipeline.choices import find_choices
+from pipeline.choices import find_choices, has_places
 from pipeline.derive import read_values
 from pipeline.engine.interface import ModelInfo
 from pipeline.records import Field, Task
@@ -75,7 +75,7 @@ def field_schema(
 def item_field(field: Field) -> Field:
     """The element of a list, with what the list says of its choices."""
     items = cast("Field", field.items)
-    return replace(items, labels=field.labels, unlike=field.unlike)
+    return replace(items, labels=field.labels, patterns=field.patterns, unlike=field.unlike)
 
 
 def find_taken(field: Field, schema: dict[str, Any]) -> Any:
@@ -89,7 +89,7 @@ def find_taken(field: Field, schema: dict[str, Any]) -> Any:
     if field.type == "list":
         return member["items"].get("enum") if field.take_all else None
     choices = member.get("anyOf", [member])[0].get("enum", ())
-    return choices[0] if field.labels and choices else None
+    return choices[0] if has_places(field) and choices else None
 
 
 def _claim(field: Field) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _list_choice(field: Field, text: str, context: str) -> dict[str, Any] | None
     if choice is None or "enum" not in choice:
         return None if choice is None else _list(field, choice)
     # Where its labels stand in the text, there is something to list.
-    least = 1 if field.required or field.labels else 0
+    least = 1 if field.required or has_places(field) else 0
     return {"type": "array", "x-in-order": True, "items": choice, "minItems": least}
 
 

@@ -15,10 +15,14 @@ from pipeline.confidence import Confidences, Path
 from pipeline.derive import find_value, judge
 from pipeline.errors import ResultError
 from pipeline.forms import Form, item_field
+from pipeline.linking import link_sentences
 from pipeline.merging import distinct, sameness
 from pipeline.records import Field
 from pipeline.results import parse_leaf
 from pipeline.rows import find_rows, has_rows
+
+PROSE_WORDS = 6
+"""Text of as many words is judged as a sentence of a summary is, not word for word."""
 
 
 def ground_answer(
@@ -233,8 +237,23 @@ class _Grounder:
             quote = self.seen.text[place[0] : place[1]]
             support, reason = judge(member, value, quote, self.seen.context)
             return value, [Claim(name, None, value, place, support, reason, confidence)]
+        if member.type == "string" and len(str(value).split()) >= PROSE_WORDS:
+            return value, [self._link(str(value), name, quoted, confidence)]
         reason = judge(member, value, "", self.seen.context)[1]
         return value, [Claim(name, None, value, quoted, "unsupported", reason, confidence)]
+
+    def _link(self, value: str, name: str, quoted: Place | None, confidence: float | None) -> Claim:
+        """Prose in other words than the document's: supported as a sentence of a summary is."""
+        linked = link_sentences(value, self.seen.shown)
+        reasons = [each.reason for each in linked if each.support == "unsupported"]
+        spans = [span for each in linked for span in each.spans]
+        place = quoted
+        if spans:
+            place = _inside(self.seen.start, (spans[0].start_char, spans[0].end_char))
+        if reasons or not spans:
+            reason = (reasons or ["these words are not in the document"])[0]
+            return Claim(name, None, value, quoted, "unsupported", reason, confidence)
+        return Claim(name, None, value, place, "derived", "", confidence)
 
     def _place(self, quote: str) -> Place:
         """Where a quote stands in what was shown: whole words first, then anywhere.

@@ -6,6 +6,7 @@ comes in the field's list.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,11 @@ _TOP_CHARS = 150  # at which the beginning of the text counts half
 _SHORT_LABEL = 5
 _PARTICLE = 3
 _INDENT = 20
+_SENTENCE_OVER = re.compile(r"\.\s+[A-ZÀ-Þ]")
 _LINE_BREAK = re.compile(r"[\n\f]")
+
+Placed = Mapping[tuple[int, int], float]
+"""Places of a text and how sure it is that the value stands there, at most 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +54,36 @@ class Spot:
     note: str = ""
 
 
-def near_labels(field: Field, text: str, spots: list[Spot], *, in_list: bool) -> list[Spot]:
+def near_labels(
+    field: Field, text: str, spots: list[Spot], placed: Placed, *, in_list: bool
+) -> list[Spot]:
     """The spots whose labels are the nearest and surest, those first.
 
     Where no label is near any, none of them is what is asked for.
+
+    Args:
+        field: With labels or patterns.
+        text: Where the spots are.
+        spots: Where a value could stand.
+        placed: Places that are known otherwise, with how sure each is.
+        in_list: There may be many values, farther from the label.
     """
     most = LIST_CHARS if in_list else _NEAR_CHARS
+    in_sentences = in_list and field.max_chars >= SENTENCE_CHARS
+    masks = [span for words in field.unlike for span in find_words(words, text)]
     places = [
         (0 if in_list else rank, start, end)
         for rank, label in enumerate(field.labels)
         for start, end in find_words(label, text)
-        if field.type != "string" or _is_label(text, start, end)
+        if (field.type != "string" or in_sentences or _is_label(text, start, end))
+        and not any(first <= start and end <= last for first, last in masks)
     ]
-    if in_list and field.max_chars >= SENTENCE_CHARS:  # sentences with a label in them
+    if in_sentences:  # sentences with a label in them
         return [s for s in spots if any(s.start <= at and end <= s.end for _, at, end in places)]
     scores = [_score(text, spot, places, most) for spot in spots]
+    scores = [
+        max(score, _placed_score(field, s, placed)) for s, score in zip(spots, scores, strict=True)
+    ]
     if field.type == "decimal":
         scores = _prefer_last_column(text, spots, scores)
     if TOP in field.labels:
@@ -73,8 +93,19 @@ def near_labels(field: Field, text: str, spots: list[Spot], *, in_list: bool) ->
     best = max(scores, default=0.0)
     if best <= 0:
         return []
-    kept = [(-score, number) for number, score in enumerate(scores) if score >= KEPT * best]
+    kept = [
+        (-round(score, 1), number) for number, score in enumerate(scores) if score >= KEPT * best
+    ]
     return [spots[number] for _, number in sorted(kept)]
+
+
+def _placed_score(field: Field, spot: Spot, placed: Placed) -> float:
+    """How sure a spot is by its place: text stands just there, other values somewhere in it."""
+    if field.type == "string":
+        return placed.get((spot.start, spot.end), 0.0)
+    return max(
+        (sure for (a, b), sure in placed.items() if a < spot.end and spot.start < b), default=0.0
+    )
 
 
 def _prefer_last_column(text: str, spots: list[Spot], scores: list[float]) -> list[float]:
@@ -105,7 +136,7 @@ def leave_unlike(field: Field, text: str, spots: list[Spot]) -> list[Spot]:
     for spot in spots:
         last_bad = max((end for end in bad if end <= spot.end), default=-1)
         last_good = max((end for end in good if end <= spot.end), default=-1)
-        if last_bad <= last_good or (not good and last_bad <= spot.start):
+        if last_bad < last_good or last_bad < 0 or (not good and last_bad <= spot.start):
             kept.append(spot)
     return kept
 
@@ -133,10 +164,19 @@ def _score(text: str, spot: Spot, places: list[tuple[int, int, int]], most: int)
 
 def _is_label(text: str, start: int, end: int) -> bool:
     """Whether words are a label: a colon follows, or they stand alone or first in their line."""
+    if _SENTENCE_OVER.match(text, end) and not _begins_line(text, start):
+        return False
     if text[end : end + 1] == ":" or end - start > _SHORT_LABEL:
         return True
-    begins = text[max(start - _INDENT, 0) : start].rstrip(" \t")[-1:] in ("", "\n", "\f")
-    return begins and (end - start > _PARTICLE or not text[end : end + 1].strip(" \t"))
+    return _begins_line(text, start) and (
+        end - start > _PARTICLE or not text[end : end + 1].strip(" \t")
+    )
+
+
+def _begins_line(text: str, start: int) -> bool:
+    """Whether there is no word, or the number of a paragraph alone, before a place in its line."""
+    before = text[max(start - _INDENT, 0) : start].rpartition("\n")[2].rpartition("\f")[2]
+    return not before.strip(" \t0123456789.§()")
 
 
 def line_end(text: str, start: int) -> int:

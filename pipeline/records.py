@@ -137,11 +137,12 @@ class Field:
         max_chars: Longest string.
         max_items: Longest list in one answer.
         max_merged_items: Longest list joined from the answers about the parts of a long document.
-        labels: Words that stand near the value in documents, the surest first; see
-            `pipeline.choices`.
+        labels: Words that stand near the value in documents, the surest first, or parts of the
+            layout; see `pipeline.choices`.
+        patterns: Regular expressions whose group "value" is the value, surer than labels.
         looks_like: A regular expression that all of a text must match to be a choice; empty: any.
-        unlike: Of a list: words of which none may stand in a choice, or before it and nearer than
-            its label.
+        unlike: Words in which a label is none ("total vat" for "total"); of a list: none may stand
+            in a choice, or before it and nearer than its label.
         take_all: Of a list: a small model is not asked, all choices near the labels are taken.
     """
 
@@ -156,6 +157,7 @@ class Field:
     max_items: int = 10
     max_merged_items: int = 10
     labels: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
     looks_like: str = ""
     unlike: tuple[str, ...] = ()
     take_all: bool = False

@@ -5,13 +5,16 @@ follow from it by rule. The object has one text and some numbers, in the order o
 
 - A row is a line of words with an amount of money after them; the text is what stands before its
   numbers.
-- The last number is the last amount. The first, if the object has several, is the plain number just
-  before the first amount (12 pieces at ...), else null. Those between are the amounts between.
+- The last number is the last amount. The first, if the object has several, is the number which
+  makes the last amount when multiplied by another of the row; else the plain number just before the
+  first amount (12 pieces at ...), else null. Those between are the amounts between.
+- The number of the row, or of the article, before the text is no part of it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pipeline.derive import Reading, find_words, read_values
@@ -21,6 +24,9 @@ MOST_ROWS = 100
 
 _LINE = re.compile(r"[^\n\f]+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
+_MOST_FACTORS = 8
+_ROUNDING = Decimal("0.01")
+_ARTICLE = re.compile(r"(?:\d{1,3}[.)]?|[A-Z]{1,4}-?\d{2}[\w/-]*|\d[\d-]{3,})[ ]+(?=[^\W\d_])")
 _COUNT_GAP = 14  # characters between a count and its price: " pieces at "
 _MARKS = " \t,;:.·|-–—"  # noqa: RUF001
 
@@ -80,11 +86,32 @@ def _read_rows(field: Field, text: str) -> Iterator[Row]:
         amounts = [found for found in readings if found.is_amount]
         if not amounts or line[amounts[-1].end :].strip(_MARKS + "€$£*"):
             continue
-        count = _find_count(readings, amounts[0])
-        words = line[: (count or amounts[0]).start].rstrip(_MARKS)
-        if _LETTERS.search(words):
-            members = _fill(field, (start, words), count, amounts, start)
+        count = _multiplied(readings, amounts[-1]) or _find_count(readings, amounts[0])
+        first = min((found.start for found in (count, amounts[0]) if found), default=0)
+        words, skipped = line[:first].rstrip(_MARKS), 0
+        if not words and count:  # how many stands first
+            rest = min(found.start for found in readings if found.start > count.start)
+            words, skipped = line[:rest].rstrip(_MARKS), count.end
+        if _LETTERS.search(words, skipped):
+            lead = _ARTICLE.match(words)
+            if lead and not skipped and _LETTERS.search(words, lead.end()):
+                skipped = lead.end()
+            skipped += len(words[skipped:]) - len(words[skipped:].lstrip(_MARKS))
+            amounts = [found for found in amounts if found is not count]
+            members = _fill(field, (start + skipped, words[skipped:]), count, amounts, start)
             yield Row(start, start + len(line), line, members)
+
+
+def _multiplied(readings: list[Reading], last: Reading) -> Reading | None:
+    """How many, of a row whose amount is a number times a price that both stand in it."""
+    before = [found for found in readings if found.end <= last.start][-_MOST_FACTORS:]
+    for place in range(len(before) - 1, -1, -1):
+        one = before[place]
+        for other in before[place + 1 :]:
+            product = one.values[0] * other.values[0]
+            if product and abs(product - last.values[0]) <= _ROUNDING:
+                return other if one.is_amount and not other.is_amount else one
+    return None
 
 
 def _find_count(readings: list[Reading], first: Reading) -> Reading | None:

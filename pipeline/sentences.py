@@ -11,6 +11,11 @@ _CLOSERS = frozenset("\"')]}”’»›」』）】*_")
 _INNER_MARK = re.compile(r"[。！？｡．؟۔।॥][」』）”’】]*")
 _MOST_CLOSERS = 3
 _ENDS = re.compile(r"""[.!?…؟۔।॥։።‼⁇⁈⁉]["')\]}”’»›*_]*(?=\s|$)|[。！？｡][」』）”’】]*""")
+_DAY = re.compile(r"\b[0-3]?[0-9]\.$")
+_MONTH = re.compile(
+    r"[ \n](?:Jan|Feb|Mär|Mae|Apr|Mai|Jun|Jul|Aug|Sep|Okt|Oct|Nov|De[zc])", re.IGNORECASE
+)
+_CLAUSE_ENDS = re.compile(r"[,;:](?=\s)|\s[-–—](?=\s)|\n")
 _BREAKS = re.compile(rf"{_ENDS.pattern}|\n\s*\n|\f")
 _SHORT_FORMS = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|no|Nos|Nr|Apt|Attn|Tel|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
@@ -46,14 +51,20 @@ def trim_to_sentence(text: str) -> str:
     return text[:best].strip()
 
 
+def trim_to_clause(text: str) -> str:
+    """The text up to the last mark inside its sentence, an ellipsis after it; empty if none."""
+    last = max((match.start() for match in _CLAUSE_ENDS.finditer(text)), default=0)
+    return f"{text[:last].rstrip()} …" if text[:last].strip() else ""
+
+
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Where each sentence stands in a text, white space left out; blank lines end one, too."""
     found: list[tuple[int, int]] = []
     start = 0
     for match in _BREAKS.finditer(text):
-        if match[0].isspace() or not _SHORT_FORMS.search(
-            text[max(match.start() - 20, 0) : match.start() + 1]
-        ):
+        before = text[max(match.start() - 20, 0) : match.start() + 1]
+        is_day = _DAY.search(before) and _MONTH.match(text, match.end())
+        if match[0].isspace() or not (is_day or _SHORT_FORMS.search(before)):
             _add_trimmed(found, text, start, match.end())
             start = match.end()
     _add_trimmed(found, text, start, len(text))

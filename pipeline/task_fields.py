@@ -81,6 +81,8 @@ def _read_field(parent: Table, key: str, name: str, depth: int) -> Field:
         description=" ".join(table.take_text("description").split()),
         required=table.take_flag("required"),
         labels=table.take_texts("labels"),
+        patterns=_take_patterns(table),
+        unlike=table.take_texts("unlike"),
         **_details(table, kind, name, depth),
     )
     table.finish()
@@ -106,7 +108,6 @@ def _details(table: Table, kind: FieldType, name: str, depth: int) -> dict[str, 
         "fields": "object",
         "max_chars": "string",
         "looks_like": "string",
-        "unlike": "list",
         "take_all": "list",
         "max_items": "list",
         "max_merged_items": "list",
@@ -143,6 +144,20 @@ def _take_pattern(table: Table) -> str:
     return pattern
 
 
+def _take_patterns(table: Table) -> tuple[str, ...]:
+    patterns = table.take_texts("patterns")
+    for pattern in patterns:
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            table.report("patterns", f"not a regular expression: {error}; see Python's re")
+            return ()
+        if "value" not in groups:
+            table.report("patterns", f"{pattern!r} has no group for the value: (?P<value>...)")
+            return ()
+    return patterns
+
+
 def _list_details(table: Table, name: str, depth: int) -> dict[str, Any]:
     if "items" in table:
         items = _read_field(table, "items", name, depth + 1)
@@ -157,7 +172,6 @@ def _list_details(table: Table, name: str, depth: int) -> dict[str, Any]:
         "items": items,
         "max_items": most,
         "max_merged_items": merged,
-        "unlike": table.take_texts("unlike"),
         "take_all": table.take_flag("take_all"),
     }
 

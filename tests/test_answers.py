@@ -181,7 +181,9 @@ def test_an_answer_closed_by_the_grammar_counts_and_is_marked(model: ModelInfo) 
     assert result.cut
 
 
-def test_text_at_its_limit_ends_with_a_full_sentence_or_fails(model: ModelInfo) -> None:
+def test_text_at_its_limit_ends_with_a_sentence_or_a_part_of_one_or_fails(
+    model: ModelInfo,
+) -> None:
     task = task_of(PLAIN)
     document = document_of("Text.", task, model)
     engine = ScriptedEngine(model, lambda _, __: completion("One. Two. And th", "length"))
@@ -189,6 +191,14 @@ def test_text_at_its_limit_ends_with_a_full_sentence_or_fails(model: ModelInfo) 
     assert result.value == "One. Two."
     assert result.cut
     assert result.calls == 1
+
+    engine = ScriptedEngine(
+        model, lambda _, __: completion("It is long, and goes on and", "length")
+    )
+    result = answer_job(JOB, task, document, engine, model)
+    assert result.value == "It is long …"
+    assert result.cut
+    assert result.calls == 2
 
     engine = ScriptedEngine(model, lambda _, __: completion("And so on and", "length"))
     with pytest.raises(ResultError, match=r"longer than max_tokens=40.*asked twice") as caught:

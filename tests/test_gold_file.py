@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.evaluation.answers import load_answers, read_texts
+from pipeline.evaluation.answers import identify, load_answers, read_texts
 from pipeline.evaluation.evaluate import evaluate, tabulate_scores
 from pipeline.evaluation.gold import load_gold
 from pipeline.evaluation.labelling import write_labels
@@ -212,10 +212,10 @@ def test_answers_of_another_path_are_found_by_their_bytes(folder: Path) -> None:
     (folder / "copy.txt").write_text(TEXT)
     truth = entry(invoice={"number": "A-17"})
     gold = load_gold(write_gold(folder, {"a.txt": truth, "copy.txt": truth}), TASKS)
-    found = load_answers(out, gold, TASKS)
+    found = load_answers(out, gold, TASKS, identify(gold))
     assert found["copy.txt", "invoice"] == found["a.txt", "invoice"]
     assert found["copy.txt", "invoice"].value == ANSWER
-    assert read_texts(out, gold) == {"a.txt": TEXT.strip(), "copy.txt": TEXT.strip()}
+    assert read_texts(out, identify(gold)) == {"a.txt": TEXT.strip(), "copy.txt": TEXT.strip()}
 
 
 def test_answers_become_a_gold_file_that_waits_to_be_checked(folder: Path) -> None:

@@ -290,3 +290,14 @@ def test_labels_and_looks_of_a_field_are_read_and_checked() -> None:
     assert not problems
     _, problems = read_task("t.toml", text + "looks_like = '['\n")
     assert "not a regular expression" in str(problems[0])
+
+
+def test_patterns_need_a_group_for_the_value() -> None:
+    text = '[fields.days]\ntype = "integer"\n'
+    head = 'title = "T"\ninstructions = "I"\n'
+    task, problems = read_task("t.toml", head + text + "patterns = ['(?P<value>[0-9]+) days']\n")
+    assert task is not None, problems
+    assert task.fields[0].patterns == ("(?P<value>[0-9]+) days",)
+    for wrong, told in (("[0-9]+ days", "no group"), ("(?P<value>[0-9]+", "not a regular")):
+        _, problems = read_task("t.toml", head + text + f"patterns = ['{wrong}']\n")
+        assert told in str(problems[0])

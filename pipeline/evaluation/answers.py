@@ -6,7 +6,7 @@ path they were read.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,29 @@ class Found:
     model_s: float = 0.0
 
 
-def load_answers(out: Path, gold: Gold, tasks: Sequence[Task]) -> dict[tuple[str, str], Found]:
+def identify(gold: Gold) -> dict[str, str]:
+    """The documents' ids by their names: the SHA-256 of their bytes.
+
+    Raises:
+        OSError: A document of the gold file can't be read.
+    """
+    return {document.name: _digest(gold.folder / document.name) for document in gold.documents}
+
+
+def load_answers(
+    out: Path, gold: Gold, tasks: Sequence[Task], ids: Mapping[str, str]
+) -> dict[tuple[str, str], Found]:
     """The published answers, by the document's name and the task's.
+
+    Args:
+        out: The library.
+        gold: What is asked for.
+        tasks: All tasks there are.
+        ids: Of the documents, see `identify`.
 
     Raises:
         InputError: Nothing is published in the library.
-        OSError: A document of the gold file can't be read.
     """
-    ids = {document.name: _digest(gold.folder / document.name) for document in gold.documents}
     names = {task.name: task for task in tasks}
     wanted = sorted({answer.task for doc in gold.documents for answer in doc.answers})
     loaded = {name: _load(out, names[name], ids.values()) for name in wanted}
@@ -73,9 +88,8 @@ def load_answers(out: Path, gold: Gold, tasks: Sequence[Task]) -> dict[tuple[str
 _MISSING = Found(None, "missing")
 
 
-def read_texts(out: Path, gold: Gold) -> dict[str, str]:
+def read_texts(out: Path, ids: Mapping[str, str]) -> dict[str, str]:
     """The documents' normalised texts as the library has them, by name; none if not read."""
-    ids = {document.name: _digest(gold.folder / document.name) for document in gold.documents}
     rows = query(
         out,
         "SELECT document_id, text FROM pages "

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pipeline.evaluation.answers import Found, load_answers, read_texts
+from pipeline.evaluation.answers import Found, identify, load_answers, read_texts
 from pipeline.evaluation.baseline import baseline_answer
 from pipeline.evaluation.gold import Gold
 from pipeline.evaluation.judging import Judgement, judge
@@ -52,7 +52,8 @@ def evaluate(gold: Gold, tasks: Sequence[Task], out: Path) -> Evaluation:
     Raises:
         InputError: Nothing is published in the library.
     """
-    found = load_answers(out, gold, tasks)
+    ids = identify(gold)
+    found = load_answers(out, gold, tasks, ids)
     judged = _judge_all(gold, tasks, found)
     costs: dict[str, Cost] = {}
     for (_, task), answer in found.items():
@@ -63,7 +64,7 @@ def evaluate(gold: Gold, tasks: Sequence[Task], out: Path) -> Evaluation:
             known.model_s + answer.model_s,
         )
     runs = query(out, "SELECT model FROM runs ORDER BY started_at DESC LIMIT 1").to_pylist()
-    simple = _judge_all(gold, tasks, _answer_simply(gold, tasks, read_texts(out, gold)))
+    simple = _judge_all(gold, tasks, _answer_simply(gold, tasks, read_texts(out, ids)))
     return Evaluation(
         runs[0]["model"] if runs else "",
         len(gold.documents),

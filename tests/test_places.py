@@ -1,0 +1,177 @@
+"""Where values stand by layout, in lists and by patterns, without a word before them."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.choices import find_choices
+from pipeline.forms import field_schema
+from pipeline.layout_parts import find_part
+from pipeline.listings import find_listed
+from pipeline.main_sentences import MOST, find_main_sentences
+from pipeline.named import find_people, find_places
+from pipeline.party_names import find_parties
+from pipeline.prompts import load_tasks
+from pipeline.records import Field
+
+LETTER = """Meridian Mutual Insurance
+Claims Department
+PO Box 900, Swindon SN1 1AA
+
+12 August 2025
+
+Strictly confidential
+Mrs Beatrix Colley
+3 Sandpiper Close
+Poole
+BH15 4XY
+
+Dear Mrs Colley
+
+Your claim for storm damage to the roof
+
+Please let us have two photographs by 2 September 2025.
+
+Kind regards
+
+I. Prosser
+Ifan Prosser, claims handler
+"""
+
+
+def parts(name: str, text: str = LETTER) -> list[str]:
+    return [text[start:end] for start, end in find_part(name, text)]
+
+
+def test_a_letter_is_read_by_its_layout() -> None:
+    assert parts("@letterhead") == ["Meridian Mutual Insurance"]
+    assert parts("@addressee")[0] == "Beatrix Colley"
+    assert parts("@greeted") == ["Beatrix Colley"]
+    assert parts("@signature") == ["Ifan Prosser"]
+    assert parts("@subject")[0] == "Your claim for storm damage to the roof"
+    assert parts("@unheard") == []
+
+
+def test_the_sender_in_the_window_of_the_envelope_is_not_written_to() -> None:
+    text = """Malerbetrieb Anton Weber
+Bergstraße 14
+79098 Freiburg
+Malerbetrieb Weber · Bergstraße 14 · 79098 Freiburg
+Frau
+Dr. Ulrike Sommer
+Lindenallee 3
+79100 Freiburg
+Rechnung Nr. 12
+"""
+    assert parts("@addressee", text) == ["Ulrike Sommer"]
+
+
+def test_the_largest_amount_is_a_total_without_a_word() -> None:
+    assert parts("@largest", "Oak 240.00\n38.50\n278.50\nVAT 50.84\n329.34\n") == ["329.34"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (
+            'between Prairie Homes LLC ("Landlord") and Delia Marchetti (the "Tenant").\n1. Term',
+            ["Prairie Homes LLC", "Delia Marchetti"],
+        ),
+        (
+            "(1) Calder County Council of County Hall; and\n(2) HARVEST TABLE LIMITED, a company",
+            [],
+        ),
+        (
+            (
+                '(1) Calder County Council of County Hall (the "Council"); and\n'
+                '(2) HARVEST TABLE LIMITED, a company registered in England (the "Supplier").'
+            ),
+            ["Calder County Council", "HARVEST TABLE LIMITED"],
+        ),
+        (
+            "Landlord: Minster Estates Limited\nTenant: Polly Garnett\nRent: £9\n",
+            ["Minster Estates Limited", "Polly Garnett"],
+        ),
+        (
+            "Terms.\nFor Alder Baking plc For Hollow Printing Ltd\n",
+            ["Alder Baking plc", "Hollow Printing Ltd"],
+        ),
+        (
+            "zwischen\nder Stadtwerke Aue GmbH, Am Kanal 2\nund\nder Rheinlift KG, Köln\n§ 1",
+            ["Stadtwerke Aue GmbH", "Rheinlift KG"],
+        ),
+        ("The weather between March and May was mild.", []),
+    ],
+)
+def test_parties_are_found_however_they_are_introduced(text: str, names: list[str]) -> None:
+    assert [text[start:end] for start, end in find_parties(text)] == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Present: Ann Lee (chair), Bo Ek\nand Cy Orr. Bo Ek opened the meeting.",
+        "PRESENT\nAnn Lee (Chair)\nBo Ek\nMr Cy Orr\nAPOLOGIES\nDi Poe\n",
+        "Present Ann Lee, Bo Ek, Cy Orr\nApologies Di Poe\n",
+        "The members present were Ann Lee, Bo Ek and Cy Orr (clerk). Later Di Poe came.",
+        "Present:\n- Ann Lee\n- Bo Ek\n- Cy Orr\n\n1. Minutes\n",
+    ],
+)
+def test_a_list_ends_where_it_ends(text: str) -> None:
+    spans = find_listed(text, ("present",), ("apologies",))
+    assert [text[start:end] for start, end in spans] == ["Ann Lee", "Bo Ek", "Cy Orr"]
+
+
+def test_people_and_places_are_named() -> None:
+    text = "Dr Abel Quist met Maria Lopez near Fenwick. Clara Works Ltd is in Leeds LS9 8AG."
+    people = [text[start:end] for start, end in find_people(text)]
+    places = [text[start:end] for start, end in find_places(text)]
+    assert people == ["Abel Quist", "Maria Lopez"]
+    assert places == ["Fenwick", "Leeds"]
+
+
+def test_main_sentences_stand_in_the_text_and_say_each_thing_once() -> None:
+    text = (
+        "Thank you for your letter of May. The bridge will be closed for repairs in June. "
+        "The repairs of the bridge cost 14,000 euros. The bridge will be closed for repairs "
+        "in June, we repeat. Buses go by the river road. Walkers can use the old ford. "
+        "The council asks all drivers for patience with the repairs."
+    )
+    found = [text[start:end] for start, end in find_main_sentences(text)]
+    assert "The repairs of the bridge cost 14,000 euros." in found
+    assert "Thank you for your letter of May." not in found
+    assert sum("closed for repairs" in sentence for sentence in found) == 1
+    assert len(found) <= MOST
+    assert find_main_sentences("") == ()
+
+
+def values(text: str, **field: Any) -> list[Any]:
+    kind = field.pop("type")
+    return [choice.value for choice in find_choices(Field("a", kind, **field), text)]
+
+
+def test_a_pattern_is_surer_than_a_label_and_goes_over_the_end_of_a_line() -> None:
+    text = "6 Notice\nEither may end it by giving 60\ndays' notice.\n"
+    patterns = (r"(?P<value>\d+) days' notice",)
+    assert values(text, type="integer", labels=("notice",), patterns=patterns)[0] == 60
+
+
+def test_a_label_inside_an_unlike_word_is_none() -> None:
+    text = "TOTAL GST 10% 75.40\nTOTAL 829.40\n"
+    found = values(text, type="decimal", labels=("total",), unlike=("total gst",))
+    assert str(found[0]) == "829.40"
+
+
+def test_labels_in_a_row_or_a_column_lead_to_the_values_below() -> None:
+    row = "Invoice # Invoice Date Due Date\n70418 02/11/2026 03/13/2026\n"
+    assert str(values(row, type="date", labels=("due date",))[0]) == "2026-03-13"
+    assert str(values(row, type="date", labels=("invoice date",))[0]) == "2026-02-11"
+    column = "Number\nInvoice date\nPayment due\nINV-7\n17 April 2026\n17 May 2026\nGoods\n"
+    assert str(values(column, type="date", labels=("payment due",))[0]) == "2026-05-17"
+
+
+@pytest.mark.parametrize("text", ["x" * 60_000, "A " * 9_000, "1 " * 9_000, "A\n" * 9_000])
+def test_fields_of_all_tasks_stand_odd_texts(text: str) -> None:
+    for task in load_tasks():
+        for field in task.fields:
+            field_schema(field, text, "")
