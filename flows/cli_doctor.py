@@ -68,6 +68,7 @@ def _run_checks(out: Path) -> Iterator[Check]:
     yield _guarded("matrix products", _check_blas)
     yield _guarded("engine", _check_engine)
     yield _guarded("page reader", _check_reader)
+    yield _check_ocr()
     for name, folder in (
         ("cache folder", cache_folder),
         ("state folder", state_folder),
@@ -140,6 +141,15 @@ def _check_engine() -> Check:
         return Check("engine", "ok", f"not running; its socket will be {socket_path()}")
     found = f"{status.state}, pid {status.pid}, model {status.model}, socket {socket_path()}"
     return Check("engine", "ok", found)
+
+
+def _check_ocr() -> Check:
+    from pipeline.ocr import INSTALL, ocr_version
+
+    found = ocr_version()
+    if not found:
+        return Check("scans", "note", "pages that are pictures are not read", f"install {INSTALL}")
+    return Check("scans", "ok", f"read by {found}")
 
 
 def _check_reader() -> Check:

@@ -7,7 +7,7 @@ hashes and notes; `encode_document` and `decode_document` carry it from the proc
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,17 @@ from pipeline.alignment import Alignment, Run
 from pipeline.encodings import decode_text
 from pipeline.errors import DocumentError
 from pipeline.normalise import normalise
+from pipeline.ocr import INSTALL as INSTALL_OCR
 from pipeline.records import Document, Page, PageSource
 from pipeline.running_heads import set_heads_apart
 
-NO_TEXT = "no text on this page: it is blank, a drawing or a scan; OCR is not part of this version"
+NO_TEXT = (
+    "no text on this page: it is blank, a drawing or a scan; "
+    f"what reads scans is not installed ({INSTALL_OCR})"
+)
+NOTHING_FOUND = "no text on this page: OCR found none, so it is blank or a drawing"
+UNREADABLE = "most characters of this page can't be read: its fonts don't say what they mean"
+READ_BY_OCR = "read by OCR, which may take one letter or digit for another"
 
 MEDIA_TYPES = {
     ".pdf": "application/pdf",
@@ -127,10 +134,29 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         document,
         status="failed",
         failure_kind="no_text",
-        failure="there is no text in this document: it is blank or scanned; OCR is not part of "
-        "this version, so run it through an OCR program and try again"
-        if contents.media_type == MEDIA_TYPES[".pdf"]
-        else "there is no text in this document, only white space or markup; exclude it",
+        failure=_explain_no_text(contents),
+    )
+
+
+def replace_pages(document: Document, pages: Mapping[int, RawPage]) -> Document:
+    """The document with some of its pages read in another way, by their numbers."""
+    raws = tuple(
+        pages.get(page.number) or RawPage(page.raw, page.source, page.note)
+        for page in document.pages
+    )
+    notes = document.notes[: len(document.notes) - len(_note_pages(document.pages))]
+    file = FileBytes(document.sha256, document.size_bytes, document.media_type)
+    return make_document(file, Contents(document.media_type, raws, document.title, notes))
+
+
+def _explain_no_text(contents: Contents) -> str:
+    if contents.media_type != MEDIA_TYPES[".pdf"]:
+        return "there is no text in this document, only white space or markup; exclude it"
+    if any(page.source == "ocr" for page in contents.pages):
+        return "there is no text in this document, and OCR found none; its pages' notes say more"
+    return (
+        "there is no text in this document: it is blank or scanned, and what reads scans (OCR) is "
+        f"not installed; install it ({INSTALL_OCR}) and run again"
     )
 
 
@@ -158,18 +184,20 @@ def fail_too_large(file: FileBytes, max_bytes: int) -> Document:
 
 def _judge(text: str, source: PageSource) -> str:
     if not text:
-        return NO_TEXT if source == "pypdf" else "there is no text in this file"
+        notes = {"pypdf": NO_TEXT, "ocr": NOTHING_FOUND}
+        return notes.get(source, "there is no text in this file")
     if source == "pypdf" and len(_UNREADABLE.findall(text)) * 5 > len(text):
-        return "most characters of this page can't be read: its fonts don't say what they mean"
+        return UNREADABLE
     return ""
 
 
-def _note_pages(pages: list[Page]) -> tuple[str, ...]:
+def _note_pages(pages: Sequence[Page]) -> tuple[str, ...]:
     """One note per kind of trouble with the numbers of the pages that have it."""
     numbers: dict[str, list[int]] = {}
     for page in pages:
-        if page.note:
-            numbers.setdefault(page.note, []).append(page.number)
+        note = page.note or (READ_BY_OCR if page.source == "ocr" else "")
+        if note:
+            numbers.setdefault(note, []).append(page.number)
     notes: list[str] = []
     for note, found in numbers.items():
         named = ", ".join(map(str, found[:_PAGES_NAMED]))

@@ -19,9 +19,11 @@ class Order:
         timeout_s: Wall-clock seconds, then the child is ended.
         memory_bytes: The most data that the child may hold.
         max_bytes: A larger file is not read.
+        pictures: Numbers of the pages that are to be read by OCR; none: the document is read.
     """
 
     suffix: str
     timeout_s: float
     memory_bytes: int
     max_bytes: int
+    pictures: tuple[int, ...] = ()

@@ -14,7 +14,8 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -32,11 +33,13 @@ from pipeline.contents import (
 )
 from pipeline.documents import describe_os_error
 from pipeline.errors import DocflashError, DocumentError
+from pipeline.ocr import ocr_version
 from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
 from pipeline.records import Document, FoundFile
+from pipeline.scans import decode_texts, read_scans
 
 # Changes whenever the same bytes may give another Document, so that stored ones are read again.
-READER_VERSION = f"2 pypdf-{version('pypdf')} lxml-{version('lxml')}"
+READER_VERSION = f"3 pypdf-{version('pypdf')} lxml-{version('lxml')} {ocr_version()}".strip()
 
 _SMALL_TEXT_BYTES = 65_536
 _ATTEMPTS = 3
@@ -63,14 +66,22 @@ class Reader:
             kernel on Linux; on macOS watched five times a second.)
         max_bytes: A larger text or HTML file is not read. A PDF or e-mail may have a quarter of
             `memory_bytes`.
+        reads_scans: Whether pages without text are read by OCR, each few of them within the same
+            limits; as a rule if the extra `ocr` is installed.
     """
 
     def __init__(
-        self, timeout_s: float = 60.0, memory_bytes: int = 1 << 30, max_bytes: int = 16 << 20
+        self,
+        timeout_s: float = 60.0,
+        memory_bytes: int = 1 << 30,
+        max_bytes: int = 16 << 20,
+        *,
+        reads_scans: bool | None = None,
     ) -> None:
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self.max_bytes = max_bytes
+        self.reads_scans = bool(ocr_version()) if reads_scans is None else reads_scans
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._is_closed = False
@@ -134,18 +145,33 @@ class Reader:
         is_text = suffix in {".txt", ".md", ".html", ".htm"}
         max_bytes = self.max_bytes if is_text else self.memory_bytes // 4
         order = Order(suffix, self.timeout_s, self.memory_bytes, max_bytes)
-        answer = _Answer(None, b"", ENDED_KILLED)
-        for _ in range(_ATTEMPTS):
-            answer = self._running_server().ask(order, file_fd)
-            if answer.contents:
-                return decode_document(answer.contents)
-            # A child that someone else killed is no fault of the document's, the first times.
-            if answer.end != ENDED_KILLED:
-                break
+        answer = self._ask(order, file_fd)
+        if answer.contents:
+            document = decode_document(answer.contents)
+            return self._read_scans(document, order, file_fd) if self.reads_scans else document
         kind, message = self._describe_end(answer.end)
         if answer.file is None and answer.end == ENDED_LATE:
             raise DocumentError(kind, message)  # even its bytes took too long
         return fail_document(answer.file or _identify(file_fd, suffix), kind, message)
+
+    def _ask(self, order: Order, file_fd: int) -> _Answer:
+        answer = _Answer(None, b"", ENDED_KILLED)
+        for _ in range(_ATTEMPTS):
+            answer = self._running_server().ask(order, file_fd)
+            # A child that someone else killed is no fault of the document's, the first times.
+            if answer.contents or answer.end != ENDED_KILLED:
+                break
+        return answer
+
+    def _read_scans(self, document: Document, order: Order, file_fd: int) -> Document:
+        """Has pages without text read by OCR; each few pages have the time of a document."""
+
+        def read(numbers: Sequence[int]) -> list[str] | str:
+            answer = self._ask(replace(order, pictures=tuple(numbers)), file_fd)
+            is_same = answer.file is not None and answer.file.sha256 == document.sha256
+            return decode_texts(answer.contents if is_same else b"", len(numbers), answer.end)
+
+        return read_scans(document, read)
 
     def _describe_end(self, end: bytes) -> tuple[str, str]:
         """Kind and message for a reader that ended before it was done."""

@@ -16,7 +16,9 @@ import signal
 import socket
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import BinaryIO
 
 from pipeline.confine import confine, limit_resources
@@ -27,6 +29,7 @@ from pipeline.contents import (
     fail_too_large,
     read_document,
 )
+from pipeline.ocr import load_ocr, read_pictures
 from pipeline.orders import (
     ENDED_BROKEN,
     ENDED_FULL,
@@ -36,7 +39,6 @@ from pipeline.orders import (
     Order,
 )
 from pipeline.pages import read_contents
-from pipeline.records import Document
 from pipeline.warm_up import warm_up
 
 _EXIT_FULL = 71
@@ -93,6 +95,8 @@ def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, Child]
         return False
     file_fd, data_fd, status_fd = fds
     order = Order(**json.loads(message))
+    if order.pictures:
+        _load_ocr()
     try:
         pid = os.fork()
     except OSError:
@@ -106,6 +110,14 @@ def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, Child]
     _close_all([file_fd, data_fd])
     control.sendall(b"\n")
     return True
+
+
+@cache
+def _load_ocr() -> None:
+    """Once, for all children to come; if it can't be loaded, they will say so."""
+    with suppress(Exception):
+        load_ocr()
+    gc.freeze()
 
 
 def _close_all(fds: list[int]) -> None:
@@ -163,7 +175,7 @@ def _live(order: Order, file_fd: int, data_fd: int) -> None:
         limit_resources(order.timeout_s, order.memory_bytes)
         confine()  # what a system does not let us lock, `docflash doctor` tells
         with open(data_fd, "wb") as answer:
-            answer.write(encode_document(_read_file(order, file_fd, answer)) + b"\n")
+            answer.write(_read_file(order, file_fd, answer) + b"\n")
         code = 0
     except MemoryError:
         code = _EXIT_FULL
@@ -171,7 +183,7 @@ def _live(order: Order, file_fd: int, data_fd: int) -> None:
         os._exit(code)
 
 
-def _read_file(order: Order, file_fd: int, answer: BinaryIO) -> Document:
+def _read_file(order: Order, file_fd: int, answer: BinaryIO) -> bytes:
     """Reads the bytes once, tells their hash, and parses just those."""
     os.lseek(file_fd, 0, os.SEEK_SET)
     media_type = MEDIA_TYPES.get(order.suffix, "text/plain")
@@ -187,7 +199,10 @@ def _read_file(order: Order, file_fd: int, answer: BinaryIO) -> Document:
     answer.write(json.dumps(asdict(file)).encode() + b"\n")
     answer.flush()
     if size > order.max_bytes:
-        return fail_too_large(file, order.max_bytes)
+        return encode_document(fail_too_large(file, order.max_bytes))
     data = b"".join(pieces)
     pieces.clear()
-    return read_document(file, data, lambda whole: read_contents(whole, order.suffix))
+    if order.pictures:
+        return json.dumps(read_pictures(data, order.pictures)).encode()
+    document = read_document(file, data, lambda whole: read_contents(whole, order.suffix))
+    return encode_document(document)

@@ -15,7 +15,7 @@ from pipeline.alignment import Alignment
 from pipeline.evidence import Evidence
 
 DocumentStatus = Literal["read", "failed"]
-PageSource = Literal["pypdf", "text", "html", "email"]
+PageSource = Literal["pypdf", "ocr", "text", "html", "email"]
 FieldType = Literal["string", "integer", "decimal", "date", "boolean", "enum", "list", "object"]
 TaskKind = Literal["text", "fields", "class"]
 
@@ -50,7 +50,7 @@ class Page:
         text: The normalised text, which chunks, prompts and evidence refer to.
         alignment: From `text` back to `raw`.
         start_char: Where `text` begins in the document's normalised text.
-        source: What read it.
+        source: What read it; "ocr": it is a picture, and its letters were guessed.
         note: Why the page has no text or not all of it, in plain words; empty if all is well.
     """
 

@@ -70,7 +70,7 @@ def test_pages_without_text_are_noted() -> None:
 def test_a_document_without_any_text_is_a_failure_that_keeps_its_pages() -> None:
     document = document_of(make_pdf("", ""), ".pdf")
     assert (document.status, document.failure_kind) == ("failed", "no_text")
-    assert "OCR" in document.failure
+    assert "what reads scans (OCR) is not installed; install it" in document.failure
     assert len(document.pages) == 2
 
 
