@@ -102,6 +102,8 @@ def find_choices(
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
     is_listed = in_list and field.type == "string" and bool(placed)
+    if is_listed and field.max_chars >= SENTENCE_CHARS:
+        is_listed = any(label.startswith("@") for label in field.labels)
     if is_listed:
         spots = [spot for spot in spots if (spot.start, spot.end) in placed]
     elif has_places(field):

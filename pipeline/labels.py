@@ -30,7 +30,13 @@ _LINE_COST = 25  # as many characters farther is a label for each line between, 
 _TOP_CHARS = 150  # at which the beginning of the text counts half
 _SHORT_LABEL = 5
 _PARTICLE = 3
+_ADJACENT = 20
+_BEFORE_DATE = re.compile(r"[\s,(]*(?:(?:the|dem|le|\w+day|\w+tag|\w+di)\b[\s,]*)*")
 _INDENT = 20
+_NONE = re.compile(
+    r"[ ]*[:.]?[ ]*(?i:none|nil|n/a|not applicable|indefinite|open[- ]ended|keine?s?|unbefristet"
+    r"|aucune?|néant)\b"
+)
 _SENTENCE_OVER = re.compile(r"\.\s+[A-ZÀ-Þ]")
 _LINE_BREAK = re.compile(r"[\n\f]")
 
@@ -78,8 +84,17 @@ def near_labels(
         if (field.type != "string" or in_sentences or _is_label(text, start, end))
         and not any(first <= start and end <= last for first, last in masks)
     ]
+    if not in_list and any(_says_none(text, start, end) for _, start, end in places):
+        return []
     if in_sentences:  # sentences with a label in them
-        return [s for s in spots if any(s.start <= at and end <= s.end for _, at, end in places)]
+        return [
+            spot
+            for spot in spots
+            if (spot.start, spot.end) in placed
+            or any(spot.start <= at and end <= spot.end for _, at, end in places)
+        ]
+    if field.type == "date":
+        places = [place for place in places if not _is_stray_particle(text, spots, place)]
     scores = [_score(text, spot, places, most) for spot in spots]
     scores = [
         max(score, _placed_score(field, s, placed)) for s, score in zip(spots, scores, strict=True)
@@ -97,6 +112,22 @@ def near_labels(
         (-round(score, 1), number) for number, score in enumerate(scores) if score >= KEPT * best
     ]
     return [spots[number] for _, number in sorted(kept)]
+
+
+def _is_stray_particle(text: str, spots: list[Spot], place: tuple[int, int, int]) -> bool:
+    """Whether a word such as "by" has no date right behind it: it is about something else."""
+    _, start, end = place
+    if end - start > _PARTICLE or text[end : end + 1] == ":":
+        return False
+    return not any(
+        0 <= spot.start - end <= _ADJACENT and _BEFORE_DATE.fullmatch(text, end, spot.start)
+        for spot in spots
+    )
+
+
+def _says_none(text: str, start: int, end: int) -> bool:
+    """Whether a label at the beginning of its line says that there is no value."""
+    return _NONE.match(text, end) is not None and _begins_line(text, start)
 
 
 def _placed_score(field: Field, spot: Spot, placed: Placed) -> float:

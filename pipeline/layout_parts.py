@@ -56,13 +56,13 @@ _ONLY_TITLE = re.compile(
     r"|herrn?|frau|firma|mr|mrs|ms|m|mme|attn\.?|z\.\s?h(?:d|d\.)?)[.:]?"
 )
 _SALUTATION = re.compile(
-    r"^[ ]*(?:Dear|Hello|Hi|Hallo|Guten Tag|Sehr geehrte[rs]?|Liebe[rs]?|Cher|Chère|Madame"
-    r"|Monsieur)\b(?P<name>[^\n]{0,60}?)[,:!]?[ ]*$",
+    r"^[ ]*(?:(?:My[ ])?[Dd]ear|Hello|Hi|Hallo|Guten Tag|Sehr geehrte[rs]?|Liebe[rs]?|Cher|Chère"
+    r"|Madame|Monsieur)\b(?P<name>[^\n]{0,60}?)[,:!]?[ ]*$",
     re.MULTILINE,
 )
 _CLOSING = re.compile(
-    r"^[ ]*(?:(?:Yours|Very truly|Sincerely|Faithfully|Respectfully|Cordially|Kind|Best|Warm"
-    r"|With)\b[^\n.]{0,40}|(?:Many )?[Tt]hanks[^\n.]{0,20}|Mit [^\n]{0,30}Gr(?:üßen|uß)"
+    r"^[ ]*(?:(?:(?:\w+[ ])?[Yy]ours|Very truly|Sincerely|Faithfully|Respectfully|Cordially|Kind"
+    r"|Best|Warm|With)\b[^\n.]{0,40}|(?:Many )?[Tt]hanks[^\n.]{0,20}|Mit [^\n]{0,30}Gr(?:üßen|uß)"
     r"|Hochachtungsvoll|Cordialement|[^\n]{0,60}\bsalutations?\b[^\n]{0,40})[,.]?[ ]*$",
     re.MULTILINE,
 )

@@ -21,6 +21,14 @@ _TITLES = re.compile(
     r"(?:(?:Mr|Mrs|Ms|Miss|Dr|Prof|Revd?|Capt(?:ain)?|Cllr|Councillor|Herrn?|Frau|Mme|M)\.?[ ])+"
     r"(?=\S+[ ]\S)"
 )
+_LINE_IN_TEXT = re.compile(r"(?<=\w)\n(?=[A-ZÀ-Þ])")
+_ANY_CASE = re.IGNORECASE | re.MULTILINE
+_PARAGRAPH_END = re.compile(r"\n[ ]*\n|\f")
+_MARKED = re.compile(
+    r"^[ ]*(?:[-•*·–]|\d+[.)]|[a-z][.)])[ ]+(?P<item>[^\n]+"  # noqa: RUF001
+    r"(?:\n(?![ ]*(?:[-•*·–]|\d+[.)]|[a-z][.)])[ ])[^\n]+)*)",  # noqa: RUF001
+    re.MULTILINE,
+)
 _PARENS = re.compile(r"\([^()]*\)")
 _NEW_LABEL = re.compile(
     r"[ ]*(?:\d+[.)]|[A-Z][^\n:,]{1,30}:|[A-ZÀ-Þ]{3,}(?:[ ][A-ZÀ-Þ]+)*[ ]*$)", re.MULTILINE
@@ -48,6 +56,25 @@ def find_listed(text: str, labels: Sequence[str], unlike: Sequence[str]) -> list
                 spans.update(_split(text, region[0], stop))
     known = {label.casefold() for label in labels}
     return sorted(span for span in spans if text[span[0] : span[1]].casefold() not in known)
+
+
+def find_below(text: str, labels: Sequence[str]) -> list[Span]:
+    """The items below a label that stands alone in its line: each begins with a mark or a number.
+
+    Args:
+        text: Where to look.
+        labels: Words that may stand over a list, in the singular or with an s.
+    """
+    spans: list[Span] = []
+    for label in labels:
+        for heading in re.finditer(rf"^[ ]*{re.escape(label)}s?[ ]*:?[ ]*$", text, _ANY_CASE):
+            end = min(len(text), heading.end() + MOST_CHARS)
+            block = _PARAGRAPH_END.search(text, heading.end() + 1, end)
+            spans += [
+                match.span("item")
+                for match in _MARKED.finditer(text, heading.end(), block.start() if block else end)
+            ]
+    return sorted(set(spans))
 
 
 def _region(text: str, start: int, end: int) -> Span | None:
@@ -99,8 +126,10 @@ def _column_end(text: str, end: int) -> int:
 
 
 def _split(text: str, start: int, end: int) -> Iterator[Span]:
-    """The items of a list, without parentheses."""
+    """The items of a list, without parentheses. In running text a line may end in a name."""
     region = text[start:end]
+    if not region.startswith("\n"):
+        region = _LINE_IN_TEXT.sub(" ", region)
     for inner in _PARENS.finditer(region):
         region = region[: inner.start()] + " " * len(inner[0]) + region[inner.end() :]
     last = 0

@@ -89,9 +89,8 @@ def find_parties(text: str) -> list[Span]:
     """The places of the parties' names, in the order of the text, each name once."""
     names: dict[str, Span] = {}
     for finder in (_in_opening, _defined, _by_role, _signed, _in_letter):
-        found = [span for span in finder(text) if _is_party(text[span[0] : span[1]])]
-        for start, last in found:
-            end = start + len(_shorten(text[start:last]))
+        shortened = [(start, start + len(_shorten(text[start:end]))) for start, end in finder(text)]
+        for start, end in [(a, b) for a, b in shortened if _is_party(text[a:b])]:
             key = " ".join(text[start:end].split()).casefold().strip(".,")
             if not any(key in known or known in key for known in names):
                 names[key] = (start, end)

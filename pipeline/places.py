@@ -13,7 +13,7 @@ from pipeline.derive import find_words
 from pipeline.derive_dates import read_dates
 from pipeline.labels import SENTENCE_CHARS, Placed, line_end
 from pipeline.layout_parts import find_part
-from pipeline.listings import find_listed
+from pipeline.listings import find_below, find_listed
 from pipeline.main_sentences import find_main_sentences
 from pipeline.named import find_people, find_places
 from pipeline.party_names import find_parties
@@ -54,6 +54,8 @@ def find_placed(field: Field, text: str, *, in_list: bool) -> Placed:
                 placed.setdefault(span, (1 - _LATER * min(number, 3)) / (1 + rank / 2))
     if in_list and field.type == "string" and field.max_chars < SENTENCE_CHARS and not placed:
         placed |= dict.fromkeys(find_listed(text, field.labels, field.unlike), 1.0)
+    if in_list and field.type == "string" and field.max_chars >= SENTENCE_CHARS and not placed:
+        placed |= dict.fromkeys(find_below(text, field.labels), 1.0)
     return placed
 
 

@@ -175,3 +175,29 @@ def test_fields_of_all_tasks_stand_odd_texts(text: str) -> None:
     for task in load_tasks():
         for field in task.fields:
             field_schema(field, text, "")
+
+
+def test_a_label_that_says_none_leaves_nothing() -> None:
+    text = "Start date 27/01/2024\nEnd date none, runs on\nPrice 5.00\n"
+    assert values(text, type="date", labels=("end date",)) == []
+    assert len(values(text, type="date", labels=("start date",))) == 1
+
+
+def test_a_preposition_counts_only_right_before_a_date() -> None:
+    text = "I told you by telephone on 3 May 2025. Please pay by Monday, 9 June 2025."
+    assert str(values(text, type="date", labels=("by",))[0]) == "2025-06-09"
+    assert values("I told you by telephone on 3 May 2025.", type="date", labels=("by",)) == []
+
+
+def test_marked_lines_below_a_heading_are_decisions() -> None:
+    text = (
+        "Decisions\n* The tubs are moved.\n* The association writes\nto its insurer.\n\nNext\n* No"
+    )
+    field = Field("a", "list", items=Field("a", "string", max_chars=160), labels=("decision",))
+    schema = field_schema(field, text, "")
+    assert schema is not None
+    quotes = schema["properties"]["a"]["items"]["enum"]
+    assert [quote.rpartition("* ")[2] for quote in quotes] == [
+        "The tubs are moved.",
+        "The association writes\nto its insurer.",
+    ]
