@@ -36,7 +36,7 @@ from pipeline.errors import DocflashError, DocumentError
 from pipeline.ocr import ocr_version
 from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
 from pipeline.records import Document, FoundFile
-from pipeline.scans import decode_texts, read_scans
+from pipeline.scans import decode_texts, read_scans, scans_at_once
 
 # Changes whenever the same bytes may give another Document, so that stored ones are read again.
 READER_VERSION = f"3 pypdf-{version('pypdf')} lxml-{version('lxml')} {ocr_version()}".strip()
@@ -83,6 +83,7 @@ class Reader:
         self.max_bytes = max_bytes
         self.reads_scans = bool(ocr_version()) if reads_scans is None else reads_scans
         self._lock = threading.Lock()
+        self._scans = threading.BoundedSemaphore(scans_at_once(memory_bytes))
         self._server: _Server | None = None
         self._is_closed = False
 
@@ -167,7 +168,8 @@ class Reader:
         """Has pages without text read by OCR; each few pages have the time of a document."""
 
         def read(numbers: Sequence[int]) -> list[str] | str:
-            answer = self._ask(replace(order, pictures=tuple(numbers)), file_fd)
+            with self._scans:
+                answer = self._ask(replace(order, pictures=tuple(numbers)), file_fd)
             is_same = answer.file is not None and answer.file.sha256 == document.sha256
             return decode_texts(answer.contents if is_same else b"", len(numbers), answer.end)
 

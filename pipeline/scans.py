@@ -13,6 +13,7 @@ from pipeline.orders import ENDED_FULL, ENDED_LATE
 from pipeline.records import Document, Page
 
 PAGES_AT_ONCE = 4
+_PART_OF_MEMORY = 4  # OCR takes most of what a reader may have; the model needs the rest
 
 ReadPictures = Callable[[Sequence[int]], list[str] | str]
 """From page numbers to their texts, or to the reason why they can't be read."""
@@ -37,6 +38,17 @@ def read_scans(document: Document, read: ReadPictures) -> Document:
     for begin in range(0, len(numbers), PAGES_AT_ONCE):
         pages |= _read_some(document, numbers[begin : begin + PAGES_AT_ONCE], read)
     return replace_pages(document, pages)
+
+
+def scans_at_once(memory_bytes: int) -> int:
+    """How many processes may do OCR at the same time on this machine, each within a limit.
+
+    Args:
+        memory_bytes: The limit of one.
+    """
+    import psutil
+
+    return max(1, psutil.virtual_memory().total // _PART_OF_MEMORY // memory_bytes)
 
 
 def decode_texts(contents: bytes, count: int, end: bytes) -> list[str] | str:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -82,6 +83,16 @@ def test_the_server_that_is_forked_has_no_second_thread(reader: Reader) -> None:
     read(reader, SCAN)
     assert reader._server is not None
     assert psutil.Process(reader._server._process.pid).num_threads() == 1
+
+
+@needs_ocr
+def test_many_threads_share_what_memory_allows(tmp_path: Path) -> None:
+    # A limit above what there is lets one scan be read at a time; the others wait for it.
+    memory_bytes = psutil.virtual_memory().total
+    with Reader(300.0, memory_bytes) as reader, ThreadPoolExecutor(3) as pool:
+        documents = list(pool.map(lambda _: read(reader, SCAN), range(3)))
+    assert len({document.text_sha256 for document in documents}) == 1
+    assert documents[0].status == "read"
 
 
 @needs_ocr

@@ -13,7 +13,13 @@ from pipeline.contents import (
 )
 from pipeline.orders import ENDED_BROKEN, ENDED_FULL, ENDED_LATE, ENDED_WELL
 from pipeline.records import Document
-from pipeline.scans import PAGES_AT_ONCE, decode_texts, find_scans, read_scans
+from pipeline.scans import (
+    PAGES_AT_ONCE,
+    decode_texts,
+    find_scans,
+    read_scans,
+    scans_at_once,
+)
 
 FILE = FileBytes("ab" * 32, 9, "application/pdf")
 
@@ -83,6 +89,11 @@ def test_a_page_that_fails_takes_no_other_along() -> None:
     ]
     assert document.pages[2].note == "no text on this page: OCR failed on it"
     assert asked == [PAGES_AT_ONCE, 1, 1, 1, 1, 2]
+
+
+def test_memory_bounds_how_many_are_read_at_once() -> None:
+    assert scans_at_once(1 << 60) == 1
+    assert scans_at_once(1 << 20) > 100
 
 
 def test_an_answer_is_whole_or_none() -> None:
