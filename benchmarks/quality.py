@@ -1,6 +1,6 @@
-"""How good the answers are: a sample of the gold set's test documents, with the baseline beside.
+"""How good the answers are: the gold set's test documents, with the baseline beside.
 
-    uv run python benchmarks/quality.py [--split test] [--sample 24] [--forms auto free]
+    uv run python benchmarks/quality.py [--split test] [--sample 84] [--forms auto free]
 
 Answers the documents as `docflash eval` does, in each form of asking (auto: the default; free: one
 call whose answer is values alone), and writes precision, recall, F1, nulls, evidence, ROUGE-L,
@@ -34,7 +34,7 @@ _SAID = {"system", "task", "field"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--split", default="test")
-    parser.add_argument("--sample", type=int, default=24, help="documents at most")
+    parser.add_argument("--sample", type=int, default=84, help="documents at most")
     parser.add_argument("--model", default=EMBEDDED_MODEL)
     parser.add_argument("--forms", nargs="+", default=["auto"], help="see pipeline/forms.py")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))

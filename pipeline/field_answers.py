@@ -15,6 +15,7 @@ from pipeline.errors import ResultError
 from pipeline.forms import Form, choose_form, field_schema, find_taken, quoted_schema
 from pipeline.grounding import ground_answer
 from pipeline.messages import ask_about, ask_field, ask_for_quotes
+from pipeline.places import without_beginning
 from pipeline.reconcile import Reconciled, reconcile
 from pipeline.records import Chunk, Field
 from pipeline.results import load_members
@@ -98,6 +99,10 @@ def _ask_field(
     part: tuple[int, int, str],
 ) -> PartAnswer:
     is_partial = part[1] > 1
+    looked_for = without_beginning(member) if part[0] > 1 else member
+    if looked_for is None:
+        return _nothing(member, NOTHING_LIKE_IT)
+    member = looked_for
     schema = field_schema(member, seen.shown, seen.context, partial=is_partial)
     if schema is None:
         return _nothing(member, NOTHING_LIKE_IT)

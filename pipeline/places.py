@@ -7,11 +7,12 @@ those of `pipeline.layout_parts`, and for lists "@parties" (`pipeline.party_name
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 from pipeline.derive import find_words
 from pipeline.derive_dates import read_dates
-from pipeline.labels import SENTENCE_CHARS, Placed, line_end
+from pipeline.labels import SENTENCE_CHARS, TOP, Placed, line_end
 from pipeline.layout_parts import find_part
 from pipeline.listings import find_below, find_listed
 from pipeline.main_sentences import find_main_sentences
@@ -19,6 +20,7 @@ from pipeline.named import find_people, find_places
 from pipeline.party_names import find_parties
 from pipeline.records import Field
 
+_OF_BEGINNINGS = {TOP, "@letterhead", "@addressee", "@greeted", "@subject", "@parties"}
 _COLUMN_CHARS = 400
 _DATE_COLUMN = re.compile(
     r"\b(?:\w+[ ])?(?:date|datum)\b(?:[ ]due\b(?![ ]date))?|\b(?:due|issued|fällig|échéance)\b",
@@ -31,6 +33,17 @@ _LATER = 0.3  # what each further place of one part loses
 def has_places(field: Field) -> bool:
     """Whether a field says where its values are."""
     return bool(field.labels or field.patterns)
+
+
+def without_beginning(field: Field) -> Field | None:
+    """The field as it is looked for in a later part of a document: not by what begins one.
+
+    None if it stands at the beginning only.
+    """
+    labels = tuple(label for label in field.labels if label not in _OF_BEGINNINGS)
+    if field.labels and not labels and not field.patterns:
+        return None
+    return replace(field, labels=labels)
 
 
 def find_placed(field: Field, text: str, *, in_list: bool) -> Placed:

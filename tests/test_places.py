@@ -11,6 +11,7 @@ from pipeline.listings import find_listed
 from pipeline.main_sentences import MOST, find_main_sentences
 from pipeline.named import find_people, find_places
 from pipeline.party_names import find_parties
+from pipeline.places import without_beginning
 from pipeline.prompts import load_tasks
 from pipeline.records import Field
 
@@ -175,6 +176,16 @@ def test_fields_of_all_tasks_stand_odd_texts(text: str) -> None:
     for task in load_tasks():
         for field in task.fields:
             field_schema(field, text, "")
+
+
+def test_a_later_part_has_no_beginning() -> None:
+    seller = Field("seller", "string", labels=("seller", "@letterhead", "^"))
+    later = without_beginning(seller)
+    assert later is not None
+    assert later.labels == ("seller",)
+    assert without_beginning(Field("a", "string", labels=("^",))) is None
+    plain = Field("a", "string")
+    assert without_beginning(plain) == plain
 
 
 def test_a_label_that_says_none_leaves_nothing() -> None:
