@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli_output import make_app, print_json, print_table, stderr_console
+from pipeline.engine.shipped import absolute_drafter, drafter_of
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL
 
@@ -25,8 +26,12 @@ def check(  # noqa: PLR0913, PLR0917  a command's options
         str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'.")
     ] = EMBEDDED_MODEL,
     drafter: Annotated[
-        Path | None, typer.Option(help="The folder of a DFlash drafter for the model.")
-    ] = None,
+        str,
+        typer.Option(
+            help="The folder of a DFlash drafter for the model, or 'none'.  [default: "
+            "the shipped one, for the embedded model]"
+        ),
+    ] = "",
     prompts: Annotated[
         Path | None, typer.Option(help="A text file: what to ask about, a line each.")
     ] = None,
@@ -54,7 +59,7 @@ def check(  # noqa: PLR0913, PLR0917  a command's options
 
     job = CheckJob(
         model=model,
-        drafter=str(drafter.expanduser().absolute()) if drafter else "",
+        drafter=drafter_of(model, absolute_drafter(drafter)),
         texts=_read_texts(prompts, documents),
         generations=generations,
         shard=_parse_shard(shard),

@@ -21,6 +21,7 @@ from pipeline.engine.check_requests import check_requests
 from pipeline.engine.check_run import run_check
 from pipeline.engine.hub import found_models, pull_model
 from pipeline.engine.row import Row
+from pipeline.engine.shipped import SHIPPED_DRAFTER
 from pipeline.engine.target import Target
 from pipeline.engine.verify import Verifier, accept_prefix
 from pipeline.errors import InputError
@@ -180,7 +181,10 @@ def _plain(report: CheckReport) -> dict[str, Any]:
 @pytest.mark.model
 def test_the_embedded_model_is_lossless() -> None:
     told: list[str] = []
-    job = CheckJob(EMBEDDED_MODEL, texts=TEXTS, generations=10, max_tokens=8, rows=5)
+    job = CheckJob(
+        EMBEDDED_MODEL, drafter=str(SHIPPED_DRAFTER), texts=TEXTS, generations=10, max_tokens=8,
+        rows=5,
+    )  # fmt: skip
     report = start_check(job, lambda doing, _: told.append(doing))
     assert "speculative: 10 of 10 answers" in told
     assert report.lossless

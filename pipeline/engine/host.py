@@ -30,7 +30,9 @@ from pipeline.engine.interface import CoreOptions
 from pipeline.engine.journal import note, note_fault, open_journal
 from pipeline.engine.loader import MlxLoader
 from pipeline.engine.routes import Routes
+from pipeline.engine.shipped import drafter_of
 from pipeline.errors import InputError, RequestError
+from pipeline.settings import EMBEDDED_MODEL
 
 IDLE_S = 600.0
 EMPTY_IDLE_S = 30.0
@@ -112,10 +114,11 @@ class Host:
     def health(self) -> dict[str, Any]:
         """The body of GET /health."""
         status = asdict(self._thread.status())
+        model = status["model"] or self._settings.model or EMBEDDED_MODEL
         return status | {
             "pid": os.getpid(),
             "build": build(),
-            "drafter": self._settings.drafter,
+            "drafter": drafter_of(model, self._settings.drafter),
             "uptime_s": round(self.uptime_s(), 3),
             "idle_timeout_s": self._settings.idle_timeout,
             "rss_bytes": _rss_bytes(),
@@ -198,7 +201,7 @@ def parse_settings(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--drafter",
         default=os.environ.get(DRAFTER_VARIABLE, ""),
-        help="folder of a DFlash drafter for the model",
+        help="folder of a DFlash drafter for the model; none drafts without; default: the shipped",
     )
     parser.add_argument("--plain", action="store_true", help="draft nothing: one token a step")
     parser.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows decoded at once")

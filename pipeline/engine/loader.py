@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, Request
 from pipeline.engine.models import resolve_model
+from pipeline.engine.shipped import drafter_of
 
 NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0, 0)
 LIBRARY_SETTINGS = {
@@ -63,7 +64,7 @@ class MlxLoader:
     """Loads mlx-lm model folders.
 
     Args:
-        options: Bounds of each core.
+        options: Bounds of each core; its drafter as for `drafter_of`.
     """
 
     def __init__(self, options: CoreOptions) -> None:
@@ -80,7 +81,8 @@ class MlxLoader:
         progress("loading the weights", 0.0)
         from pipeline.engine.core import Core as MlxCore
 
-        return MlxCore(info, self._options, progress)
+        drafter = drafter_of(info.name, self._options.drafter)
+        return MlxCore(info, replace(self._options, drafter=drafter), progress)
 
     def free(self) -> None:
         """Gives MLX's unused buffers back to the system."""

@@ -1,0 +1,29 @@
+"""Which drafter a model gets: the one that was asked for, or the one that docflash ships for it.
+
+The shipped one is for the embedded model; `README.md` beside its weights is its model card.
+"""
+
+from pathlib import Path
+
+from pipeline.settings import EMBEDDED_MODEL
+
+SHIPPED_DRAFTER = Path(__file__).with_name("shipped_drafter")
+NO_DRAFTER = "none"
+"""In the place of a folder: drafts only what costs nothing, forced tokens and copies."""
+
+
+def drafter_of(model: str, wanted: str) -> str:
+    """The folder of the drafter to use, or "" for none.
+
+    Args:
+        model: "embedded" or a folder.
+        wanted: A drafter's folder, "none", or "" for the shipped one, if the model has one.
+    """
+    if wanted:
+        return "" if wanted == NO_DRAFTER else wanted
+    return str(SHIPPED_DRAFTER) if model == EMBEDDED_MODEL else ""
+
+
+def absolute_drafter(wanted: str) -> str:
+    """The same for a process with another working folder."""
+    return wanted if wanted in {"", NO_DRAFTER} else str(Path(wanted).expanduser().absolute())
