@@ -1,10 +1,13 @@
 """The engine's scheduler under any order of events: every request taken in ends exactly once."""
 
+import gc
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +20,15 @@ from tests.scripted_core import ScriptedLoader, ask
 
 WAITING, STARTED = 6, 3
 END_S = 60.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage() -> Iterator[None]:
+    """What other tests left is not looked through each time that the engine drops a model."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @dataclass(eq=False)
