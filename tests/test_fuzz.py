@@ -28,7 +28,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    with Reader(timeout_s=10.0, memory_bytes=512 << 20) as reader:
+    with Reader(timeout_s=10.0, memory_bytes=512 << 20, reads_scans=False) as reader:
         yield reader
 
 
