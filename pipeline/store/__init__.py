@@ -26,6 +26,7 @@ from pipeline.store.documents import Documents, StoredText
 from pipeline.store.evidence import EvidencePlaces
 from pipeline.store.files import CheckedFiles, Files
 from pipeline.store.jobs import Counts, Jobs, Workload
+from pipeline.store.memory import make_room
 from pipeline.store.removal import Removal, Traces
 from pipeline.store.runs import Runs
 
@@ -80,6 +81,8 @@ class Store:
         """
         store = cls(Database(out))
         try:
+            with store._database.transaction() as session:
+                make_room(session)
             store.runs.reap()
         except BaseException:
             store.close()

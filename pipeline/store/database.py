@@ -25,8 +25,10 @@ from pipeline.tables import quoted
 FILE_NAME = "store.duckdb"
 _NEW_FILE_NAME = "store.new.duckdb"
 _SPILL_NAME = "spill"
+MEMORY_MB = 256
+"""What the store may have at first; see `pipeline.store.memory`."""
 _OPTIONS = {
-    "memory_limit": "256MB",
+    "memory_limit": f"{MEMORY_MB}MB",
     "threads": "2",  # the engine's threads are more urgent
     "checkpoint_threshold": "64MB",
     "autoinstall_known_extensions": "false",
@@ -47,6 +49,7 @@ class Session:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
+        self.memory_mb = MEMORY_MB
         self._views: list[str] = []
 
     def run(self, sql: str, *values: Any) -> None:

@@ -17,6 +17,7 @@ from pipeline.records import Document, FoundFile, Page
 from pipeline.store.chunks import delete_cuts
 from pipeline.store.database import Database, Session
 from pipeline.store.files import save_files
+from pipeline.store.memory import make_room
 from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
 
 _DOCUMENTS_AT_ONCE = 5000
@@ -122,6 +123,7 @@ class Documents:
                 "ORDER BY d.revision, n.number"
             )
             save_files(session, run_id, [(file, document.sha256) for file, document in pairs])
+            make_room(session)
 
     def known(self, sha256s: Iterable[str], reader_version: str) -> frozenset[str]:
         """Which documents are stored by this reader already, read or failed.
@@ -200,23 +202,42 @@ class Documents:
             model_fingerprint: The model that was asked for them.
             newest_first: By the files' times, newest first; else by name.
         """
+        folder = folder_text(root)
         with self._database.snapshot() as session:
-            found = session.connection.execute(
-                "SELECT d.sha256, d.text_sha256, list_sort(list(f.name)), any_value(c.class) "
-                "FROM documents d JOIN files f ON f.document_sha256 = d.sha256 "
-                "LEFT JOIN (SELECT j.text_sha256, r.value->>'$' AS class FROM jobs j "
-                "JOIN results r ON r.job_key = j.key WHERE j.state = 'done' "
-                "AND j.task_fingerprint = ? AND j.model_fingerprint = ?) c USING (text_sha256) "
-                "WHERE f.folder = ? AND f.deleted_run_id IS NULL AND d.status = 'read' "
-                "GROUP BY d.sha256, d.text_sha256 "
-                "ORDER BY CASE WHEN ? THEN -max(f.modified_ns) END, min(f.name)",
-                [class_fingerprint, model_fingerprint, folder_text(root), newest_first],
-            )
-            while rows := found.fetchmany(_DOCUMENTS_AT_ONCE):
+            session.run(_ORDER_LIVE, folder, newest_first)
+            [(count,)] = session.rows("SELECT count(*) FROM temp.live")
+            for start in range(0, count, _DOCUMENTS_AT_ONCE):
+                rows = session.rows(
+                    _LIST_LIVE,
+                    class_fingerprint,
+                    model_fingerprint,
+                    folder,
+                    start,
+                    start + _DOCUMENTS_AT_ONCE,
+                )
                 yield tuple(
                     DocumentEntry(sha256, text_sha256, tuple(names), document_class)
                     for sha256, text_sha256, names, document_class in rows
                 )
+
+
+# First the order alone, of numbers: a million hashes and lists of names are too much to be sorted.
+_ORDER_LIVE = """
+CREATE OR REPLACE TEMP TABLE live AS SELECT revision, row_number() OVER (
+    ORDER BY CASE WHEN $2 THEN -modified_ns END, name) AS place FROM (
+    SELECT d.revision, min(f.name) AS name, max(f.modified_ns) AS modified_ns
+    FROM documents d JOIN files f ON f.document_sha256 = d.sha256
+    WHERE f.folder = $1 AND f.deleted_run_id IS NULL AND d.status = 'read' GROUP BY d.revision)
+"""
+_LIST_LIVE = """
+SELECT d.sha256, d.text_sha256, list_sort(list(f.name)), any_value(c.class)
+FROM temp.live l JOIN documents d USING (revision) JOIN files f ON f.document_sha256 = d.sha256
+LEFT JOIN (SELECT j.text_sha256, r.value->>'$' AS class FROM jobs j
+    JOIN results r ON r.job_key = j.key WHERE j.state = 'done'
+    AND j.task_fingerprint = ? AND j.model_fingerprint = ?) c USING (text_sha256)
+WHERE f.folder = ? AND f.deleted_run_id IS NULL AND l.place > ? AND l.place <= ?
+GROUP BY d.sha256, d.text_sha256 ORDER BY min(l.place)
+"""
 
 
 def _revision(session: Session, sha256: str) -> int:

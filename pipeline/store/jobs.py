@@ -17,6 +17,7 @@ from pipeline.records import Failure, Job, Result
 from pipeline.store.backoff import is_due
 from pipeline.store.database import Database, Session
 from pipeline.store.evidence import save_evidence
+from pipeline.store.memory import make_room
 from pipeline.store.texts import storable
 
 _PLANNED = pa.schema(
@@ -98,6 +99,7 @@ class Jobs:
                 sorted(TRANSIENT_KINDS),
             )
             _assign(session, run_id)
+            make_room(session)
             states = dict(
                 session.rows(
                     "SELECT min(p.place), any_value(j.state) FROM planned p "

@@ -1,0 +1,20 @@
+"""How much memory the store may have: more for more rows, as its indexes are all held in memory.
+
+In: an open store. Out: DuckDB's limit, raised as the store grows. What needs more goes to the disk.
+"""
+
+import os
+
+from pipeline.store.database import MEMORY_MB, Session
+
+_BYTES_A_ROW = 1024
+_ROWS = "SELECT (SELECT count(*) FROM documents) + (SELECT count(*) FROM assignments)"
+
+
+def make_room(session: Session) -> None:
+    """Raises the limit if the store has grown; at most to half of the machine's memory."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // 2**20
+    wanted = min(most, MEMORY_MB + session.count(_ROWS) * _BYTES_A_ROW // 2**20)
+    if wanted > session.memory_mb + MEMORY_MB // 4:
+        session.run(f"SET memory_limit = '{wanted}MB'")
+        session.memory_mb = wanted
