@@ -45,10 +45,12 @@ def install(as_json: Json = False) -> None:
     from flows.nights import service_control
     from flows.nights.home import make_home
     from flows.nights.locks import ROLES, end_role
+    from flows.nights.own_server import keep_password
     from flows.nights.processes import END_TIMEOUT_S
     from flows.nights.service_files import service_files
 
     make_home()
+    keep_password()
     files = service_files()
     for file in files:
         file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,11 +97,13 @@ def remove(as_json: Json = False) -> None:
     Example: `docflash service remove`
     """
     from flows.nights import service_control
+    from flows.nights.own_server import forget_password
     from flows.nights.service_files import service_files
 
     files = service_files()
     service_control.disable(files)
     _end_all()
+    forget_password()
     gone = [file.path for file in files if file.path.is_file()]
     for path in gone:
         path.unlink()

@@ -9,6 +9,7 @@ import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.settings import private_folder, state_folder
@@ -84,7 +85,7 @@ def make_home(port: int | None = None) -> NightHome:
         raise InputError(f"port={chosen!r} is no port; give a number from 1024 to {_HIGHEST_PORT}")
     home = NightHome(chosen, before.password if before else f"docflash:{secrets.token_urlsafe(24)}")
     if home != before:
-        _write(home)
+        write_private(home_file(), asdict(home))
     return home
 
 
@@ -97,9 +98,9 @@ def _port_of_environment() -> int | None:
     return int(text)
 
 
-def _write(home: NightHome) -> None:
-    path = home_file()
-    new = path.with_name(f"{_FILE_NAME}.{os.getpid()}")
+def write_private(path: Path, values: dict[str, Any]) -> None:
+    """Writes JSON that only this user can read, all of it or nothing."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(home), file)
+        json.dump(values, file)
     new.replace(path)

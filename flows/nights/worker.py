@@ -16,6 +16,7 @@ import psutil
 
 from flows.nights.home import POOL, load_home, prefect_home
 from flows.nights.locks import hold_role
+from flows.nights.own_server import use_password
 from flows.nights.probe import is_ready
 from flows.prefect_env import quiet_prefect, refuse_remote
 from pipeline.errors import EngineError
@@ -110,6 +111,7 @@ def join_server(wait_s: float = 0.0) -> bool:
     api_url = os.environ.get("PREFECT_API_URL", "")
     if api_url:
         refuse_remote(api_url)
+        use_password()
         return True
     deadline = time.monotonic() + wait_s
     while (home := load_home()) is None or not is_ready(home):
