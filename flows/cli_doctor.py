@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli_output import print_json, print_table
+from flows.cli_output import print_json, print_table, stderr_console
+from pipeline.engine.bench import BenchJob, start_bench
+from pipeline.engine.shipped import drafter_of
 from pipeline.errors import DocflashError
-from pipeline.settings import cache_folder, out_folder, runtime_folder, state_folder
+from pipeline.settings import EMBEDDED_MODEL, cache_folder, out_folder, runtime_folder, state_folder
 
 State = Literal["ok", "note", "wrong"]
 
@@ -41,12 +43,23 @@ def doctor(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables, as for `run`.", readable=False)
     ] = None,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Time the model here instead, in about two minutes.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="The folder of an mlx-lm model, or 'embedded'; for --bench.")
+    ] = EMBEDDED_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Checks this machine and docflash's own folders, and says what would stop a run.
 
-    Example: `docflash doctor`
+    With --bench it says how fast the model reads and writes here, with drafts and without.
+
+    Example: `docflash doctor --bench`
     """
+    if bench:
+        _show_bench(model, as_json=as_json)
+        return
     checks = list(_run_checks(out_folder(out)))
     wrong = any(check.state == "wrong" for check in checks)
     if as_json:
@@ -57,6 +70,27 @@ def doctor(
             [(check.state, check.name, check.found, check.remedy) for check in checks],
         )
     raise typer.Exit(2 if wrong else 0)
+
+
+def _show_bench(model: str, *, as_json: bool) -> None:
+    wanted = os.environ.get("DOCFLASH_DRAFTER", "")
+    job = BenchJob(model, drafter_of(model, wanted))
+    with stderr_console().status("") as line:
+        report = start_bench(job, lambda doing, _: line.update(f"{doing} ..."))
+    if as_json:
+        print_json(asdict(report))
+        return
+    print_table(
+        ("answers at the same time", "tokens/s", "with drafts", "times", "tokens a step"),
+        [
+            (
+                str(pace.rows), f"{pace.plain:.0f}", f"{pace.drafted:.0f}",
+                f"{pace.drafted / max(pace.plain, 0.1):.2f}", f"{pace.accepted:.2f}",
+            )
+            for pace in report.paces
+        ],
+    )  # fmt: skip
+    print(f"{report.model} on {report.device}: {report.read:.0f} tokens/s read")  # noqa: T201
 
 
 def _run_checks(out: Path) -> Iterator[Check]:
