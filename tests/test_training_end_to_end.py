@@ -49,7 +49,14 @@ pytestmark = pytest.mark.flow  # slow
 
 ROOT = Path(__file__).parents[1]
 TINY = replace(
-    RECIPE, steps=200, anchors=12, reuse=10, learning_rate=5e-3, length=3000, evaluate_every=100
+    RECIPE,
+    steps=200,
+    rows=12,
+    anchors=16,
+    reuse=10,
+    learning_rate=5e-3,
+    length=3000,
+    evaluate_every=100,
 )
 SHORT = replace(TINY, steps=2, evaluate_every=1)
 
