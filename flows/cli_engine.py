@@ -30,8 +30,8 @@ def start(
     drafter: Annotated[
         str,
         typer.Option(
-            help="The folder of a DFlash drafter for the model, or 'none'.  [default: "
-            "the shipped one, for the embedded model]"
+            help="The folder of a DFlash drafter for the model, 'shipped' or 'none'.  [default: "
+            "the shipped one for the embedded model on a GPU, else none]"
         ),
     ] = "",
     as_json: Json = False,

@@ -28,8 +28,8 @@ def check(  # noqa: PLR0913, PLR0917  a command's options
     drafter: Annotated[
         str,
         typer.Option(
-            help="The folder of a DFlash drafter for the model, or 'none'.  [default: "
-            "the shipped one, for the embedded model]"
+            help="The folder of a DFlash drafter for the model, 'shipped' or 'none'.  [default: "
+            "the shipped one for the embedded model on a GPU, else none]"
         ),
     ] = "",
     prompts: Annotated[

@@ -5,18 +5,30 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engine import shipped
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.interface import CoreOptions
 from pipeline.engine.loader import MlxLoader
-from pipeline.engine.shipped import NO_DRAFTER, SHIPPED_DRAFTER, absolute_drafter, drafter_of
+from pipeline.engine.shipped import (
+    NO_DRAFTER,
+    SHIPPED_DRAFTER,
+    THE_SHIPPED,
+    absolute_drafter,
+    drafter_of,
+)
 from pipeline.settings import EMBEDDED_MODEL
 from tests.tiny import write_llama
 
 MOST_BYTES = 20_000_000
 
 
-def test_a_model_gets_what_was_asked_for_or_what_is_shipped_for_it() -> None:
-    assert drafter_of(EMBEDDED_MODEL, "") == str(SHIPPED_DRAFTER)
+def test_a_model_gets_what_was_asked_for_or_what_is_shipped_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for kept_as, found in (("f32", ""), ("bf16", str(SHIPPED_DRAFTER))):
+        monkeypatch.setattr(shipped, "device_dtype", lambda kept_as=kept_as: kept_as)
+        assert drafter_of(EMBEDDED_MODEL, "") == found
+    assert drafter_of(EMBEDDED_MODEL, THE_SHIPPED) == str(SHIPPED_DRAFTER)
     assert drafter_of("/models/other", "") == ""
     assert drafter_of(EMBEDDED_MODEL, NO_DRAFTER) == ""
     assert drafter_of(EMBEDDED_MODEL, "/models/drafter") == "/models/drafter"
@@ -30,6 +42,7 @@ def test_a_drafter_is_named_from_any_folder(
     assert absolute_drafter("mine") == str(tmp_path / "mine")
     assert absolute_drafter("") == ""
     assert absolute_drafter(NO_DRAFTER) == NO_DRAFTER
+    assert absolute_drafter(THE_SHIPPED) == THE_SHIPPED
 
 
 def test_what_is_shipped_is_small_and_has_a_model_card() -> None:
@@ -42,10 +55,13 @@ def test_what_is_shipped_is_small_and_has_a_model_card() -> None:
 
 
 @pytest.mark.model
-def test_the_embedded_model_drafts_with_it_and_other_models_without(tmp_path: Path) -> None:
+def test_the_embedded_model_drafts_with_it_if_told_and_other_models_without(
+    tmp_path: Path,
+) -> None:
     shape = json.loads((SHIPPED_DRAFTER / "config.json").read_text("utf-8"))
     assert read_config(SHIPPED_DRAFTER).block_size == shape["block_size"]
-    options = CoreOptions(max_rows=2, kv_bytes=1 << 28)
-    for model, expected in ((EMBEDDED_MODEL, True), (str(write_llama(tmp_path / "m")), False)):
+    tiny = str(write_llama(tmp_path / "m"))
+    for model, drafter, expected in ((EMBEDDED_MODEL, THE_SHIPPED, True), (tiny, "", False)):
+        options = CoreOptions(max_rows=2, kv_bytes=1 << 28, drafter=drafter)
         core = MlxLoader(options).load(model, lambda _doing, _done: None)
         assert (core._drafts._drafter is not None) == expected  # type: ignore[attr-defined]

@@ -201,7 +201,7 @@ def parse_settings(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--drafter",
         default=os.environ.get(DRAFTER_VARIABLE, ""),
-        help="folder of a DFlash drafter for the model; none drafts without; default: the shipped",
+        help="folder of a DFlash drafter for the model, shipped, or none",
     )
     parser.add_argument("--plain", action="store_true", help="draft nothing: one token a step")
     parser.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows decoded at once")

@@ -1,15 +1,18 @@
 """Which drafter a model gets: the one that was asked for, or the one that docflash ships for it.
 
-The shipped one is for the embedded model; `README.md` beside its weights is its model card.
+The shipped one is for the embedded model; `README.md` beside its weights is its model card. On a
+CPU it has to be asked for: there, keeping it up to date costs a batch more than it gains.
 """
 
 from pathlib import Path
 
+from pipeline.engine.embedded import device_dtype
 from pipeline.settings import EMBEDDED_MODEL
 
 SHIPPED_DRAFTER = Path(__file__).with_name("shipped_drafter")
-NO_DRAFTER = "none"
-"""In the place of a folder: drafts only what costs nothing, forced tokens and copies."""
+NO_DRAFTER, THE_SHIPPED = "none", "shipped"
+"""In the place of a folder: only drafts that cost nothing, forced tokens and copies; or that one."""
+ON_CPU = "f32"
 
 
 def drafter_of(model: str, wanted: str) -> str:
@@ -17,13 +20,20 @@ def drafter_of(model: str, wanted: str) -> str:
 
     Args:
         model: "embedded" or a folder.
-        wanted: A drafter's folder, "none", or "" for the shipped one, if the model has one.
+        wanted: A drafter's folder, "none", "shipped", or "": the shipped one on a GPU, if the
+            model has one.
     """
-    if wanted:
-        return "" if wanted == NO_DRAFTER else wanted
-    return str(SHIPPED_DRAFTER) if model == EMBEDDED_MODEL else ""
+    if wanted == THE_SHIPPED or (
+        not wanted and model == EMBEDDED_MODEL and device_dtype() != ON_CPU
+    ):
+        return str(SHIPPED_DRAFTER)
+    return "" if wanted == NO_DRAFTER else wanted
 
 
 def absolute_drafter(wanted: str) -> str:
     """The same for a process with another working folder."""
-    return wanted if wanted in {"", NO_DRAFTER} else str(Path(wanted).expanduser().absolute())
+    return (
+        wanted
+        if wanted in {"", NO_DRAFTER, THE_SHIPPED}
+        else str(Path(wanted).expanduser().absolute())
+    )
