@@ -11,7 +11,7 @@ from pipeline.settings import EMBEDDED_MODEL
 
 SHIPPED_DRAFTER = Path(__file__).with_name("shipped_drafter")
 NO_DRAFTER, THE_SHIPPED = "none", "shipped"
-"""In the place of a folder: only drafts that cost nothing, forced tokens and copies; or that one."""
+"""In a folder's place: only drafts that cost nothing (forced tokens and copies); or that one."""
 ON_CPU = "f32"
 
 
