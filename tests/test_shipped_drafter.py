@@ -25,8 +25,8 @@ MOST_BYTES = 20_000_000
 def test_a_model_gets_what_was_asked_for_or_what_is_shipped_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for kept_as, found in (("f32", ""), ("bf16", str(SHIPPED_DRAFTER))):
-        monkeypatch.setattr(shipped, "device_dtype", lambda kept_as=kept_as: kept_as)
+    for on_cpu, found in ((True, ""), (False, str(SHIPPED_DRAFTER))):
+        monkeypatch.setattr(shipped, "uses_cpu", lambda on_cpu=on_cpu: on_cpu)
         assert drafter_of(EMBEDDED_MODEL, "") == found
     assert drafter_of(EMBEDDED_MODEL, THE_SHIPPED) == str(SHIPPED_DRAFTER)
     assert drafter_of("/models/other", "") == ""

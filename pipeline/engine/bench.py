@@ -4,16 +4,11 @@ Plain data without mlx; `bench_run` does the work, in a process of its own.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline.engine.blas import engine_environment
-from pipeline.engine.child import follow, hand_over
+from pipeline.engine.child import run_child
 from pipeline.errors import EngineError, InputError
 
 ROWS = (1, 4, 8)
@@ -85,25 +80,12 @@ def start_bench(job: BenchJob, progress: Callable[[str, float], None]) -> BenchR
         InputError: The model or the drafter can't be used.
         EngineError: The process ended without a report.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.engine.bench_run"],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | engine_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            hand_over(process, asdict(job))
-            last = follow(process, progress)
-        except BaseException:
-            process.terminate()
-            raise
+    last, code = run_child("pipeline.engine.bench_run", asdict(job), progress)
     try:
         found: dict[str, Any] = json.loads(last)
     except ValueError:
         raise EngineError(
-            f"the timing ended without a report (exit={process.returncode}); the machine may lack "
+            f"the timing ended without a report (exit={code}); the machine may lack "
             "memory; close other programs and try again"
         ) from None
     if "refused" in found:

@@ -4,25 +4,22 @@ The same questions are answered plainly and with drafts, by the engine's own cor
 is what a run gets. Each way answers once before it is timed: the first steps of a shape cost more.
 """
 
-import json
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import mlx.core as mx
 
 from pipeline.engine.bench import BenchJob, BenchReport, Pace
 from pipeline.engine.check import CheckJob
 from pipeline.engine.check_requests import check_requests
-from pipeline.engine.child import PROGRESS
+from pipeline.engine.child import serve_job
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, Failed, ModelInfo, Request
 from pipeline.engine.loader import LIBRARY_SETTINGS
 from pipeline.engine.models import resolve_model
-from pipeline.errors import DocflashError
 
 READ_CHARS = 4000
 Progress = Callable[[str, float], None]
@@ -129,27 +126,11 @@ def _spend(core: Core, requests: Sequence[Request]) -> EngineStats:
     )
 
 
-def main() -> int:
-    """Reads the job, tells how far it is, and ends with the report in one line."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.environ.update(LIBRARY_SETTINGS)
-    values = json.load(sys.stdin)
-
-    def tell(doing: str, done: float) -> None:
-        _say(PROGRESS + json.dumps([doing, done]))
-
-    try:
-        report = asdict(run_bench(BenchJob(**values | {"rows": tuple(values["rows"])}), tell))
-    except DocflashError as error:
-        report = {"refused": str(error)}
-    _say(json.dumps(report))
-    return 0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+def _run(values: dict[str, Any], tell: Progress) -> dict[str, Any]:
+    values["rows"] = tuple(values["rows"])
+    return asdict(run_bench(BenchJob(**values), tell))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os.environ.update(LIBRARY_SETTINGS)
+    serve_job(_run)

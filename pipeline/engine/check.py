@@ -11,16 +11,11 @@ Plain data without mlx; `check_run` does the work, in a process of its own.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.engine.blas import engine_environment
-from pipeline.engine.child import follow, hand_over
+from pipeline.engine.child import run_child
 from pipeline.errors import EngineError, InputError
 
 Way = Literal["serial", "batched", "speculative"]
@@ -136,21 +131,8 @@ def start_check(job: CheckJob, progress: Callable[[str, float], None]) -> CheckR
         InputError: The model, the drafter or a file can't be used.
         EngineError: The process ended without a verdict.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.engine.check_run"],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | engine_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            hand_over(process, asdict(job))
-            last = follow(process, progress)
-        except BaseException:
-            process.terminate()
-            raise
-    return _read_verdict(last, process.returncode)
+    last, code = run_child("pipeline.engine.check_run", asdict(job), progress)
+    return _read_verdict(last, code)
 
 
 def _read_verdict(line: str, code: int) -> CheckReport:

@@ -8,17 +8,16 @@ import gc
 import hashlib
 import json
 import os
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
 from pipeline.engine.check import WAYS, CheckJob, CheckReport, Divergence, Way
 from pipeline.engine.check_requests import check_requests
-from pipeline.engine.child import PROGRESS
+from pipeline.engine.child import serve_job
 from pipeline.engine.core import Core
 from pipeline.engine.endpoint import build
 from pipeline.engine.interface import (
@@ -33,7 +32,7 @@ from pipeline.engine.interface import (
 from pipeline.engine.loader import LIBRARY_SETTINGS
 from pipeline.engine.models import resolve_model
 from pipeline.engine.numeric_noise import Judge
-from pipeline.errors import DocflashError, InputError, RequestError
+from pipeline.errors import InputError, RequestError
 
 NOISE_ANSWERS = 2
 MOST_NOISE_ANSWERS = 6
@@ -259,28 +258,11 @@ def _files_stamp(folder: str) -> str:
     return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
 
-def main() -> int:
-    """Reads the job, tells how far it is, and ends with the report in one line."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a traceback; what is kept is kept
-    os.environ.update(LIBRARY_SETTINGS)
-    values = json.load(sys.stdin)
+def _run(values: dict[str, Any], tell: Progress) -> dict[str, Any]:
     values |= {"texts": tuple(values["texts"]), "shard": tuple(values["shard"])}
-
-    def tell(doing: str, done: float) -> None:
-        _say(PROGRESS + json.dumps([doing, done]))
-
-    try:
-        report = asdict(run_check(CheckJob(**values), tell))
-    except DocflashError as error:
-        report = {"refused": str(error)}
-    _say(json.dumps(report))
-    return 0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    return asdict(run_check(CheckJob(**values), tell))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os.environ.update(LIBRARY_SETTINGS)
+    serve_job(_run)

@@ -5,12 +5,17 @@ marked. Out: the last of the others, which is its verdict.
 """
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    import subprocess
+from pipeline.engine.blas import engine_environment
+from pipeline.errors import DocflashError
 
 PROGRESS = "progress "
 """Begins a line about progress: JSON of what is being done, and the part that is done, 0 to 1."""
@@ -33,3 +38,56 @@ def follow(process: "subprocess.Popen[str]", progress: Callable[[str, float], No
         else:
             last = line
     return last
+
+
+def run_child(
+    module: str, job: dict[str, Any], progress: Callable[[str, float], None]
+) -> tuple[str, int]:
+    """Runs a module in a process with the engine's environment.
+
+    Args:
+        module: One that calls `serve_job`.
+        job: What to do.
+        progress: Told what is being done, and the part of it that is done, 0 to 1.
+
+    Returns:
+        Its last line, and its exit code.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | engine_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            hand_over(process, job)
+            last = follow(process, progress)
+        except BaseException:
+            process.terminate()
+            raise
+    return last, process.returncode
+
+
+def serve_job(run: Callable[[dict[str, Any], Callable[[str, float], None]], Any]) -> None:
+    """The child's side: reads the job, tells how far it is, and ends with the report in one line.
+
+    Args:
+        run: Does the job; gives its report in JSON's types. What it refuses is reported, too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends without a traceback; what is kept is kept
+
+    def tell(doing: str, done: float) -> None:
+        _say(PROGRESS + json.dumps([doing, done]))
+
+    try:
+        report = run(json.load(sys.stdin), tell)
+    except DocflashError as error:
+        report = {"refused": str(error)}
+    _say(json.dumps(report))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

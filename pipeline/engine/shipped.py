@@ -6,13 +6,12 @@ CPU it has to be asked for: there, keeping it up to date costs a batch more than
 
 from pathlib import Path
 
-from pipeline.engine.embedded import device_dtype
+from pipeline.engine.blas import uses_cpu
 from pipeline.settings import EMBEDDED_MODEL
 
 SHIPPED_DRAFTER = Path(__file__).with_name("shipped_drafter")
 NO_DRAFTER, THE_SHIPPED = "none", "shipped"
 """In a folder's place: only drafts that cost nothing (forced tokens and copies); or that one."""
-ON_CPU = "f32"
 
 
 def drafter_of(model: str, wanted: str) -> str:
@@ -23,9 +22,8 @@ def drafter_of(model: str, wanted: str) -> str:
         wanted: A drafter's folder, "none", "shipped", or "": the shipped one on a GPU, if the
             model has one.
     """
-    if wanted == THE_SHIPPED or (
-        not wanted and model == EMBEDDED_MODEL and device_dtype() != ON_CPU
-    ):
+    by_default = model == EMBEDDED_MODEL and not uses_cpu()
+    if wanted == THE_SHIPPED or (not wanted and by_default):
         return str(SHIPPED_DRAFTER)
     return "" if wanted == NO_DRAFTER else wanted
 
