@@ -14,7 +14,9 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_lm.utils import dequantize_model
 
+from pipeline.engine.blas import uses_cpu
 from pipeline.engine.drafter_config import DrafterConfig, check_fit, read_config
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.drafter_tensors import check_tensors, quantize_like, read_tensors
@@ -127,6 +129,8 @@ def load_drafter(folder: Path, target: Target) -> Drafter:
         quantize_like(weights, config.quantization, tensors)
     check_tensors(folder, dict(tree_flatten(weights.parameters())), tensors)
     weights.load_weights(list(tensors.items()))
+    if uses_cpu():
+        dequantize_model(weights)  # MLX's quantised products are slow there, see `embedded`
     weights.set_dtype(embedding.dtype)
     weights.join()
     mx.eval(weights.parameters())
