@@ -39,13 +39,20 @@ _CODE_CHARS = 3
 _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
 _CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w))*)"  # noqa: RUF001
 _FORM = r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?|[ ]plc\b)"
+_LABEL_AFTER_FORM = (
+    r"(?!(?:(?<=Ltd)|(?<=Ltd\.)|(?<=Inc)|(?<=Inc\.)|(?<=LLC)|(?<=LLP)|(?<=plc)|(?<=GmbH)|(?<=Limited))"
+    r"[ ]\w+(?:[ ]\w+){0,2}:)"
+)
+"""A company's name is over before a label on its line ("Brightwater Tools Ltd. Date: 3 May")."""
 _NAME = re.compile(
     rf"\b{_CAPITAL}"
+    rf"(?:{_LABEL_AFTER_FORM}"
     r"(?:[ ](?:(?:of|the|and|de|da|la|le|du|van|von|der|den|zu|für|und|et|&)[ ]){0,2}"
-    rf"{_CAPITAL}|{_FORM})+"
+    rf"{_CAPITAL}|{_FORM}))+"
 )
 _ONE_NAME = re.compile(
-    rf"\b{_CAPITAL}(?:[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}|{_FORM})+"
+    rf"\b{_CAPITAL}(?:{_LABEL_AFTER_FORM}"
+    rf"(?:[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}|{_FORM}))+"
 )
 """As `_NAME`, but names joined by "and" are several."""
 _TITLED = re.compile(r"(?:(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Mme|M)\.?[ ])+(?=\S+[ ]\S)")

@@ -85,6 +85,14 @@ def test_a_schema_offers_the_choices_or_none() -> None:
     assert field_schema(Field("day", "date"), "no day here", "") is None
 
 
+@pytest.mark.parametrize("label", ["Date", "Invoice Date", "Due"])
+def test_a_company_s_name_is_over_before_a_label_on_its_line(label: str) -> None:
+    text = f"Invoice 77 from Brightwater Tools Ltd. {label}: 3 May 2026\nTotal: 30.00\n"
+    names = [str(value) for _, value in found(text, type="string", max_chars=100)]
+    assert "Brightwater Tools Ltd." in names
+    assert f"Brightwater Tools Ltd. {label}" not in names
+
+
 @given(
     st.text(st.sampled_from("Ab 1.,\n:€-\u00e9\f") | st.characters(exclude_categories=["Cs"])),
     st.sampled_from(["date", "decimal", "integer", "string"]),
