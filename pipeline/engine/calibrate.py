@@ -53,6 +53,7 @@ def known_costs(
         platform.machine(),
         platform.processor(),
         version("mlx"),
+        version("docflash"),  # an upgrade may make steps cheaper
     )
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     path = cache_folder() / "costs" / f"{name}.json"
