@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = {key: value for key, value in bare_environment(folder).items() if "CACHE" not in key}
-        home = Home(folder, folder, own | _cache())
+        home = Home(folder, folder, own | cache_folder())
         try:
-            peak, run = watch(home, options)
+            samples = ROOT / "sample_docs" / "documents"
+            peak, run = watch(home, samples, options.seconds, options.include or ())
         finally:
             end_engine(home)
     report = {
@@ -120,10 +122,12 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def watch(home: Home, options: argparse.Namespace) -> tuple[Peak, dict[str, Any]]:
-    """Runs docflash and looks at it until it ends."""
-    includes = [part for glob in options.include or () for part in ("--include", glob)]
-    command = ["run", str(ROOT / "sample_docs" / "documents"), "--json", *includes]
+def watch(
+    home: Home, documents: Path, seconds: float, includes: Sequence[str] = ()
+) -> tuple[Peak, dict[str, Any]]:
+    """Runs docflash over a folder and looks at it until it ends, or is stopped after `seconds`."""
+    chosen = [part for glob in includes for part in ("--include", glob)]
+    command = ["run", str(documents), "--json", *chosen]
     process = subprocess.Popen(
         [sys.executable, "-c", DOCFLASH, *command, "--out", str(home.out)],
         cwd=home.folder,
@@ -134,7 +138,7 @@ def watch(home: Home, options: argparse.Namespace) -> tuple[Peak, dict[str, Any]
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             peak.look(flow, home.health())
-        if not asked and time.monotonic() - began_s > options.seconds:
+        if not asked and time.monotonic() - began_s > seconds:
             process.send_signal(signal.SIGINT)
             asked = True
         time.sleep(LOOK_S)
@@ -145,7 +149,8 @@ def watch(home: Home, options: argparse.Namespace) -> tuple[Peak, dict[str, Any]
     return peak, run
 
 
-def _cache() -> dict[str, str]:
+def cache_folder() -> dict[str, str]:
+    """The user's cache folder, where the embedded model is made once, if one was chosen."""
     return {key: os.environ[key] for key in ("DOCFLASH_CACHE",) if key in os.environ}
 
 
