@@ -145,6 +145,7 @@ def _work(run: FolderRun, control: Control) -> State[Any]:
         works = [] if run.progress.is_stopping() else run.plan()
         run.progress.enter("answering")
         DocumentLine(run.run_id, works).run()
+        run.measure_quotes()
         state = "stopped" if run.progress.is_stopping() else "done"
     except EngineError as error:
         state = "stopped"

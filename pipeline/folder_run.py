@@ -26,6 +26,7 @@ from pipeline.errors import (
     describe_fault,
 )
 from pipeline.ingest import Ingest, check_folder, ingest_folder
+from pipeline.measuring import measure_quotes
 from pipeline.parquet import publish
 from pipeline.planning import Planning, Work
 from pipeline.progress import Progress
@@ -153,6 +154,14 @@ class FolderRun:
         self._ended.add(job.key)
         self.progress.add_result(result)
         return True
+
+    def measure_quotes(self) -> None:
+        """Finds where the quotes of answers stand on the pages of PDFs; stops when asked to.
+
+        Raises:
+            InputError: The library can't be written.
+        """
+        measure_quotes(self._store, self.run_id, self.progress)
 
     def is_ended(self, job: Job) -> bool:
         """Whether this run has answered a job, or recorded why it can't."""

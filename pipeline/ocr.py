@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.encodings import valid_text
 from pipeline.ocr_lines import Box, join_boxes
 
-INSTALL = "`uv sync --all-extras`, or `pip install rapidocr onnxruntime pypdfium2`"
+INSTALL = "`uv sync --all-extras`, or `pip install rapidocr onnxruntime`"
 
 _PACKAGES = ("rapidocr", "onnxruntime", "pypdfium2")
 _POINTS_PER_INCH = 72.0

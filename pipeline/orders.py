@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipeline.quote_places import Query
+
 # How a child ended, as one byte. No byte at all: the server ended first.
 ENDED_WELL = b"o"
 ENDED_LATE = b"t"
@@ -19,7 +21,9 @@ class Order:
         timeout_s: Wall-clock seconds, then the child is ended.
         memory_bytes: The most data that the child may hold.
         max_bytes: A larger file is not read.
-        pictures: Numbers of the pages that are to be read by OCR; none: the document is read.
+        pictures: Numbers of the pages that are to be read by OCR.
+        quotes: What is to be found on the pages of a PDF. Neither these nor pictures: the document
+            is read.
     """
 
     suffix: str
@@ -27,3 +31,4 @@ class Order:
     memory_bytes: int
     max_bytes: int
     pictures: tuple[int, ...] = ()
+    quotes: tuple[Query, ...] = ()

@@ -7,21 +7,16 @@ row. The bytes that are hashed are the bytes that are parsed.
 """
 
 import hashlib
-import json
 import os
-import socket
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pipeline
 from pipeline.contents import (
     MEDIA_TYPES,
     FileBytes,
@@ -34,7 +29,9 @@ from pipeline.contents import (
 from pipeline.documents import describe_os_error
 from pipeline.errors import DocflashError, DocumentError
 from pipeline.ocr import ocr_version
-from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
+from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, Order
+from pipeline.quote_places import Boxes, Query, decode_boxes
+from pipeline.read_client import Answer, Server
 from pipeline.records import Document, FoundFile
 from pipeline.scans import decode_texts, read_scans, scans_at_once
 
@@ -43,18 +40,7 @@ READER_VERSION = f"3 pypdf-{version('pypdf')} lxml-{version('lxml')} {ocr_versio
 
 _SMALL_TEXT_BYTES = 65_536
 _ATTEMPTS = 3
-_GRACE_S = 10.0
-_START_S = 60.0
-_RECEIVE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """All that came back about a document: whose bytes, its contents, and how its reader ended."""
-
-    file: FileBytes | None
-    contents: bytes
-    end: bytes
+_READ_BYTES = 1 << 20
 
 
 class Reader:
@@ -84,7 +70,7 @@ class Reader:
         self.reads_scans = bool(ocr_version()) if reads_scans is None else reads_scans
         self._lock = threading.Lock()
         self._scans = threading.BoundedSemaphore(scans_at_once(memory_bytes))
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -129,6 +115,38 @@ class Reader:
         except OSError as error:
             raise DocumentError(*describe_os_error(error, found.name)) from error
 
+    def find_boxes(self, path: Path, sha256: str, queries: Sequence[Query]) -> list[Boxes]:
+        """Where quotes stand on the pages of a PDF, found under the limits of reading it.
+
+        Args:
+            path: The PDF.
+            sha256: Of its bytes when it was read; a file that has changed has no boxes.
+            queries: What to look for.
+
+        Returns:
+            For each query its boxes, or None: what fails here costs the boxes, nothing else.
+
+        Raises:
+            DocflashError: The read server can't be started, or this Reader is closed.
+        """
+        order = Order(
+            ".pdf",
+            self.timeout_s,
+            self.memory_bytes,
+            self.memory_bytes // 4,
+            quotes=tuple(queries),
+        )
+        try:
+            file_fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return [None] * len(queries)
+        try:
+            answer = self._ask(order, file_fd)
+        finally:
+            os.close(file_fd)
+        is_same = answer.file is not None and answer.file.sha256 == sha256
+        return decode_boxes(answer.contents if is_same else b"", queries)
+
     def _read_open(self, file_fd: int, found: FoundFile) -> Document:
         status = os.fstat(file_fd)
         if not stat.S_ISREG(status.st_mode):
@@ -155,8 +173,8 @@ class Reader:
             raise DocumentError(kind, message)  # even its bytes took too long
         return fail_document(answer.file or _identify(file_fd, suffix), kind, message)
 
-    def _ask(self, order: Order, file_fd: int) -> _Answer:
-        answer = _Answer(None, b"", ENDED_KILLED)
+    def _ask(self, order: Order, file_fd: int) -> Answer:
+        answer = Answer(None, b"", ENDED_KILLED)
         for _ in range(_ATTEMPTS):
             answer = self._running_server().ask(order, file_fd)
             # A child that someone else killed is no fault of the document's, the first times.
@@ -189,14 +207,14 @@ class Reader:
             )
         return "crashed", "the process that read this document broke down; run again, or exclude it"
 
-    def _running_server(self) -> "_Server":
+    def _running_server(self) -> Server:
         with self._lock:
             if self._is_closed:
                 raise DocflashError("this Reader is closed; make a new one")
             if self._server is None or not self._server.is_running():
                 if self._server is not None:
                     self._server.close()
-                self._server = _Server()
+                self._server = Server()
             return self._server
 
 
@@ -210,98 +228,7 @@ def _identify(file_fd: int, suffix: str) -> FileBytes:
     digest = hashlib.sha256()
     size = 0
     os.lseek(file_fd, 0, os.SEEK_SET)
-    while piece := os.read(file_fd, _RECEIVE_BYTES):
+    while piece := os.read(file_fd, _READ_BYTES):
         digest.update(piece)
         size += len(piece)
     return FileBytes(digest.hexdigest(), size, MEDIA_TYPES.get(suffix, "text/plain"))
-
-
-class _Server:
-    """A running read server, as its client sees it."""
-
-    def __init__(self) -> None:
-        """Starts it; it loads the parsers while the caller goes on."""
-        self._lock = threading.Lock()
-        self._control, other = socket.socketpair()
-        # The server finds the modules where this process did, but never in the current folder.
-        package = str(Path(pipeline.__file__).parent.parent)
-        path = [package, *(folder for folder in sys.path if folder not in {"", package})]
-        code = (
-            f"import sys; sys.path[:] = {path!r}; "
-            f"from pipeline.readserver import serve; serve({other.fileno()})"
-        )
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],
-                pass_fds=(other.fileno(),),
-                # Nothing it might say of a document may be seen.
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # On macOS a fork without exec is refused after some frameworks were loaded.
-                env=os.environ | {"OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
-            )
-        except OSError as error:
-            self._control.close()
-            raise DocflashError(
-                f"the read server can't be started ({error.strerror}); "
-                "check the free memory and the limit of processes"
-            ) from error
-        finally:
-            other.close()
-        self._control.settimeout(_START_S)
-
-    def is_running(self) -> bool:
-        """Whether it can be asked."""
-        return self._process.poll() is None
-
-    def close(self) -> None:
-        """Ends it; its children end with it."""
-        self._control.close()
-        try:
-            self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def ask(self, order: Order, file_fd: int) -> _Answer:
-        """Has one document read, and waits for it."""
-        data, data_out = socket.socketpair()
-        status, status_out = socket.socketpair()
-        with data, status:
-            try:
-                with data_out, status_out:
-                    self._send(order, [file_fd, data_out.fileno(), status_out.fileno()])
-                return _receive(data, status, order.timeout_s + _GRACE_S)
-            except OSError:
-                self._process.kill()
-                self._process.wait()
-                return _Answer(None, b"", ENDED_KILLED)
-
-    def _send(self, order: Order, fds: list[int]) -> None:
-        """One order at a time: the server answers with a byte when the child is on its way."""
-        with self._lock:
-            socket.send_fds(self._control, [json.dumps(asdict(order)).encode()], fds)
-            if not self._control.recv(1):
-                raise ConnectionResetError
-
-
-def _receive(data: socket.socket, status: socket.socket, timeout_s: float) -> _Answer:
-    data.settimeout(timeout_s)
-    status.settimeout(_GRACE_S)
-    pieces: list[bytes] = []
-    try:
-        while piece := data.recv(_RECEIVE_BYTES):
-            pieces.append(piece)
-    except TimeoutError:
-        # The child's alarm did not end it: it, or the server, is stopped.
-        return _Answer(None, b"", ENDED_LATE)
-    head, _, contents = b"".join(pieces).partition(b"\n")
-    try:
-        file = FileBytes(**json.loads(head))
-    except (ValueError, TypeError):
-        file, contents = None, b""  # it ended before it had read the bytes
-    if contents.endswith(b"\n"):
-        return _Answer(file, contents, ENDED_WELL)
-    # Cut off: the server says why, or is gone itself.
-    return _Answer(file, b"", status.recv(1) or ENDED_KILLED)

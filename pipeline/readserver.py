@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -39,11 +40,14 @@ from pipeline.orders import (
     Order,
 )
 from pipeline.pages import read_contents
+from pipeline.pdf_boxes import find_boxes, load_pdfium
+from pipeline.quote_places import Query, encode_boxes
 from pipeline.warm_up import warm_up
 
 _EXIT_FULL = 71
 _CHECK_MEMORY_S = 0.2
 _READ_BYTES = 1 << 20
+_ORDER_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -90,13 +94,10 @@ def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, Child]
         end_swollen(children)
     if control not in ready:
         return True
-    message, fds, _, _ = socket.recv_fds(control, 4096, 3)
-    if not message:
+    received = _receive_order(control)
+    if received is None:
         return False
-    file_fd, data_fd, status_fd = fds
-    order = Order(**json.loads(message))
-    if order.pictures:
-        _load_ocr()
+    order, (file_fd, data_fd, status_fd) = received
     try:
         pid = os.fork()
     except OSError:
@@ -112,11 +113,28 @@ def _serve_once(control: socket.socket, wake_fd: int, children: dict[int, Child]
     return True
 
 
+def _receive_order(control: socket.socket) -> tuple[Order, list[int]] | None:
+    """An order with its open files, and what it needs loaded; None when the client is gone."""
+    message, fds, _, _ = socket.recv_fds(control, _ORDER_BYTES, 3)
+    more = message
+    while more and not more.endswith(b"\n"):
+        more = control.recv(_ORDER_BYTES)
+        message += more
+    if not more:
+        return None
+    order = Order(**json.loads(message))
+    if order.pictures:
+        _load_once(load_ocr)
+    if order.quotes:
+        _load_once(load_pdfium)
+    return order, fds
+
+
 @cache
-def _load_ocr() -> None:
+def _load_once(load: Callable[[], object]) -> None:
     """Once, for all children to come; if it can't be loaded, they will say so."""
     with suppress(Exception):
-        load_ocr()
+        load()
     gc.freeze()
 
 
@@ -204,5 +222,7 @@ def _read_file(order: Order, file_fd: int, answer: BinaryIO) -> bytes:
     pieces.clear()
     if order.pictures:
         return json.dumps(read_pictures(data, order.pictures)).encode()
+    if order.quotes:
+        return encode_boxes(find_boxes(data, [Query(*quote) for quote in order.quotes]))
     document = read_document(file, data, lambda whole: read_contents(whole, order.suffix))
     return encode_document(document)

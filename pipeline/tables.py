@@ -147,12 +147,15 @@ _EVIDENCE = """
 SELECT a.document_id, a.path, a.task, q.field, q.item, q.span, q.value, q.quote, q.support,
     q.confidence, q.score, q.chosen, q.reason,
     q.page_number, if(d.sha256 IS NULL, NULL, q.start_char) AS start_char,
-    if(d.sha256 IS NULL, NULL, q.end_char) AS end_char, r.raw_start, r.raw_end, a.job_key
+    if(d.sha256 IS NULL, NULL, q.end_char) AS end_char, r.raw_start, r.raw_end, b.boxes,
+    a.job_key
 FROM answers a JOIN quoted_jobs e USING (job_key) JOIN quotes q ON q.quoted_revision = e.revision
 -- The offsets of an answer about a text that is there no more lead nowhere.
 LEFT JOIN documents d ON d.sha256 = a.document_id AND d.text_sha256 = a.text_sha256
 LEFT JOIN raw_places r ON r.document_revision = d.revision
 AND r.quoted_revision = e.revision AND r.number = q.number
+LEFT JOIN quote_boxes b ON b.document_revision = d.revision
+AND b.quoted_revision = e.revision AND b.number = q.number
 ORDER BY a.path, a.document_id, a.task, q.number
 """
 

@@ -26,7 +26,7 @@ TASK = make_task("summary")
 COLUMNS = (
     *("document_id", "path", "task", "field", "item", "span", "value", "quote", "support"),
     *("confidence", "score", "chosen", "reason", "page_number", "start_char", "end_char"),
-    *("raw_start", "raw_end", "job_key"),
+    *("raw_start", "raw_end", "boxes", "job_key"),
 )
 
 

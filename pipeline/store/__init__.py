@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pipeline.store.boxes import QuoteBoxes
 from pipeline.store.chunks import Chunks, CutDocument
 from pipeline.store.database import Database, Session
 from pipeline.store.documents import Documents, StoredText
@@ -53,6 +54,7 @@ class Store:
         chunks: Chunks of documents.
         jobs: Jobs and results, with their evidence.
         evidence: Where quotes stand in raw pages.
+        boxes: Where quotes stand on the pages of PDFs.
         removal: Takes documents out for good.
     """
 
@@ -65,6 +67,7 @@ class Store:
         self.chunks = Chunks(database)
         self.jobs = Jobs(database)
         self.evidence = EvidencePlaces(database)
+        self.boxes = QuoteBoxes(database)
         self.removal = Removal(database)
         self._database = database
 

@@ -16,6 +16,7 @@ from pipeline.jobs import DocumentEntry
 from pipeline.records import Document, FoundFile, Page
 from pipeline.store.chunks import delete_cuts
 from pipeline.store.database import Database, Session
+from pipeline.store.evidence import OF_PAIRS
 from pipeline.store.files import save_files
 from pipeline.store.memory import make_room
 from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
@@ -266,7 +267,7 @@ def _forget(session: Session) -> None:
     )
     if not replaced:
         return
-    for table in ("pages", "placed", "raw_places"):
+    for table in ("pages", *OF_PAIRS):
         session.run(
             f"DELETE FROM {table} WHERE document_revision IN (SELECT unnest(?::BIGINT[]))",
             [revision for revision, _, _ in replaced],

@@ -41,12 +41,18 @@ _PLACES = pa.schema(
     ]
 )
 _PLACED_AT_ONCE = 100
-# A document, and the evidence of its last answer, that are not placed yet.
-_UNPLACED = (
-    "SELECT d.revision, e.revision FROM assignments a "
-    "JOIN documents d ON d.sha256 = a.document_sha256 "
+PAIRS = (
+    "assignments a JOIN documents d ON d.sha256 = a.document_sha256 "
     "JOIN jobs j ON j.key = a.done_key AND j.text_sha256 = d.text_sha256 "
-    "JOIN quoted_jobs e ON e.job_key = a.done_key "
+    "JOIN quoted_jobs e ON e.job_key = a.done_key"
+)
+"""Documents `d`, each with the evidence `e` of its last answers, if they are about its text."""
+
+OF_PAIRS = ("placed", "raw_places", "measured", "quote_boxes")
+"""Tables about the evidence `quoted_revision` in the document `document_revision`."""
+
+_UNPLACED = (
+    f"SELECT d.revision, e.revision FROM {PAIRS} "
     "ANTI JOIN placed p ON p.document_revision = d.revision AND p.quoted_revision = e.revision"
 )
 
@@ -72,7 +78,7 @@ def save_evidence(session: Session, job_key: str, evidence: Sequence[Evidence]) 
     """Replaces the evidence of a job that is done, inside a transaction."""
     old = session.rows("SELECT revision FROM quoted_jobs WHERE job_key = ?", job_key)
     for (revision,) in old:
-        for table in ("quotes", "placed", "raw_places"):
+        for table in ("quotes", *OF_PAIRS):
             session.run(f"DELETE FROM {table} WHERE quoted_revision = ?", revision)
         session.run("DELETE FROM quoted_jobs WHERE job_key = ?", job_key)
     if not evidence:

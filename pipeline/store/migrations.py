@@ -155,6 +155,22 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        5,
+        "boxes: where quotes stand on the pages of PDFs",
+        """
+        -- Whose quotes were looked for, found or not; PDFs are opened once for it.
+        CREATE TABLE measured (
+            document_revision BIGINT, quoted_revision BIGINT,
+            PRIMARY KEY (document_revision, quoted_revision)
+        );
+        CREATE TABLE quote_boxes (
+            document_revision BIGINT NOT NULL, quoted_revision BIGINT NOT NULL,
+            number INTEGER NOT NULL,
+            boxes STRUCT(page INTEGER, x0 DOUBLE, y0 DOUBLE, x1 DOUBLE, y1 DOUBLE)[] NOT NULL
+        );
+        """,
+    ),
 )
 
 

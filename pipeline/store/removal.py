@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pipeline.store.database import Database, Session
+from pipeline.store.evidence import OF_PAIRS
 
 KEPT_DAYS = 180
 """Runs to which nothing refers any more are kept so long."""
@@ -31,7 +32,7 @@ _UNUSED = (
     *(
         f"DELETE FROM {table} WHERE document_revision NOT IN (SELECT revision FROM documents) "
         "OR quoted_revision NOT IN (SELECT revision FROM quoted_jobs)"
-        for table in ("placed", "raw_places")
+        for table in OF_PAIRS
     ),
 )
 
