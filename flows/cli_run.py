@@ -15,6 +15,7 @@ from flows.cli_output import (
     EXIT_TERMINATED,
     print_json,
     print_table,
+    shown,
     stderr_console,
 )
 from flows.control import Control, offer_control
@@ -170,6 +171,7 @@ def _as_json(control: Control, out: Path) -> dict[str, Any]:
         "documents_read": control.progress.counts.documents_read,
         "failures": [asdict(failure) for failure in control.failures],
         "tables": str(out / "latest"),
+        "passed_over": control.passed_over,
         "exit_code": _exit_code(control),
     }
 
@@ -185,6 +187,8 @@ def _print_summary(control: Control, out: Path) -> None:
         f"in {counts.calls} model calls; {took.total_seconds():.0f} s",
         markup=False,
     )
+    if control.passed_over:
+        console.print(f"passed over: {shown(control.passed_over)}", markup=False)
     failures = control.failures
     if failures:
         print_table(

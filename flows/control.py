@@ -25,6 +25,7 @@ class Control:
         tell: Takes what is to be said to whoever watches.
         summary: Its row of the table `runs`, once it has ended.
         failures: What of its folder is published as failed.
+        passed_over: What of its folder was left out, in words; empty if nothing was.
     """
 
     progress: Progress = field(default_factory=Progress)
@@ -32,6 +33,7 @@ class Control:
     tell: Callable[[str], None] = _tell_nobody
     summary: RunSummary | None = None
     failures: list[Failure] = field(default_factory=list[Failure])
+    passed_over: str = ""
 
     @property
     def stopped(self) -> str:

@@ -162,7 +162,7 @@ def _work(run: FolderRun, control: Control) -> State[Any]:
         raise
     finally:
         ending.end(state)
-    done = summary_line(run.summary)
+    done = summary_line(run.summary, run.passed_over)
     reason = control.stopped
     if not reason:
         return Completed(message=f"done: {done}")
@@ -190,6 +190,7 @@ class _Ending:
             publish(run.run_id, state)
             control.failures = run.list_failures()
             control.summary = run.summary
+            control.passed_over = run.passed_over
             report_run(run.summary, control.failures, str(run.order.search.out))
         finally:
             counts = run.progress.counts

@@ -30,12 +30,18 @@ def report_run(summary: RunSummary, failures: Sequence[Failure], out: str) -> No
     )
 
 
-def summary_line(summary: RunSummary) -> str:
-    """A run in one line: for logs, states and lists of runs."""
+def summary_line(summary: RunSummary, passed_over: str = "") -> str:
+    """A run in one line: for logs, states and lists of runs.
+
+    Args:
+        summary: The run.
+        passed_over: What of the folder was left out (`FolderRun.passed_over`).
+    """
     took = (summary.finished_at or summary.started_at) - summary.started_at
     return (
         f"run {summary.run_id}, {summary.files} files, {summary.jobs_done} answers, "
         f"{summary.jobs_failed} failed, {took.total_seconds():.0f} s"
+        + (f"; passed over: {passed_over}" if passed_over else "")
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.errors import (
     ResultError,
     describe_fault,
 )
-from pipeline.ingest import Ingest, check_folder, ingest_folder
+from pipeline.ingest import Ingest, check_folder, describe_passed_over, ingest_folder
 from pipeline.measuring import measure_quotes
 from pipeline.parquet import publish
 from pipeline.planning import Planning, Work
@@ -49,6 +49,7 @@ class FolderRun:
         chosen: The tasks and the model.
         progress: Where it tells how far it is, and is asked to stop.
         summary: Its row of the table `runs`, as it was last written.
+        passed_over: What of the folder was left out, in words; empty if nothing was.
     """
 
     def __init__(self, order: RunOrder, progress: Progress) -> None:
@@ -75,6 +76,7 @@ class FolderRun:
             self.chosen.model.fingerprint,
             tasks=tuple(task.name for task in self.chosen.tasks),
         )
+        self.passed_over = ""
         self._client: EngineClient | None = None
         self._lock = threading.Lock()
         self._ended: set[str] = set()
@@ -95,7 +97,9 @@ class FolderRun:
             InputError: The folder can't be searched, or the library can't be written.
         """
         self.progress.enter("reading")
-        return ingest_folder(self._store, self.run_id, self.order.search, self.progress)
+        done = ingest_folder(self._store, self.run_id, self.order.search, self.progress)
+        self.passed_over = describe_passed_over(done.tally)
+        return done
 
     def plan(self) -> list[Work]:
         """What is to be asked, in the order to be worked; nothing for what was done before."""

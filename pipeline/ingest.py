@@ -64,6 +64,16 @@ def check_folder(search: Search) -> None:
     tally = Tally()
     if next(search_files(search, tally), None) is not None:
         return
+    raise InputError(
+        f"there is no document in the folder={str(search.folder)!r} "
+        f"({describe_passed_over(tally) or 'it is empty'}); "
+        "docflash reads .pdf, .txt, .md, .html and .eml. "
+        "Nothing was changed; if documents that were there are gone for good, `docflash purge`"
+    )
+
+
+def describe_passed_over(tally: Tally) -> str:
+    """What a search left out, with numbers and how to have it taken; empty if nothing."""
     others = ", ".join(
         f"{count} {suffix or 'without a suffix'}"
         for suffix, count in tally.unsupported.most_common(5)
@@ -78,11 +88,7 @@ def check_folder(search: Search) -> None:
         )
         if count
     ]
-    raise InputError(
-        f"there is no document in the folder={str(search.folder)!r} "
-        f"({'; '.join(passed) or 'it is empty'}); docflash reads .pdf, .txt, .md, .html and .eml. "
-        "Nothing was changed; if documents that were there are gone for good, `docflash purge`"
-    )
+    return "; ".join(passed)
 
 
 def readers_of_a_run() -> int:

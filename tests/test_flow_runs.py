@@ -116,6 +116,7 @@ def test_people_read_plain_lines_and_prefect_reads_no_text(home: Home, tmp_path:
     own = {name: value for name, value in home.environment.items() if name not in names}
     alone = Home(home.folder, home.model, own | {"DOCFLASH_STATE": str(state)})
     alone.write(a=f"The secret word is {CANARY}.")
+    (alone.documents / "link.txt").symlink_to(alone.documents / "a.txt")
     done = alone.docflash(
         *("run", alone.documents, "--model", alone.model, "--out", alone.out),
         *("--prompts", alone.prompts, "--task", "quick"),
@@ -123,7 +124,8 @@ def test_people_read_plain_lines_and_prefect_reads_no_text(home: Home, tmp_path:
     assert (done.code, done.out) == (0, "")
     lines = done.err.splitlines()
     assert lines[0] == "starting"
-    assert lines[-2].startswith("1 files, 1 of them read; 1 answers in 1 model calls; ")
+    assert lines[-3].startswith("1 files, 1 of them read; 1 answers in 1 model calls; ")
+    assert lines[-2] == "passed over: symbolic links (see --symlinks): 1"
     assert lines[-1] == f"tables: {alone.out / 'latest'}"
     assert CANARY in alone.rows("SELECT text FROM pages")[0]["text"]
     files = [path for path in state.rglob("*") if path.is_file()]

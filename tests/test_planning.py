@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.reporting import summary_line
 from pipeline.folder_run import FolderRun
 from pipeline.ingest import Search
 from pipeline.planning import Planning, Work
@@ -73,6 +74,19 @@ def test_the_same_is_planned_whatever_the_size_of_a_batch(
     asked = [job.key for work in at_once[0] for job in (work.class_job, *work.jobs) if job]
     assert len(asked) == len(set(asked)) == at_once[1]
     assert {len(work.jobs) for work in at_once[0]} == ({2} if tasks else {0, 3})
+
+
+def test_what_was_passed_over_is_told_in_the_line_of_a_run(folder: Path, model: Path) -> None:
+    (folder / "linked.txt").symlink_to(folder / "0.txt")
+    (folder / "table.xls").touch()
+    run = ScriptedRun(make_order(folder, folder.with_name("out"), model), ScriptedEngine())
+    try:
+        assert run.ingest().files == 6
+    finally:
+        run.close()
+    assert summary_line(run.summary, run.passed_over).endswith(
+        "; passed over: files that docflash can't read: 1 .xls; symbolic links (see --symlinks): 1"
+    )
 
 
 def test_documents_with_nothing_to_be_done_take_no_memory(
