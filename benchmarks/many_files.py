@@ -6,7 +6,7 @@ Writes small text files, each with another text, into one folder; then searches 
 plans all of them as `docflash run` does before its first question, takes them for answered,
 publishes, and does the same again with nothing changed. Each is a process of its own, whose peak of
 memory is told, and by how much it is more than with a tenth of the files.
-Writes benchmarks/many_files.json.
+Writes benchmarks/many_files.json, after each step anew.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -34,6 +34,7 @@ from pipeline.run_order import RunOrder
 from pipeline.settings import EMBEDDED_MODEL
 
 Figures = dict[str, float | int]
+Report = dict[str, Any]
 
 
 def main() -> None:
@@ -42,25 +43,40 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     resolve_model(EMBEDDED_MODEL, lambda _doing, _done: None)
-    few, many = (measure(count) for count in (options.files // 10, options.files))
-    report = {**describe_surroundings("duckdb", "pyarrow"), "files": options.files}
-    for name, figures in many.items():
-        grown = (figures["peak_mib"] - few[name]["peak_mib"]) * 2**20 / (options.files * 0.9)
-        report[name] = {**figures, "bytes_a_file": round(grown)}
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    report: Report = {**describe_surroundings("duckdb", "pyarrow"), "files": options.files}
+    few = dict(measure(options.files // 10))
+    for step, figures in measure(options.files):
+        grown = (figures["peak_mib"] - few[step]["peak_mib"]) * 2**20 / (options.files * 0.9)
+        report[step] = {**figures, "bytes_a_file": round(grown)}
+        if step == "second_night":
+            report |= compare_nights(report)
+        # After each step: what was measured stays, should the next be cut off.
+        options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 
-def measure(count: int) -> dict[str, Figures]:
+def measure(count: int) -> Iterator[tuple[str, Figures]]:
     """What each step takes with so many files."""
     with tempfile.TemporaryDirectory() as name:
         folder, library = Path(name) / "documents", Path(name) / "library"
         write_files(folder, count)
-        report: dict[str, Figures] = {}
         for step, work in (("search", search), ("first_night", night), ("second_night", night)):
-            report[step] = in_a_process(work, folder, library)
-            print(f"{count} files: {step}: {report[step]}", flush=True)
-        return report
+            figures = in_a_process(work, folder, library)
+            print(f"{count} files: {step}: {figures}", flush=True)
+            yield step, figures
+
+
+def compare_nights(report: Report) -> Report:
+    """How often a night in which nothing changed goes into the first; and their first steps."""
+    first, second = report["first_night"], report["second_night"]
+    parts = ("begin_s", "ingest_s", "plan_s", "publish_s")
+    whole = [sum(night[part] for part in parts) for night in (first, second)]
+    return {
+        "first_night_in_second": {
+            "whole": round(whole[0] / whole[1], 1),
+            "ingest": round(first["ingest_s"] / second["ingest_s"], 1),
+        }
+    }
 
 
 def write_files(folder: Path, count: int) -> None:

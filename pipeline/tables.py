@@ -164,7 +164,7 @@ SELECT f.last_run_id AS run_id, d.failure_kind AS kind, d.failure AS message, f.
     d.sha256 AS document_id, NULL::VARCHAR AS task, NULL::VARCHAR AS job_key, d.read_at AS failed_at
 FROM live_files f JOIN documents d ON d.sha256 = f.document_sha256 WHERE d.status = 'failed'
 UNION ALL
-SELECT a.run_id, j.failure_kind, j.failure, live.path, a.document_sha256, a.task, j.key,
+SELECT j.run_id, j.failure_kind, j.failure, live.path, a.document_sha256, a.task, j.key,
     j.changed_at
 FROM assignments a JOIN live ON live.sha256 = a.document_sha256 JOIN jobs j ON j.key = a.job_key
 WHERE j.state = 'failed'

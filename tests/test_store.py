@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -394,6 +395,27 @@ def test_results_of_jobs_that_were_not_planned_are_refused(tmp_path: Path) -> No
         with pytest.raises(ValueError, match="is not of"):
             store.jobs.finish("run1", job, make_result(replace(job, key="other"), "text"))
         assert store.jobs.load_result(job.key) is None
+
+
+def test_a_plan_writes_the_assignments_that_change_and_no_others(tmp_path: Path) -> None:
+    def assigned() -> dict[str, tuple[str, str | None, str]]:
+        with closing(Database(tmp_path / "out")) as database, database.transaction() as session:
+            rows = session.rows("SELECT task, job_key, done_key, run_id FROM assignments")
+        return {task: tuple(rest) for task, *rest in rows}
+
+    kept, changed, dropped = (make_task(name) for name in ("kept", "changed", "dropped"))
+    with open_store(tmp_path, "run1", "run2") as store:
+        ingest(store, "run1", (make_file("a.txt"), make_document("a")))
+        for job in plan(store, "run1", kept, changed, dropped).pending:
+            store.jobs.finish("run1", job, make_result(job, "text"))
+    before = assigned()
+    with Store.open(tmp_path / "out") as store:
+        changed = replace(changed, fingerprint="another")
+        dropped = replace(dropped, globs=("*.pdf",))
+        [job] = plan(store, "run2", kept, changed, dropped).pending
+    after = {"kept": before["kept"], "changed": (job.key, before["changed"][1], "run2")}
+    assert assigned() == after
+    assert {run_id for *_, run_id in before.values()} == {"run1"}
 
 
 def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path) -> None:

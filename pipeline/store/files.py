@@ -8,6 +8,7 @@ without the model if it does.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,8 +80,9 @@ class Files:
         """
         with self._database.transaction() as session:
             _offer(session, ((file, None) for file in found))
-            places = session.rows(
-                "SELECT n.place FROM found n JOIN files f USING (folder, name) "
+            session.run(
+                "CREATE OR REPLACE TEMP TABLE unchanged_files AS SELECT n.place, n.folder, n.name "
+                "FROM found n JOIN files f USING (folder, name) "
                 "JOIN documents d ON d.sha256 = f.document_sha256 "
                 "WHERE f.size_bytes = n.size_bytes AND f.modified_ns = n.modified_ns "
                 "AND f.modified_ns < f.read_started_ns - ? AND d.reader_version = ? "
@@ -91,15 +93,14 @@ class Files:
                 retry,
                 list(TRANSIENT_KINDS),
             )
-            known = {place for (place,) in places}
-            unchanged = tuple(file for place, file in enumerate(found) if place in known)
-            session.forget_views()
-            _offer(session, ((file, None) for file in unchanged))
             session.run(
-                "UPDATE files SET last_run_id = ?, deleted_run_id = NULL FROM found n "
+                "UPDATE files SET last_run_id = ?, deleted_run_id = NULL FROM unchanged_files n "
                 "WHERE files.folder = n.folder AND files.name = n.name",
                 run_id,
             )
+            known = {place for (place,) in session.rows("SELECT place FROM unchanged_files")}
+            session.run("DROP TABLE temp.unchanged_files")
+        unchanged = tuple(file for place, file in enumerate(found) if place in known)
         to_read = tuple(file for place, file in enumerate(found) if place not in known)
         return CheckedFiles(unchanged, to_read)
 
@@ -196,13 +197,14 @@ def _began(session: Session, run_id: str) -> datetime:
 
 
 def _offer(session: Session, files: Iterable[tuple[FoundFile, str | None]]) -> None:
+    folders = cache(folder_text)  # of thousands of files it is one
     session.offer(
         "found",
         _FOUND,
         (
             (
                 place,
-                folder_text(file.root),
+                folders(file.root),
                 storable(file.name),
                 file.size_bytes,
                 file.modified_ns,
