@@ -1,16 +1,18 @@
 """Has the reader read thousands of damaged documents: none may hang it or take it down.
 
-    uv run python benchmarks/fuzz.py [--pdfs 5000] [--others 1500] [--first 0] [--out FILE.json]
+    uv run python benchmarks/fuzz.py [--pdfs 5000] [--others 1500] [--first 0] [--ocr] [--out FILE]
 
 Mutants of sample_docs and of the hostile files of the tests, the same for the same number. Each is
 read as a run reads it, in a child under limits; what became of it is counted by kind. A hang is an
-answer that comes later than the limit and its grace; a crash is anything else than a row. Writes
-benchmarks/fuzz.json, with the numbers of the slowest mutants and of those that took their reader
-down, so that they can be looked into.
+answer that comes later than the limit and its grace (with --ocr each few pages that are pictures
+have the limit anew, as in a run); a crash is anything else than a row. Writes benchmarks/fuzz.json,
+with the numbers of the slowest mutants and of those that took their reader down, so that they can
+be looked into.
 """
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -27,8 +29,10 @@ sys.path.insert(0, str(ROOT))
 from machine import describe_surroundings  # noqa: E402
 
 from pipeline.errors import DocumentError  # noqa: E402
+from pipeline.ocr import ocr_version  # noqa: E402
 from pipeline.reader import Reader  # noqa: E402
 from pipeline.records import FoundFile  # noqa: E402
+from pipeline.scans import PAGES_AT_ONCE  # noqa: E402
 from tests import hostile, pdfs  # noqa: E402
 from tests.mutate import Seed, mutate  # noqa: E402
 
@@ -47,6 +51,7 @@ class Outcome:
     name: str
     kind: str
     seconds: float
+    limit_s: float
 
 
 def main() -> None:
@@ -54,14 +59,18 @@ def main() -> None:
     parser.add_argument("--pdfs", type=int, default=5000)
     parser.add_argument("--others", type=int, default=1500, help="HTML, e-mail and text files")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    parser.add_argument("--ocr", action="store_true", help="have pages without text read by OCR")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     seeds = gather_seeds()
     report: dict[str, object] = describe_surroundings("pypdf", "lxml")
     report |= {"limit_s": TIMEOUT_S, "memory_bytes": MEMORY_BYTES, "first": options.first}
+    report["ocr"] = ocr_version() if options.ocr else ""
     for kind, count in ((".pdf", options.pdfs), ("others", options.others)):
         chosen = [seed for seed in seeds if (seed.suffix == ".pdf") == (kind == ".pdf")]
-        report["pdfs" if kind == ".pdf" else "others"] = fuzz(chosen, options.first, count)
+        report["pdfs" if kind == ".pdf" else "others"] = fuzz(
+            chosen, range(options.first, options.first + count), reads_scans=options.ocr
+        )
     options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
@@ -89,17 +98,17 @@ def gather_seeds() -> list[Seed]:
     return seeds + [Seed(name, Path(name).suffix, data) for name, data in made.items()]
 
 
-def fuzz(seeds: Sequence[Seed], first: int, count: int) -> dict[str, object]:
-    """Reads so many mutants, and tells what became of them."""
+def fuzz(seeds: Sequence[Seed], numbers: range, *, reads_scans: bool) -> dict[str, object]:
+    """Reads mutants, and tells what became of them."""
     began = time.perf_counter()
-    outcomes = list(read_mutants(seeds, range(first, first + count)))
+    outcomes = list(read_mutants(seeds, numbers, reads_scans=reads_scans))
     slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:NAMED]
     broken = [each for each in outcomes if each.kind in {"crashed", "killed", "timeout", "memory"}]
     return {
         "seeds": len(seeds),
-        "mutants": count,
+        "mutants": len(numbers),
         "recorded": sum(not outcome.kind.startswith("crash:") for outcome in outcomes),
-        "hangs": sum(outcome.seconds > TIMEOUT_S + GRACE_S for outcome in outcomes),
+        "hangs": sum(outcome.seconds > outcome.limit_s + GRACE_S for outcome in outcomes),
         "crashes": [describe(each) for each in outcomes if each.kind.startswith("crash:")],
         "outcomes": dict(Counter(outcome.kind for outcome in outcomes).most_common()),
         "slowest_s": round(slowest[0].seconds, 2),
@@ -109,12 +118,12 @@ def fuzz(seeds: Sequence[Seed], first: int, count: int) -> dict[str, object]:
     }
 
 
-def read_mutants(seeds: Sequence[Seed], numbers: range) -> Iterator[Outcome]:
+def read_mutants(seeds: Sequence[Seed], numbers: range, *, reads_scans: bool) -> Iterator[Outcome]:
     """Reads mutants as a run does: several at once, each in a child."""
     workers = os.cpu_count() or 1
     with (
         tempfile.TemporaryDirectory() as folder,
-        Reader(TIMEOUT_S, MEMORY_BYTES) as reader,
+        Reader(TIMEOUT_S, MEMORY_BYTES, reads_scans=reads_scans) as reader,
         ThreadPoolExecutor(workers) as pool,
     ):
         yield from pool.map(lambda n: read_mutant(reader, Path(folder), seeds, n), numbers)
@@ -125,17 +134,19 @@ def read_mutant(reader: Reader, folder: Path, seeds: Sequence[Seed], number: int
     mutant = mutate(seeds, number)
     path = folder / f"{number}{mutant.suffix}"
     path.write_bytes(mutant.data)
-    began = time.perf_counter()
+    began, limit_s = time.perf_counter(), TIMEOUT_S
     try:
         document = reader.read(FoundFile(folder, path, path.name, 0, 0))
         kind = document.failure_kind or document.status
+        pictures = sum(page.source == "ocr" for page in document.pages)
+        limit_s *= 1 + math.ceil(pictures / PAGES_AT_ONCE)
     except DocumentError as error:
         kind = error.kind
     except Exception as error:  # noqa: BLE001  this is what is looked for
         kind = f"crash: {type(error).__name__}"
     seconds = time.perf_counter() - began
     path.unlink()
-    return Outcome(number, mutant.name, kind, seconds)
+    return Outcome(number, mutant.name, kind, seconds, limit_s)
 
 
 def describe(outcome: Outcome) -> str:
