@@ -1,6 +1,7 @@
 """Boxes of quotes from the answer to the published table: measured once, where they can be."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.records import Document, FoundFile
 from pipeline.store import Store
 from pipeline.store.database import Database
 from pipeline.store.migrations import MIGRATIONS
+from tests.home import OLD_S, Home
 from tests.library import (
     READER,
     make_document,
@@ -185,3 +187,30 @@ def test_a_store_without_boxes_gets_their_tables_and_keeps_its_quotes(tmp_path: 
         for table in ("measured", "quote_boxes"):
             assert session.count(f"SELECT count(*) FROM {table}") == 0  # noqa: S608
     database.close()
+
+
+QUOTING = """
+title = "Some word"
+instructions = "Copy a word of the document above."
+form = "one_call"
+
+[fields.word]
+type = "string"
+required = true
+"""
+
+
+@pytest.mark.flow
+def test_a_run_publishes_boxes_and_the_next_one_keeps_them(home: Home) -> None:
+    path = home.documents / "a.pdf"
+    path.write_bytes(make_pdf("Copyright"))  # no letter twice: whatever is quoted stands once
+    os.utime(path, (OLD_S, OLD_S))
+    home.write_task("quoting", QUOTING)
+    asked = ("--prompts", home.prompts, "--task", "quoting")
+    for _ in range(2):
+        assert home.run(*asked).code == 0
+        (row,) = home.rows("SELECT quote, boxes FROM evidence")
+        assert row["quote"] in "Copyright"
+        (box,) = row["boxes"]
+        assert box["page"] == 1
+        assert 72 <= box["x0"] < box["x1"]
