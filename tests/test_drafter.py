@@ -13,7 +13,8 @@ from mlx_lm.models.cache import KVCache
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 from mlx_lm.utils import load_model
 
-from pipeline.engine.drafter import Drafter, load_drafter
+from pipeline.engine.drafter import Drafter
+from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
 from pipeline.engine.window import Shapes

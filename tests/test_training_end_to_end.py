@@ -20,8 +20,8 @@ from dflash import model_mlx as reference
 
 from pipeline.engine.acceptance import Offer
 from pipeline.engine.core import Core
-from pipeline.engine.drafter import load_drafter
 from pipeline.engine.drafter_config import read_config
+from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
 from pipeline.engine.plan import RowView

@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine.drafter import load_drafter
 from pipeline.engine.drafter_config import read_config
+from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
 from pipeline.training import examples, forward, loss, model

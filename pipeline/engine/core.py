@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.engine.calibrate import known_costs
 from pipeline.engine.copying import Copier
 from pipeline.engine.draft import Drafts
-from pipeline.engine.drafter import load_drafter
+from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request

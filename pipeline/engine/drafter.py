@@ -9,18 +9,14 @@ In: the hidden states, while the target runs. Out: the logits of a block's token
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.utils import dequantize_model
 
-from pipeline.engine.blas import uses_cpu
-from pipeline.engine.drafter_config import DrafterConfig, check_fit, read_config
+from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.drafter_tensors import check_tensors, quantize_like, read_tensors
-from pipeline.engine.taps import find_embedding, find_head, model_layers
+from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
 
 
@@ -102,36 +98,3 @@ class Drafter:
             logits = logits * config.output_multiplier
         cap = config.final_logit_softcapping
         return logits if cap is None else mx.tanh(logits / cap) * cap
-
-
-def load_drafter(folder: Path, target: Target) -> Drafter:
-    """Loads a DFlash checkpoint, quantised or not, and binds it to its target.
-
-    Args:
-        folder: Has `config.json` and one or more `*.safetensors`.
-        target: The model that it was trained for. It must hold no rows yet.
-
-    Raises:
-        InputError: The drafter does not fit the target; says what differs. Or the checkpoint is
-            incomplete or corrupt; says what is missing.
-    """
-    config = read_config(folder)
-    embedding = find_embedding(target.model)(mx.array([[0]]))  # [1, 1, D]
-    check_fit(
-        config,
-        vocabulary=target.vocabulary,
-        hidden_size=int(embedding.shape[-1]),
-        layers=len(model_layers(target.model)),
-    )
-    weights = Weights(config)
-    tensors = read_tensors(folder)
-    if config.quantization is not None:
-        quantize_like(weights, config.quantization, tensors)
-    check_tensors(folder, dict(tree_flatten(weights.parameters())), tensors)
-    weights.load_weights(list(tensors.items()))
-    if uses_cpu():
-        dequantize_model(weights)  # MLX's quantised products are slow there, see `embedded`
-    weights.set_dtype(embedding.dtype)
-    weights.join()
-    mx.eval(weights.parameters())
-    return Drafter(config, weights, target)

@@ -18,6 +18,7 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.cpu_math import use_on_cpu
+from pipeline.engine.fused import HEAD, Fused, device_blocks, sizes_of
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.joined import join_products
 from pipeline.engine.recurrent import STATES_PER_ROW
@@ -56,10 +57,15 @@ class Target:
         shapes = device_shapes()
         if mixers and shapes.few:
             shapes = Shapes(column_step=128)  # states have no room for tokens that don't count
-        if shapes.few:
+        self._fused = self._fuse() if device_blocks() else None
+        if self._fused:
+            shapes = Shapes()
+        elif shapes.few:
             join_products(self.model)
         self.cache = RaggedCache(len(caches), shapes, mixers)
         self._taps: Taps | None = None
+        self._tapped: tuple[int, ...] = ()
+        self._ran: mx.array | None = None  # what the last forward is done with
         self._observe: Callable[[list[mx.array]], Any] = lambda _: []
         self._observed: Any = []
         self.weights_bytes = _weights_bytes(self.model)
@@ -82,6 +88,24 @@ class Target:
             f"({', '.join(sorted(kinds))}) that docflash can't batch yet; choose a model with "
             "plain or sliding attention, or a hybrid Qwen model"
         )
+
+    def _fuse(self) -> Fused | None:
+        sizes = sizes_of(self.model, self.config)
+        return Fused(self.model, sizes, self.info.context_tokens) if sizes else None
+
+    @property
+    def fused_table(self) -> mx.array | None:
+        """The head's weights [V, D], if the model runs as one kernel."""
+        return self._fused.table if self._fused else None
+
+    def unfuse(self) -> None:
+        """Leaves the forward to MLX's own operations, for a drafter that needs them."""
+        if self._fused is None:
+            return
+        self._fused = None
+        self.cache.shapes = device_shapes()
+        join_products(self.model)
+        self._probe()
 
     def _probe(self) -> tuple[int, int, int]:
         """Runs one token through, to learn V, and the bytes per token and to reserve per row."""
@@ -115,8 +139,8 @@ class Target:
             free = self.cache.columns - self.cache.lengths[slot]
             width = self.cache.shapes.prompt_width(len(piece), free)
             self.cache.look_at_row(slot, width, whole=True)
-            self._run([piece + [0] * (width - len(piece))])  # what is too much is overwritten
-            mx.eval(self.cache.state())
+            self._run([piece + [0] * (width - len(piece))], logits=False)  # too many: overwritten
+            mx.eval(self.cache.state(), self._observed, self._ran)
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
             left = left[len(piece) :]
@@ -148,15 +172,33 @@ class Target:
             observe: Gets one [B, T, D] per layer id while the forward is laid out and nothing is
                 computed; returns arrays to compute along with the logits.
         """
-        self._taps, self._observe = Taps(self.model, layer_ids), observe
+        self._tapped, self._observe = tuple(layer_ids), observe
+        if self._fused is None:
+            self._taps = Taps(self.model, layer_ids)
 
-    def _run(self, tokens: Sequence[Sequence[int]]) -> mx.array:
-        logits: mx.array = self.model(
+    def _run(self, tokens: Sequence[Sequence[int]], *, logits: bool = True) -> mx.array:
+        if self._fused is not None:
+            return self._run_fused(self._fused, tokens, logits=logits)
+        return self._run_layers(tokens)
+
+    def _run_fused(
+        self, fused: Fused, tokens: Sequence[Sequence[int]], *, logits: bool
+    ) -> mx.array:
+        cache, window = self.cache, self.cache.window
+        layers = cache.attention[: fused.sizes.layers]
+        cache.fill_in(layers, fused.sizes.groups, HEAD, mx.bfloat16)
+        places = [(window.first + b, start) for b, start in enumerate(window.starts)]
+        self._ran, taps = fused.forward(tokens, places, layers, self._tapped, logits=logits)
+        self._observed = self._observe(taps) if taps else []
+        return self._ran
+
+    def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:
+        found: mx.array = self.model(
             mx.array([list(row) for row in tokens]), cache=self.cache.layers
         )
         if self._taps is not None:
             self._observed = self._observe(self._taps.take())
-        return logits
+        return found
 
 
 def _weights_bytes(model: nn.Module) -> int:

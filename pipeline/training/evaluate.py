@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from pipeline.engine.calibrate import known_costs
 from pipeline.engine.cost import StepCosts
-from pipeline.engine.drafter import load_drafter
 from pipeline.engine.drafter_config import check_fit, read_config
+from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.taps import model_layers

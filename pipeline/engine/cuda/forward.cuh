@@ -1,0 +1,537 @@
+// A small transformer's whole forward in one launch, for GPUs where its many kernels' launches
+// would cost far more than their work.
+//
+// Every multiprocessor runs one block; between two phases all blocks wait for each other. A phase
+// is a product with what stands around it (norm before; rotation, gate or sum after), or the
+// attention. What a token gets never depends on the other tokens of the forward: sums always run
+// in the same order, whatever the numbers of rows and of tokens. So drafts that are verified
+// together get, bit by bit, what one token after the other would have got.
+//
+// Keys and values are written straight into the rows' places in the cache.
+//
+// Layout of the products: `mma` adds up pairs of k that a lane holds; which k they are does not
+// matter as long as both sides agree, so a lane reads eight neighbours at once (16 bytes) and uses
+// them as the pairs of two steps. Likewise for the columns of V.
+
+constexpr int WARPS = 8;
+constexpr int THREADS = 32 * WARPS;
+constexpr int CHUNK = 32;     // k or columns that a warp takes at a time
+constexpr int HEAD = 64;      // size of a head: lane i has its elements i and i + 32
+constexpr int STRIDE = HEAD + 4;
+constexpr float NOTHING = -1e30f;
+
+// Which tokens a forward has. Token m is token m % width of row m / width.
+struct Tokens {
+  int rows, width, columns;
+  const int* places;  // per row its slot in the cache, and its first new column
+  __device__ int count() const { return rows * width; }
+  __device__ int slot(int row) const { return places[2 * row]; }
+  __device__ int start(int row) const { return places[2 * row + 1]; }
+};
+
+struct Lane {
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int group = lane / 4, quad = lane % 4;
+};
+
+// One over the root mean square of rows of K numbers, of MB * 16 rows from m0.
+template <int K, int MB, class At>
+__device__ void measure_rows(At at, int m0, int count, float eps, float* inverse) {
+  Lane own;
+  for (int row = own.warp; row < 16 * MB; row += WARPS) {
+    float sum = 0;
+    if (m0 + row < count) {
+      for (int k = 8 * own.lane; k < K; k += 256) {
+        uint4 x = load_shared8(at(m0 + row, k));
+        for (unsigned pair : {x.x, x.y, x.z, x.w}) {
+          sum += low(pair) * low(pair) + high(pair) * high(pair);
+        }
+      }
+    }
+    for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
+    if (own.lane == 0) inverse[row] = rsqrtf(sum / K + eps);
+  }
+  __syncthreads();
+}
+
+__device__ inline unsigned scaled(unsigned x, unsigned weight, float inverse) {
+  return pack(low(x) * inverse * low(weight), high(x) * inverse * high(weight));
+}
+
+__device__ inline uint4 scaled8(uint4 x, uint4 weight, float inverse) {
+  return {scaled(x.x, weight.x, inverse), scaled(x.y, weight.y, inverse),
+          scaled(x.z, weight.z, inverse), scaled(x.w, weight.w, inverse)};
+}
+
+// Parts of a product: MB * 16 rows from m0 by NB * 8 outputs from n0. Warp w adds up every eighth
+// chunk of k into parts[w]; `sum_of` adds the warps up.
+template <int K, int NB, int MB, bool NORM, class At>
+__device__ void product(At at, const bf16* weights, const bf16* norm, float eps, int m0, int n0,
+                        int count, float* parts, float* inverse) {
+  Lane own;
+  if (NORM) measure_rows<K, MB>(at, m0, count, eps, inverse);
+  float sums[MB][NB][4] = {};
+#pragma unroll 2
+  for (int chunk = own.warp; chunk < K / CHUNK; chunk += WARPS) {
+    int k = chunk * CHUNK + own.quad * 8;
+    uint4 b[NB], scale = {};
+#pragma unroll
+    for (int j = 0; j < NB; j++) {
+      b[j] = load_weights(weights + static_cast<size_t>(n0 + 8 * j + own.group) * K + k);
+    }
+    if (NORM) scale = load_weights(norm + k);
+#pragma unroll
+    for (int i = 0; i < MB; i++) {
+      int upper = m0 + 16 * i + own.group, lower = upper + 8;
+      uint4 a = {}, c = {};
+      if (upper < count) a = load_shared8(at(upper, k));
+      if (lower < count) c = load_shared8(at(lower, k));
+      if (NORM) {
+        a = scaled8(a, scale, inverse[upper - m0]);
+        c = scaled8(c, scale, inverse[lower - m0]);
+      }
+#pragma unroll
+      for (int j = 0; j < NB; j++) {
+        multiply(sums[i][j], a.x, c.x, a.y, c.y, b[j].x, b[j].y);
+        multiply(sums[i][j], a.z, c.z, a.w, c.w, b[j].z, b[j].w);
+      }
+    }
+  }
+  constexpr int WIDE = 8 * NB;
+  float* mine = parts + own.warp * 16 * MB * WIDE;
+#pragma unroll
+  for (int i = 0; i < MB; i++) {
+#pragma unroll
+    for (int j = 0; j < NB; j++) {
+      float* to = mine + (16 * i + own.group) * WIDE + 8 * j + 2 * own.quad;
+      to[0] = sums[i][j][0];
+      to[1] = sums[i][j][1];
+      to[8 * WIDE] = sums[i][j][2];
+      to[8 * WIDE + 1] = sums[i][j][3];
+    }
+  }
+  __syncthreads();
+}
+
+// Outputs 2 pair and 2 pair + 1 of a row.
+template <int NB, int MB>
+__device__ float2 sum_of(const float* parts, int row, int pair) {
+  float2 sum = {0, 0};
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) {
+    const float* from = parts + (w * 16 * MB + row) * 8 * NB + 2 * pair;
+    sum.x += from[0];
+    sum.y += from[1];
+  }
+  return sum;
+}
+
+template <int K, int N, int NB, int MB, bool NORM, class At, class Done>
+__device__ void run_product(At at, const bf16* weights, const bf16* norm, float eps, int count,
+                            float* shared, Done done) {
+  static_assert(K % CHUNK == 0 && N % (8 * NB) == 0, "sizes that the tiles can't cover");
+  constexpr int GROUPS = N / (8 * NB), PAIRS = 4 * NB;
+  float* inverse = shared;
+  float* parts = shared + 64;
+  int items = GROUPS * ((count + 16 * MB - 1) / (16 * MB));
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int n0 = item % GROUPS * 8 * NB, m0 = item / GROUPS * 16 * MB;
+    product<K, NB, MB, NORM>(at, weights, norm, eps, m0, n0, count, parts, inverse);
+    for (int i = threadIdx.x; i < 16 * MB * PAIRS; i += THREADS) {
+      int row = i / PAIRS, pair = i % PAIRS;
+      if (m0 + row < count) done(m0 + row, n0 + 2 * pair, sum_of<NB, MB>(parts, row, pair));
+    }
+    __syncthreads();
+  }
+}
+
+// done(m, n, float2) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K].
+// NB outputs / 8 are taken at a time; 64 rows once there are more than 16, with the same sums.
+template <int K, int N, int NB, bool NORM, class At, class Done>
+__device__ void multiply_rows(At at, const bf16* weights, const bf16* norm, float eps, int count,
+                              float* shared, Done done) {
+  if (count <= 16) {
+    run_product<K, N, NB, 1, NORM>(at, weights, norm, eps, count, shared, done);
+  } else {
+    run_product<K, N, NB, 4, NORM>(at, weights, norm, eps, count, shared, done);
+  }
+}
+
+// done(m, head, first, second) by the lanes of one warp, each with its two elements of the head.
+template <int K, int HEADS, bool NORM, class At, class Done>
+__device__ void multiply_heads(At at, const bf16* weights, const bf16* norm, float eps, int count,
+                               float* shared, Done done) {
+  Lane own;
+  float* inverse = shared;
+  float* parts = shared + 64;
+  float* tile = parts + WARPS * 16 * HEAD;
+  int items = HEADS * ((count + 15) / 16);
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int head = item % HEADS, m0 = item / HEADS * 16;
+    product<K, HEAD / 8, 1, NORM>(at, weights, norm, eps, m0, head * HEAD, count, parts, inverse);
+    for (int i = threadIdx.x; i < 16 * HEAD / 2; i += THREADS) {
+      int row = i / (HEAD / 2), pair = i % (HEAD / 2);
+      float2 sum = sum_of<HEAD / 8, 1>(parts, row, pair);
+      unsigned rounded = pack(sum.x, sum.y);
+      tile[row * STRIDE + 2 * pair] = low(rounded);
+      tile[row * STRIDE + 2 * pair + 1] = high(rounded);
+    }
+    __syncthreads();
+    for (int row = own.warp; row < 16 && m0 + row < count; row += WARPS) {
+      done(m0 + row, head, tile[row * STRIDE + own.lane], tile[row * STRIDE + own.lane + 32]);
+    }
+    __syncthreads();
+  }
+}
+
+__device__ inline float rounded(float value) { return low(pack(value, 0.0f)); }
+
+// The norm of a head, as Qwen3 has it.
+__device__ inline void norm_head(float& first, float& second, const bf16* norm, float eps) {
+  Lane own;
+  float sum = first * first + second * second;
+  for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
+  float inverse = rsqrtf(sum / HEAD + eps);
+  first = rounded(first * inverse * low(load_pair(norm + (own.lane & ~1)) >> (own.lane % 2 * 16)));
+  second = rounded(second * inverse *
+                   low(load_pair(norm + 32 + (own.lane & ~1)) >> (own.lane % 2 * 16)));
+}
+
+// The rotary position: elements i and i + 32 turn together. turns: [positions, 32] of (cos, sin).
+__device__ inline void rotate(float& first, float& second, const float* turns, int position) {
+  Lane own;
+  const float* turn = turns + (static_cast<size_t>(position) * 32 + own.lane) * 2;
+  float x = first, y = second;
+  first = x * turn[0] - y * turn[1];
+  second = x * turn[1] + y * turn[0];
+}
+
+__device__ inline void store_head(bf16* to, float first, float second) {
+  Lane own;
+  store_one(to + own.lane, first);
+  store_one(to + own.lane + 32, second);
+}
+
+__device__ inline size_t cache_place(const Tokens& tokens, int row, int group, int groups,
+                                     int column) {
+  return ((static_cast<size_t>(tokens.slot(row)) * groups + group) * tokens.columns + column) *
+         HEAD;
+}
+
+// The attention's state of 16 queries in a warp: rows `group` and `group + 8`.
+struct Attended {
+  float most[2] = {NOTHING, NOTHING}, total[2] = {0, 0};
+  float out[HEAD / 8][4] = {};
+};
+
+// Scores of 16 queries and 32 columns, from the queries' pairs.
+__device__ inline void score(const uint4 (&q)[2][2], const bf16* keys, int column, int end,
+                             float (&scores)[4][4]) {
+  Lane own;
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    int at = column + 8 * j + own.group;
+    uint4 k[2] = {};
+    if (at < end) {
+      k[0] = load_shared8(keys + static_cast<size_t>(at) * HEAD + own.quad * 8);
+      k[1] = load_shared8(keys + static_cast<size_t>(at) * HEAD + 32 + own.quad * 8);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const uint4 &a = q[half][0], &c = q[half][1], &b = k[half];
+      multiply(scores[j], a.x, c.x, a.y, c.y, b.x, b.y);
+      multiply(scores[j], a.z, c.z, a.w, c.w, b.z, b.w);
+    }
+  }
+}
+
+// Takes 32 columns in: the softmax so far is scaled to the new largest score (Milakov and
+// Gimelshein 2018). From `end` on there are no columns; `ends`: the first that either query of the
+// lane does not see.
+__device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const bf16* keys,
+                              const bf16* values, int column, int end, const int (&ends)[2],
+                              float scale) {
+  Lane own;
+  float scores[4][4] = {};
+  score(q, keys, column, end, scores);
+  unsigned weights[4][2];
+  float shrink[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    float most = own_part.most[r];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        float& s = scores[j][2 * r + i];
+        s = column + 8 * j + 2 * own.quad + i < ends[r] ? s * scale : NOTHING;
+        most = max(most, s);
+      }
+    }
+    most = max(most, exchange(most, 1));
+    most = max(most, exchange(most, 2));
+    shrink[r] = exp2f(own_part.most[r] - most);
+    own_part.most[r] = most;
+    float total = 0;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      float p[2];
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        float s = scores[j][2 * r + i];
+        p[i] = s > NOTHING ? exp2f(s - most) : 0.0f;
+        total += p[i];
+      }
+      weights[j][r] = pack(p[0], p[1]);
+    }
+    own_part.total[r] = own_part.total[r] * shrink[r] + total;
+  }
+#pragma unroll
+  for (int d = 0; d < HEAD / 8; d++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) own_part.out[d][i] *= shrink[i / 2];
+  }
+#pragma unroll
+  for (int step = 0; step < 2; step++) {  // 16 columns each
+    uint4 v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      int at = column + 16 * step + 2 * own.quad + i % 2 + i / 2 * 8;
+      v[i] = {};
+      if (at < end) v[i] = load_shared8(values + static_cast<size_t>(at) * HEAD + own.group * 8);
+    }
+    const unsigned *a = weights[2 * step], *c = weights[2 * step + 1];
+    unsigned words[4][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w},
+                            {v[2].x, v[2].y, v[2].z, v[2].w}, {v[3].x, v[3].y, v[3].z, v[3].w}};
+#pragma unroll
+    for (int d = 0; d < 4; d++) {  // a lane's group stands for 8 elements, its word d for two
+      multiply(own_part.out[2 * d], a[0], a[1], c[0], c[1], lows(words[0][d], words[1][d]),
+               lows(words[2][d], words[3][d]));
+      multiply(own_part.out[2 * d + 1], a[0], a[1], c[0], c[1], highs(words[0][d], words[1][d]),
+               highs(words[2][d], words[3][d]));
+    }
+  }
+}
+
+// Attention: q [M, H * 64] over the cache, out likewise. Each block takes 16 queries of a row that
+// share keys (heads of a group, tokens); its warps take every eighth chunk of columns.
+template <int HEADS, int GROUPS, bool CAUSAL>
+__device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
+                          const bf16* values, bf16* out, float* shared) {
+  constexpr int SHARING = HEADS / GROUPS;
+  Lane own;
+  const float scale = 1.4426950408889634f / 8.0f;  // of base 2; 8 is the root of 64
+  const int width = tokens.width, queries = SHARING * width, tiles = (queries + 15) / 16;
+  float* most = shared;                     // [WARPS, 16]
+  float* total = most + WARPS * 16;         // [WARPS, 16]
+  float* parts = total + WARPS * 16;        // [WARPS, 16, STRIDE]
+  int items = tokens.rows * GROUPS * tiles;
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int tile = item % tiles, group = item / tiles % GROUPS, row = item / tiles / GROUPS;
+    int start = tokens.start(row);
+    uint4 pairs[2][2] = {};
+    int ends[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      int query = 16 * tile + own.group + 8 * r;
+      bool is_one = query < queries;
+      int t = query % width, head = group * SHARING + query / width;
+      ends[r] = !is_one ? 0 : CAUSAL ? start + t + 1 : start + width;
+      if (is_one) {
+        const bf16* from = q + (static_cast<size_t>(row * width + t) * HEADS + head) * HEAD;
+        pairs[0][r] = load_shared8(from + own.quad * 8);
+        pairs[1][r] = load_shared8(from + 32 + own.quad * 8);
+      }
+    }
+    size_t at = cache_place(tokens, row, group, GROUPS, 0);
+    Attended part;
+    int last = start + width;  // the same for the whole warp, and for all warps
+    for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
+      attend(part, pairs, keys + at, values + at, column, last, ends, scale);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      float sum = part.total[r];
+      sum += exchange(sum, 1);
+      sum += exchange(sum, 2);
+      int place = own.warp * 16 + own.group + 8 * r;
+      if (own.quad == 0) {
+        most[place] = part.most[r];
+        total[place] = sum;
+      }
+#pragma unroll
+      for (int d = 0; d < HEAD / 8; d++) {
+        parts[place * STRIDE + 16 * own.quad + d] = part.out[d][2 * r];
+        parts[place * STRIDE + 16 * own.quad + 8 + d] = part.out[d][2 * r + 1];
+      }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < 16 * HEAD / 2; i += THREADS) {
+      int place = i / (HEAD / 2), d = i % (HEAD / 2) * 2, query = 16 * tile + place;
+      if (query >= queries) continue;
+      float largest = NOTHING, sum = 0, first = 0, second = 0;
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) largest = max(largest, most[w * 16 + place]);
+#pragma unroll
+      for (int w = 0; w < WARPS; w++) {
+        float share = exp2f(most[w * 16 + place] - largest);
+        sum += total[w * 16 + place] * share;
+        first += parts[(w * 16 + place) * STRIDE + d] * share;
+        second += parts[(w * 16 + place) * STRIDE + d + 1] * share;
+      }
+      int m = row * width + query % width, head = group * SHARING + query / width;
+      store_pair(out + (static_cast<size_t>(m) * HEADS + head) * HEAD + d,
+                 pack(first / sum, second / sum));
+    }
+    __syncthreads();
+  }
+}
+
+// Has the first weights of the next product on their way while the blocks wait for each other.
+template <int K, int N, int NB>
+__device__ void fetch_ahead(const bf16* weights) {
+  constexpr int GROUPS = N / (8 * NB), LINES = 8 * NB * K / 64;  // of 128 bytes
+  const bf16* from = weights + static_cast<size_t>(blockIdx.x % GROUPS) * 8 * NB * K;
+  for (int i = threadIdx.x; i < LINES; i += THREADS) prefetch(from + 64 * i);
+}
+
+// How many outputs / 8 a block takes at a time: few where there are few.
+constexpr int few_enough(int outputs) {
+  return outputs >= 16384 ? 4 : outputs >= 2048 && outputs % 24 == 0 ? 3 : outputs >= 2048 ? 2 : 1;
+}
+
+// What a model's layers are made of: all weights of a kind in one array, by layer.
+struct Weights {
+  const bf16 *qkv, *o, *gate_up, *down;  // [L, N, K]; gate and up in turns
+  const bf16 *norms;                     // [L, 2, D]
+  const bf16 *head_norms;                // [L, 2, 64] of q and k, or null
+  const float* turns;
+};
+
+struct Scratch {
+  bf16 *hidden, *q, *attended, *gated;
+};
+
+// The layers, from `embedded` [M, D] to scratch.hidden. tapped(layer, m, n, pair) gets every
+// layer's output.
+template <int LAYERS, int D, int HEADS, int GROUPS, int INNER, bool HEAD_NORM, bool CAUSAL,
+          class Tapped>
+__device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* const* keys,
+                           bf16* const* values, const bf16* embedded, const Scratch& scratch,
+                           float eps, unsigned* arrived, unsigned& turn, float* shared,
+                           Tapped tapped) {
+  constexpr int QKV = (HEADS + 2 * GROUPS) * HEAD, Q = HEADS * HEAD;
+  constexpr int WIDE = few_enough(2 * INNER), NARROW = few_enough(D);
+  const int count = tokens.count();
+#pragma unroll 1
+  for (int layer = 0; layer < LAYERS; layer++) {
+    const bf16* before = layer ? scratch.hidden : embedded;
+    const bf16* norms = weights.norms + layer * 2 * D;
+    bf16 *k = keys[layer], *v = values[layer];
+    multiply_heads<D, HEADS + 2 * GROUPS, true>(
+        [=](int m, int at) { return before + static_cast<size_t>(m) * D + at; },
+        weights.qkv + static_cast<size_t>(layer) * QKV * D, norms, eps, count, shared,
+        [=](int m, int head, float first, float second) {
+          int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
+          if (head < HEADS + GROUPS) {
+            if (HEAD_NORM) {
+              const bf16* norm = weights.head_norms + (layer * 2 + (head >= HEADS)) * HEAD;
+              norm_head(first, second, norm, eps);
+            }
+            rotate(first, second, weights.turns, column);
+          }
+          if (head < HEADS) {
+            store_head(scratch.q + (static_cast<size_t>(m) * HEADS + head) * HEAD, first, second);
+          } else if (head < HEADS + GROUPS) {
+            store_head(k + cache_place(tokens, row, head - HEADS, GROUPS, column), first, second);
+          } else {
+            store_head(v + cache_place(tokens, row, head - HEADS - GROUPS, GROUPS, column), first,
+                       second);
+          }
+        });
+    fetch_ahead<Q, D, NARROW>(weights.o + static_cast<size_t>(layer) * D * Q);
+    all_blocks(arrived, turn);
+    attention<HEADS, GROUPS, CAUSAL>(tokens, scratch.q, k, v, scratch.attended, shared);
+    all_blocks(arrived, turn);
+    multiply_rows<Q, D, NARROW, false>(
+        [=](int m, int at) { return scratch.attended + static_cast<size_t>(m) * Q + at; },
+        weights.o + static_cast<size_t>(layer) * D * Q, nullptr, eps, count, shared,
+        [=](int m, int n, float2 sum) {
+          unsigned old = load_pair(before + static_cast<size_t>(m) * D + n);
+          store_pair(scratch.hidden + static_cast<size_t>(m) * D + n,
+                     pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y)));
+        });
+    fetch_ahead<D, 2 * INNER, WIDE>(weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D);
+    all_blocks(arrived, turn);
+    multiply_rows<D, 2 * INNER, WIDE, true>(
+        [=](int m, int at) { return scratch.hidden + static_cast<size_t>(m) * D + at; },
+        weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D, norms + D, eps, count,
+        shared, [=](int m, int n, float2 sum) {
+          float gate = rounded(sum.x), up = rounded(sum.y);
+          float gated = rounded(gate / (1.0f + exp2f(-1.4426950408889634f * gate))) * up;
+          store_one(scratch.gated + static_cast<size_t>(m) * INNER + n / 2, gated);
+        });
+    fetch_ahead<INNER, D, NARROW>(weights.down + static_cast<size_t>(layer) * D * INNER);
+    all_blocks(arrived, turn);
+    multiply_rows<INNER, D, NARROW, false>(
+        [=](int m, int at) { return scratch.gated + static_cast<size_t>(m) * INNER + at; },
+        weights.down + static_cast<size_t>(layer) * D * INNER, nullptr, eps, count, shared,
+        [=](int m, int n, float2 sum) {
+          bf16* to = scratch.hidden + static_cast<size_t>(m) * D + n;
+          unsigned old = load_pair(to);
+          unsigned now = pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y));
+          store_pair(to, now);
+          tapped(layer, m, n, now);
+        });
+    if (layer + 1 < LAYERS) {
+      fetch_ahead<D, QKV, HEAD / 8>(weights.qkv + static_cast<size_t>(layer + 1) * QKV * D);
+    }
+    all_blocks(arrived, turn);
+  }
+}
+
+// Logits [rows * taken, V] of every row's tokens from `from` to `from + taken`.
+template <int D, int VOCABULARY>
+__device__ void run_head(const Tokens& tokens, const bf16* hidden, const bf16* norm,
+                         const bf16* table, float eps, int from, int taken, bf16* logits,
+                         float* shared) {
+  const int width = tokens.width;
+  multiply_rows<D, VOCABULARY, few_enough(VOCABULARY), true>(
+      [=](int m, int at) {
+        return hidden + static_cast<size_t>(m / taken * width + from + m % taken) * D + at;
+      },
+      table, norm, eps, tokens.rows * taken, shared, [=](int m, int n, float2 sum) {
+        store_pair(logits + static_cast<size_t>(m) * VOCABULARY + n, pack(sum.x, sum.y));
+      });
+}
+
+// Keys and values of a drafter's context from its target's hidden states, taps [TAPS, M, D].
+template <int LAYERS, int D, int GROUPS, int TAPS>
+__device__ void run_context(const Tokens& tokens, const bf16* taps, const bf16* fc,
+                            const bf16* norm, const bf16* kv, const bf16* key_norms,
+                            const float* turns, bf16* const* keys, bf16* const* values,
+                            bf16* features, float eps, unsigned* arrived, unsigned& turn,
+                            float* shared) {
+  const int count = tokens.count();
+  multiply_rows<TAPS * D, D, few_enough(D), false>(
+      [=](int m, int at) {
+        return taps + (static_cast<size_t>(at / D) * count + m) * D + at % D;
+      },
+      fc, nullptr, eps, count, shared, [=](int m, int n, float2 sum) {
+        store_pair(features + static_cast<size_t>(m) * D + n, pack(sum.x, sum.y));
+      });
+  all_blocks(arrived, turn);
+  multiply_heads<D, 2 * LAYERS * GROUPS, true>(
+      [=](int m, int at) { return features + static_cast<size_t>(m) * D + at; }, kv, norm, eps,
+      count, shared, [=](int m, int head, float first, float second) {
+        int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
+        bool is_key = head < LAYERS * GROUPS;
+        int layer = head / GROUPS % LAYERS, group = head % GROUPS;
+        if (is_key) {
+          norm_head(first, second, key_norms + layer * HEAD, eps);
+          rotate(first, second, turns, column);
+        }
+        bf16* to = is_key ? keys[layer] : values[layer];
+        store_head(to + cache_place(tokens, row, group, GROUPS, column), first, second);
+      });
+}

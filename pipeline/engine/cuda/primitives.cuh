@@ -1,0 +1,83 @@
+// What the kernels ask of the hardware, in one place: `forward.cuh` has no other inline assembly.
+// A test replaces this file by one for the CPU, where a thread is a coroutine.
+
+using bf16 = __nv_bfloat16;
+
+__device__ inline float low(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// Two floats rounded to bfloat16, the first in the low half.
+__device__ inline unsigned pack(float first, float second) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+
+// Halves of two words: (low, low) and (high, high).
+__device__ inline unsigned lows(unsigned a, unsigned b) { return __byte_perm(a, b, 0x5410); }
+__device__ inline unsigned highs(unsigned a, unsigned b) { return __byte_perm(a, b, 0x7632); }
+
+// Eight weights, which nobody writes while the kernel runs.
+__device__ inline uint4 load_weights(const bf16* from) {
+  return __ldg(reinterpret_cast<const uint4*>(from));
+}
+
+// Eight numbers that another block may have written: past the first cache, which is not coherent.
+__device__ inline uint4 load_shared8(const bf16* from) {
+  return __ldcg(reinterpret_cast<const uint4*>(from));
+}
+
+__device__ inline unsigned load_pair(const bf16* from) {
+  return __ldcg(reinterpret_cast<const unsigned*>(from));
+}
+
+__device__ inline void store_pair(bf16* to, unsigned pair) {
+  *reinterpret_cast<unsigned*>(to) = pair;
+}
+
+__device__ inline void store_one(bf16* to, float value) {
+  *reinterpret_cast<unsigned short*>(to) = static_cast<unsigned short>(pack(value, 0.0f));
+}
+
+__device__ inline void prefetch(const void* line) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+}
+
+__device__ inline float exchange(float value, int lane_bit) {
+  return __shfl_xor_sync(0xffffffffu, value, lane_bit);
+}
+
+// c += a b: [16, 16] by [16, 8], in float32. (PTX ISA, "mma.m16n8k16 with .bf16".)
+__device__ inline void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+      "{%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Waits until all blocks are here; all must run at once, one on a multiprocessor at most.
+__device__ inline void all_blocks(unsigned* arrived, unsigned& turn) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    turn += gridDim.x;
+    __threadfence();
+    atomicAdd(arrived, 1u);
+    unsigned seen;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
+    } while (seen < turn);
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// Leaves the counters as they were found: the last block to leave does it.
+__device__ inline void leave(unsigned* arrived) {
+  __syncthreads();
+  if (threadIdx.x == 0 && atomicAdd(arrived + 1, 1u) == gridDim.x - 1) {
+    arrived[0] = 0;
+    arrived[1] = 0;
+    __threadfence();
+  }
+}

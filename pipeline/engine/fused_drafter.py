@@ -1,0 +1,153 @@
+"""A drafter whose block and whose context are a kernel each, beside a target that is one.
+
+In: as `Drafter`. Out: likewise; see `fused` for why and how.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+from pipeline.engine.drafter import Drafter
+from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.engine.drafter_layers import Weights
+from pipeline.engine.fused import (
+    HEAD,
+    LAYER_INPUTS,
+    SCRATCH,
+    Sizes,
+    buffers_of,
+    cache_names,
+    head_call,
+    kernel_start,
+    launch,
+    layers_call,
+    make_kernel,
+    new_counters,
+    pack_layers,
+    scratch_shapes,
+    turns,
+    where,
+)
+from pipeline.engine.target import Target
+
+
+def can_fuse(config: DrafterConfig, weights: Weights) -> bool:
+    """Whether the kernels can run a drafter, for a target that is fused itself."""
+    attention = all(not config.causal_in(i) and config.window_of(i) is None
+                    for i in range(config.num_hidden_layers))  # fmt: skip
+    plain = config.input_embedding_scale == 1 and config.output_multiplier == 1
+    return (
+        attention
+        and plain
+        and config.final_logit_softcapping is None
+        and config.head_dim == HEAD
+        and not config.attention_bias
+        and config.intermediate_size % 32 == 0
+        and type(weights.rope) is nn.RoPE
+    )
+
+
+class FusedDrafter(Drafter):
+    """A loaded drafter, bound to a target that is one kernel.
+
+    Args:
+        config: Its shape.
+        weights: Its modules, not quantised and not joined, in bfloat16.
+        target: The model it drafts for. It must hold no rows yet.
+    """
+
+    def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
+        super().__init__(config, weights, target)
+        attentions = [layer.self_attn for layer in weights.layers]
+        table: Any = target.fused_table
+        self._sizes = Sizes(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            groups=config.num_key_value_heads,
+            inner=config.intermediate_size,
+            vocabulary=target.vocabulary,
+        )
+        rotary = turns(weights.rope, target.info.context_tokens + config.block_size)
+        key_norms = mx.stack([attention.k_norm.weight for attention in attentions])
+        head_norms = mx.stack([
+            mx.stack([attention.q_norm.weight, attention.k_norm.weight]) for attention in attentions
+        ])  # fmt: skip
+        self._block_weights = [
+            *pack_layers(weights.layers), head_norms, rotary, weights.norm.weight, table
+        ]  # fmt: skip
+        projections = [attention.k_proj.weight for attention in attentions]
+        projections += [attention.v_proj.weight for attention in attentions]
+        self._context_weights = [
+            weights.fc.weight,
+            weights.hidden_norm.weight,
+            mx.concatenate(projections),
+            key_norms,
+            rotary,
+        ]
+        self._arrived = new_counters()
+        mx.eval(self._block_weights, self._context_weights, self._arrived)
+
+    def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
+        sizes, (rows, width, hidden) = self._sizes, taps[0].shape
+        self._cache.fill_in(self._layers, sizes.groups, HEAD, mx.bfloat16)
+        window = self._cache.window
+        places = [(window.first + b, start) for b, start in enumerate(window.starts)]
+        return launch(
+            _context_kernel(sizes, len(taps), self.config.rms_norm_eps),
+            [
+                where(places, width, self._layers),
+                mx.stack(list(taps)),
+                *self._context_weights,
+                self._arrived,
+                *buffers_of(self._layers),
+            ],
+            [(rows * width, hidden)],
+        )
+
+    def draft_logits(self, anchors: mx.array | Sequence[int], width: int | None = None) -> mx.array:
+        """See `Drafter.draft_logits`."""
+        config, sizes, block = self.config, self._sizes, self.block
+        drafted = block - 1 if width is None else min(width, block - 1)
+        anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
+        rows = anchors.shape[0]
+        self._cache.fill_in(self._layers, sizes.groups, HEAD, mx.bfloat16)
+        self._cache.look_at_block(rows, block)
+        masks = mx.full((rows, block - 1), config.mask_token_id, anchors.dtype)
+        tokens = mx.concatenate([anchors, masks], axis=1)
+        places = list(enumerate(self._cache.lengths[:rows]))
+        return launch(
+            _block_kernel(sizes, config.rms_norm_eps),
+            [
+                where(places, block, self._layers, drafted),
+                self._embed(tokens),
+                *self._block_weights,
+                self._arrived,
+                *buffers_of(self._layers),
+            ],
+            [(rows, drafted, sizes.vocabulary), *scratch_shapes(sizes, rows * block)],
+        )[0]
+
+
+@cache
+def _block_kernel(sizes: Sizes, eps: float) -> Callable[..., Any]:
+    source = kernel_start(sizes.layers) + layers_call(sizes, eps, "head_norms", "false", "")
+    source += head_call(sizes, eps, "1", "places[3]") + "  leave(counters);\n"
+    inputs = ["places", "embedded", *LAYER_INPUTS, "head_norms", "turns", "last_norm", "table"]
+    inputs += ["arrived", *cache_names(sizes.layers)]
+    return make_kernel("block", inputs, ["logits", *SCRATCH], source)
+
+
+@cache
+def _context_kernel(sizes: Sizes, taps: int, eps: float) -> Callable[..., Any]:
+    source = f"""{kernel_start(sizes.layers)}
+  run_context<{sizes.layers}, {sizes.hidden}, {sizes.groups}, {taps}>(
+      tokens, taps, fc, hidden_norm, kv, key_norms, turns, all_keys, all_values, features, {eps}f,
+      counters, turn, shared);
+  leave(counters);
+"""
+    inputs = ["places", "taps", "fc", "hidden_norm", "kv", "key_norms", "turns", "arrived"]
+    return make_kernel("context", inputs + cache_names(sizes.layers), ["features"], source)

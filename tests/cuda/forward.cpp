@@ -1,0 +1,38 @@
+// The kernels of pipeline/engine/cuda on a CPU, for a model of the sizes that the compiler is told.
+#include "primitives.h"
+#include "../../pipeline/engine/cuda/forward.cuh"
+
+
+extern "C" void run_target(int grid_size, const int* places, const bf16* embedded, const bf16* qkv,
+                           const bf16* o, const bf16* gate_up, const bf16* down,
+                           const bf16* norms, const bf16* head_norms, const float* turns,
+                           bf16** keys, bf16** values, const bf16* norm, const bf16* table,
+                           float eps, int from, int taken, bf16* hidden, bf16* q, bf16* attended,
+                           bf16* gated, bf16* taps, bf16* logits) {
+  std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
+  launch(grid_size, THREADS, [&] {
+    Tokens tokens{places[0], places[1], places[2], places + 4};
+    unsigned turn = 0, arrived[2];
+    float* own = shared[blockIdx.x].data();
+    run_layers<M_LAYERS, M_D, M_HEADS, M_GROUPS, M_INNER, M_HEAD_NORM, M_CAUSAL>(
+        tokens, {qkv, o, gate_up, down, norms, head_norms, turns}, keys, values, embedded,
+        {hidden, q, attended, gated}, eps, arrived, turn, own,
+        [&](int layer, int m, int n, unsigned pair) {
+          store_pair(taps + (static_cast<size_t>(layer) * tokens.count() + m) * M_D + n, pair);
+        });
+    run_head<M_D, M_VOCABULARY>(tokens, hidden, norm, table, eps, from, taken, logits, own);
+  });
+}
+
+extern "C" void run_drafter_context(int grid_size, const int* places, const bf16* taps,
+                                    const bf16* fc, const bf16* norm, const bf16* kv,
+                                    const bf16* key_norms, const float* turns, bf16** keys,
+                                    bf16** values, bf16* features, float eps) {
+  std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
+  launch(grid_size, THREADS, [&] {
+    Tokens tokens{places[0], places[1], places[2], places + 4};
+    unsigned turn = 0, arrived[2];
+    run_context<M_LAYERS, M_D, M_GROUPS, M_TAPS>(tokens, taps, fc, norm, kv, key_norms, turns, keys, values,
+                                         features, eps, arrived, turn, shared[blockIdx.x].data());
+  });
+}
