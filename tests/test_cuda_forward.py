@@ -18,7 +18,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.llama import Model, ModelArgs
 from numpy.typing import NDArray
 
-from pipeline.engine.fused import Sizes, forward_source, pack_layers, sizes_of, turns
+from pipeline.engine.fused import forward_source, sizes_of
+from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
 
 SIZES = Sizes(layers=2, hidden=128, heads=3, groups=1, inner=192, vocabulary=256)
 COLUMNS, EPS = 128, 1e-5

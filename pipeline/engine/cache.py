@@ -179,14 +179,6 @@ class RaggedCache:
         """A zero buffer with the heads, head size and dtype of `new` [B, H, T, D]."""
         return mx.zeros((self._rows, new.shape[1], self._columns, new.shape[3]), new.dtype)
 
-    def fill_in(self, layers: Sequence[LayerCache], heads: int, size: int, dtype: mx.Dtype) -> None:
-        """Makes the buffers of layers that nobody has written to yet."""
-        for layer in layers:
-            if layer.keys is None or layer.values is None:
-                shape = (self._rows, heads, self._columns, size)
-                layer.keys, layer.values = mx.zeros(shape, dtype), mx.zeros(shape, dtype)
-                mx.eval(layer.keys, layer.values)
-
     def settle(self) -> None:
         """Takes over what was counted since the last forward; called by whatever comes next."""
         if self.states:

@@ -13,13 +13,14 @@ from mlx import nn
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.fused import (
+from pipeline.engine.fused_kernels import (
     HEAD,
     LAYER_INPUTS,
     SCRATCH,
     Sizes,
     buffers_of,
     cache_names,
+    fill_in,
     head_call,
     kernel_start,
     launch,
@@ -93,7 +94,7 @@ class FusedDrafter(Drafter):
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
         sizes, (rows, width, hidden) = self._sizes, taps[0].shape
-        self._cache.fill_in(self._layers, sizes.groups, HEAD, mx.bfloat16)
+        fill_in(self._cache, self._layers, sizes.groups)
         window = self._cache.window
         places = [(window.first + b, start) for b, start in enumerate(window.starts)]
         return launch(
@@ -114,7 +115,7 @@ class FusedDrafter(Drafter):
         drafted = block - 1 if width is None else min(width, block - 1)
         anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
         rows = anchors.shape[0]
-        self._cache.fill_in(self._layers, sizes.groups, HEAD, mx.bfloat16)
+        fill_in(self._cache, self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
         masks = mx.full((rows, block - 1), config.mask_token_id, anchors.dtype)
         tokens = mx.concatenate([anchors, masks], axis=1)

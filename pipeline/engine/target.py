@@ -18,7 +18,8 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.cpu_math import use_on_cpu
-from pipeline.engine.fused import HEAD, Fused, device_blocks, sizes_of
+from pipeline.engine.fused import Fused, sizes_of
+from pipeline.engine.fused_kernels import device_blocks, fill_in
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.joined import join_products
 from pipeline.engine.recurrent import STATES_PER_ROW
@@ -186,7 +187,7 @@ class Target:
     ) -> mx.array:
         cache, window = self.cache, self.cache.window
         layers = cache.attention[: fused.sizes.layers]
-        cache.fill_in(layers, fused.sizes.groups, HEAD, mx.bfloat16)
+        fill_in(cache, layers, fused.sizes.groups)
         places = [(window.first + b, start) for b, start in enumerate(window.starts)]
         self._ran, taps = fused.forward(tokens, places, layers, self._tapped, logits=logits)
         self._observed = self._observe(taps) if taps else []
