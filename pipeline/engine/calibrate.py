@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import mlx.core as mx
 
@@ -53,7 +53,7 @@ def known_costs(
         platform.machine(),
         platform.processor(),
         version("mlx"),
-        version("docflash"),  # an upgrade may make steps cheaper
+        _own_version(),  # an upgrade may make steps cheaper
     )
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     path = cache_folder() / "costs" / f"{name}.json"
@@ -64,6 +64,13 @@ def known_costs(
         with suppress(OSError):  # then the next start measures again
             save_costs(costs, path)
     return costs
+
+
+def _own_version() -> str:
+    try:
+        return version("docflash")
+    except PackageNotFoundError:  # a folder of sources that is not installed
+        return ""
 
 
 def _measure(

@@ -17,6 +17,7 @@ from pipeline.engine.cache import LayerCache, RaggedCache
 
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
+OLDEST_MAJOR = 8  # the first compute capability that multiplies bfloat16
 SHARED_BYTES = 66 * 1024
 THREADS = 256
 COUNTERS = 1024
@@ -41,18 +42,20 @@ class Sizes:
 
 @cache
 def device_blocks() -> int:
-    """Multiprocessors of the GPU, each of which can run one block; 0 where there is no GPU."""
+    """Multiprocessors of the GPU, each of which runs one block; 0 without one that can (sm_80)."""
     if not mx.cuda.is_available():
         return 0
+    multiprocessors, major = ctypes.c_int(), ctypes.c_int()
+    asked = ((16, multiprocessors), (75, major))  # CUdevice_attribute, see cuda.h
     try:
-        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
-        multiprocessors = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-        failed = driver.cuInit(0) or driver.cuDeviceGetAttribute(
-            ctypes.byref(count), multiprocessors, 0
+        driver = ctypes.CDLL("libcuda.so.1")
+        failed = driver.cuInit(0) or any(
+            driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+            for attribute, value in asked
         )
     except (OSError, AttributeError):
         return 0
-    return 0 if failed else count.value
+    return 0 if failed or major.value < OLDEST_MAJOR else multiprocessors.value
 
 
 def fill_in(cache: RaggedCache, layers: Sequence[LayerCache], groups: int) -> None:
