@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,7 +234,8 @@ class _Search:
         while True:
             with os.scandir(self._absolute(relative)) as listing:
                 keyed = ((item.name.encode(_ENCODING, _ERRORS), item) for item in listing)
-                batch = heapq.nsmallest(_NAMES_AT_ONCE, (one for one in keyed if one[0] > last))
+                newer = (one for one in keyed if one[0] > last)
+                batch = heapq.nsmallest(_NAMES_AT_ONCE, newer, key=itemgetter(0))
             for _, item in batch:
                 yield self._entry(item)
             if len(batch) < _NAMES_AT_ONCE:
@@ -241,13 +243,11 @@ class _Search:
             last = batch[-1][0]
 
     def _entry(self, item: os.DirEntry[str]) -> _Entry:
-        is_link = item.is_symlink()
-        follow = self._selection.symlinks
         try:
-            is_folder = item.is_dir(follow_symlinks=follow)
+            is_folder = item.is_dir(follow_symlinks=self._selection.symlinks)
         except OSError:
             is_folder = False  # a link that leads nowhere: stat will say so
-        return _Entry(item.name, is_folder, is_link)
+        return _Entry(item.name, is_folder, item.is_symlink())
 
     def _visit(self, relative: str, entry: _Entry) -> FoundFile | Failure | str | None:
         """A file, a failure, the path of a folder to enter, or None if it is passed over."""

@@ -3,7 +3,9 @@
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,21 @@ def test_a_folder_with_more_names_than_are_held_at_once(
     names = [f"{number:02}.txt" for number in range(10)]
     make_files(tmp_path, *reversed(names), "sub/a.txt")
     assert found_names(tmp_path) == [*names, "sub/a.txt"]
+
+
+def test_a_folder_that_changes_may_list_a_name_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_files(tmp_path, "a.txt", "b.txt")
+    list_folder = os.scandir
+
+    @contextmanager
+    def list_twice(path: str) -> Generator[Iterator[os.DirEntry[str]]]:
+        with list_folder(path) as first, list_folder(path) as second:
+            yield chain(first, second)
+
+    monkeypatch.setattr(os, "scandir", list_twice)
+    assert set(found_names(tmp_path)) == {"a.txt", "b.txt"}
 
 
 def test_folders_may_be_nested_deeper_than_the_stack(tmp_path: Path) -> None:
