@@ -30,6 +30,10 @@ class Answer:
     contents: bytes
     end: bytes
 
+    def contents_of(self, sha256: str) -> bytes:
+        """Its contents; none if the bytes that were read are not these, the file has changed."""
+        return self.contents if self.file is not None and self.file.sha256 == sha256 else b""
+
 
 class Server:
     """A running read server, as its client sees it."""

@@ -106,8 +106,7 @@ class Reader:
             DocflashError: The read server can't be started.
         """
         try:
-            # Without O_NONBLOCK a pipe put in a file's place would never open.
-            file_fd = os.open(found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            file_fd = _open(found.path)
             try:
                 return self._read_open(file_fd, found)
             finally:
@@ -137,15 +136,14 @@ class Reader:
             quotes=tuple(queries),
         )
         try:
-            file_fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            file_fd = _open(path)
         except OSError:
             return [None] * len(queries)
         try:
             answer = self._ask(order, file_fd)
         finally:
             os.close(file_fd)
-        is_same = answer.file is not None and answer.file.sha256 == sha256
-        return decode_boxes(answer.contents if is_same else b"", queries)
+        return decode_boxes(answer.contents_of(sha256), queries)
 
     def _read_open(self, file_fd: int, found: FoundFile) -> Document:
         status = os.fstat(file_fd)
@@ -188,8 +186,7 @@ class Reader:
         def read(numbers: Sequence[int]) -> list[str] | str:
             with self._scans:
                 answer = self._ask(replace(order, pictures=tuple(numbers)), file_fd)
-            is_same = answer.file is not None and answer.file.sha256 == document.sha256
-            return decode_texts(answer.contents if is_same else b"", len(numbers), answer.end)
+            return decode_texts(answer.contents_of(document.sha256), len(numbers), answer.end)
 
         return read_scans(document, read)
 
@@ -216,6 +213,11 @@ class Reader:
                     self._server.close()
                 self._server = Server()
             return self._server
+
+
+def _open(path: Path) -> int:
+    # Without O_NONBLOCK a pipe put in a file's place would never open.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _read_small(data: bytes, suffix: str) -> Document:

@@ -18,11 +18,15 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.llama import Model, ModelArgs
 from numpy.typing import NDArray
 
+from pipeline.engine.cache import RaggedCache
+from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused import forward_source, sizes_of
+from pipeline.engine.fused_drafter import pack_drafter
 from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
 
 SIZES = Sizes(layers=2, hidden=128, heads=3, groups=1, inner=192, vocabulary=256)
-COLUMNS, EPS = 128, 1e-5
+COLUMNS, EPS, TAPS, BLOCK = 128, 1e-5, 2, 8
 Words = NDArray[np.uint16]
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -63,58 +67,97 @@ def floats(array: Words) -> NDArray[np.float32]:
 
 
 class Emulated:
-    """The target's kernel, and a cache of 4 rows."""
+    """The kernels of a target or of a drafter, and a cache of 4 rows.
 
-    def __init__(self, library: Any) -> None:
-        self._library = library
-        model = make_model(mx.bfloat16)
-        self._table = model.model.embed_tokens.weight
-        rotary = np.array(turns(model.model.layers[0].self_attn.rope, COLUMNS))
-        self._weights = [words(array) for array in pack_layers(model.model.layers)]
-        self._weights += [rotary, words(model.model.norm.weight), words(self._table)]
+    Args:
+        library: They, compiled.
+        weights: Layers as `pack_layers` has them, the head's norms or None, the rotary turns, the
+            last norm and the head.
+    """
+
+    def __init__(self, library: Any, weights: list[NDArray[Any] | None]) -> None:
+        self._library, self._weights = library, weights
         shape = (4, SIZES.groups, COLUMNS, 64)
         self.keys = [np.zeros(shape, np.uint16) for _ in range(SIZES.layers)]
         self.values = [np.zeros(shape, np.uint16) for _ in range(SIZES.layers)]
 
+    def run(
+        self,
+        embedded: Words,
+        places: list[tuple[int, int]],
+        taken: tuple[int, int] | None = None,
+        blocks: int = 2,
+    ) -> tuple[Words, Words]:
+        """Logits and every layer's output of tokens [B, T, D]; `taken`: the first, and how many."""
+        rows, width, _ = embedded.shape
+        count = rows * width
+        start, some = taken or (0, width)
+        heads = SIZES.heads * 64
+        shapes = [(count, SIZES.hidden), (count, heads), (count, heads), (count, SIZES.inner),
+                  (SIZES.layers, count, SIZES.hidden), (rows, some, SIZES.vocabulary)]  # fmt: skip
+        outputs = [np.zeros(shape, np.uint16) for shape in shapes]
+        where = self._where(places, width)
+        *weights, norm, table = map(_pointer, self._weights)
+        self._library.run_target(
+            *(blocks, _pointer(where), _pointer(embedded), *weights, *self._buffers(), norm, table),
+            *(ctypes.c_float(EPS), start, some, *map(_pointer, outputs)),
+        )
+        return outputs[5], outputs[4]
+
+    def extend(self, taps: Words, context: list[NDArray[Any]], turned: NDArray[Any]) -> None:
+        """Puts taps [TAPS, 1, T, D] into the first row of a drafter's cache."""
+        width = taps.shape[2]
+        features = np.zeros((width, SIZES.hidden), np.uint16)
+        where = self._where([(0, 0)], width)
+        self._library.run_drafter_context(
+            *(2, _pointer(where), _pointer(taps), *map(_pointer, context), _pointer(turned)),
+            *(*self._buffers(), _pointer(features), ctypes.c_float(EPS)),
+        )
+
+    @staticmethod
+    def _where(places: list[tuple[int, int]], width: int) -> NDArray[np.int32]:
+        return np.array([len(places), width, COLUMNS, 0, *sum(places, ())], np.int32)
+
+    def _buffers(self) -> list[Any]:
+        return [(ctypes.c_void_p * SIZES.layers)(*[a.ctypes.data for a in arrays])
+                for arrays in (self.keys, self.values)]  # fmt: skip
+
+
+class EmulatedTarget(Emulated):
+    def __init__(self, library: Any) -> None:
+        model = make_model(mx.bfloat16)
+        self._embedding = model.model.embed_tokens.weight
+        packed = [words(array) for array in pack_layers(model.model.layers)]
+        turned = np.array(turns(model.model.layers[0].self_attn.rope, COLUMNS))
+        norm, table = words(model.model.norm.weight), words(self._embedding)
+        super().__init__(library, [*packed, None, turned, norm, table])
+
     def forward(
         self, tokens: NDArray[np.int64], places: list[tuple[int, int]], blocks: int = 2
     ) -> tuple[Words, Words]:
-        rows, width = tokens.shape
-        count = rows * width
-        where = np.array([rows, width, COLUMNS, 0, *sum(places, ())], np.int32)
-        heads = SIZES.heads * 64
-        shapes = [(count, SIZES.hidden), (count, heads), (count, heads), (count, SIZES.inner),
-                  (SIZES.layers, count, SIZES.hidden), (count, SIZES.vocabulary)]  # fmt: skip
-        outputs = [np.zeros(shape, np.uint16) for shape in shapes]
-        qkv, o, gate_up, down, norms, rotary, norm, table = self._weights
-        buffers = [(ctypes.c_void_p * SIZES.layers)(*[a.ctypes.data for a in arrays])
-                   for arrays in (self.keys, self.values)]  # fmt: skip
-        embedded = words(self._table[mx.array(tokens)])  # held until the call is over
-        self._library.run_target(
-            blocks,
-            *map(_pointer, (where, embedded, qkv, o, gate_up, down)),
-            *(_pointer(norms), None, _pointer(rotary), *buffers, _pointer(norm), _pointer(table)),
-            *(ctypes.c_float(EPS), 0, width, *map(_pointer, outputs)),
-        )
-        return outputs[5].reshape(rows, width, -1), outputs[4]
+        return self.run(words(self._embedding[mx.array(tokens)]), places, blocks=blocks)
 
 
-def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("cuda") / "forward.so"
+def compile_kernels(folder: Path, *, is_drafter: bool) -> Any:
+    path = folder / "forward.so"
     source = Path(__file__).with_name("cuda") / "forward.cpp"
     sizes = {"LAYERS": SIZES.layers, "D": SIZES.hidden, "HEADS": SIZES.heads,
              "GROUPS": SIZES.groups, "INNER": SIZES.inner, "VOCABULARY": SIZES.vocabulary,
-             "HEAD_NORM": "false", "CAUSAL": "true", "TAPS": 2}  # fmt: skip
+             "HEAD_NORM": int(is_drafter), "CAUSAL": int(not is_drafter), "TAPS": TAPS}  # fmt: skip
     defined = [f"-DM_{name}={value}" for name, value in sizes.items()]
     subprocess.run(
         [str(COMPILER), "-std=c++17", "-O2", "-shared", "-fPIC", "-w", *defined, str(source), "-o",
          str(path)], check=True)  # fmt: skip
     return ctypes.CDLL(str(path))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return compile_kernels(tmp_path_factory.mktemp("cuda"), is_drafter=False)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +168,7 @@ def sequences() -> NDArray[np.int64]:
 def test_the_kernel_computes_what_the_model_does(
     library: Any, sequences: NDArray[np.int64]
 ) -> None:
-    emulated = Emulated(library)
+    emulated = EmulatedTarget(library)
     for row in range(2):
         emulated.forward(sequences[row : row + 1, :20], [(row, 0)])
     logits, taps = emulated.forward(sequences[:, 20:28], [(row, 20) for row in range(2)])
@@ -145,11 +188,11 @@ def test_the_kernel_computes_what_the_model_does(
 def test_a_token_gets_the_same_bits_whatever_runs_beside_it(
     library: Any, sequences: NDArray[np.int64], blocks: int
 ) -> None:
-    together = Emulated(library)
+    together = EmulatedTarget(library)
     for row in range(2):
         together.forward(sequences[row : row + 1, :20], [(row, 0)])
     wanted, _ = together.forward(sequences[:, 20:28], [(row, 20) for row in range(2)])
-    alone = Emulated(library)
+    alone = EmulatedTarget(library)
     alone.forward(sequences[1:2, :9], [(0, 0)], blocks)
     alone.forward(sequences[1:2, 9:20], [(0, 9)], blocks)
     for step in range(8):
@@ -170,3 +213,82 @@ def test_the_source_keeps_the_layers_that_are_tapped() -> None:
     assert "if (layer == 1) store_pair(taps + (0 * count + m)" in source
     assert "run_head<128, 256>" in source
     assert "run_head" not in forward_source(SIZES, (), EPS, logits=False)
+
+
+def make_drafter() -> Weights:
+    """A drafter's modules in float32 whose numbers are bfloat16's."""
+    mx.random.seed(5)
+    weights = Weights(
+        DrafterConfig(
+            hidden_size=SIZES.hidden,
+            num_hidden_layers=SIZES.layers,
+            num_attention_heads=SIZES.heads,
+            num_key_value_heads=SIZES.groups,
+            head_dim=64,
+            intermediate_size=SIZES.inner,
+            vocab_size=SIZES.vocabulary,
+            rms_norm_eps=EPS,
+            rope_theta=1e5,
+            max_position_embeddings=COLUMNS,
+            block_size=BLOCK,
+            mask_token_id=0,
+            target_layer_ids=tuple(range(TAPS)),
+            num_target_layers=TAPS,
+            layer_types=("full_attention",) * SIZES.layers,
+            sliding_window=None,
+            is_causal=False,
+            attention_bias=False,
+            rope_scaling=None,
+            input_embedding_scale=1,
+            output_multiplier=1,
+            final_logit_softcapping=None,
+            quantization=None,
+        )
+    )
+    drawn: Any = tree_map(
+        lambda a: (
+            (a * 3 if a.ndim == 2 else a + 0.3 * mx.random.normal(a.shape))
+            .astype(mx.bfloat16)
+            .astype(mx.float32)
+        ),
+        weights.parameters(),
+    )
+    weights.update(drawn)
+    return weights
+
+
+def test_the_drafters_kernels_compute_what_its_modules_do(tmp_path: Path) -> None:
+    weights, seen = make_drafter(), 20
+    mx.random.seed(6)
+    table, taps, x = (
+        mx.random.normal(shape).astype(mx.bfloat16)
+        for shape in ((SIZES.vocabulary, SIZES.hidden), (TAPS, 1, seen, SIZES.hidden),
+                      (1, BLOCK, SIZES.hidden))
+    )  # fmt: skip
+    block, context = pack_drafter(weights, table, COLUMNS)
+    *layers, head_norms, turned, norm, head = block
+    rotary = np.array(turned)
+    emulated = Emulated(
+        compile_kernels(tmp_path, is_drafter=True),
+        [*map(words, layers), words(head_norms), rotary, words(norm), words(head)],
+    )
+    emulated.extend(words(taps), [words(array) for array in context[:-1]], rotary)
+    logits, _ = emulated.run(words(x), [(0, seen)], taken=(1, BLOCK - 1))
+
+    weights.join()
+    cache = RaggedCache(SIZES.layers)
+    cache.resize(1, COLUMNS)
+    cache.look_at_row(0, seen)
+    keys, values = weights.project([tap.astype(mx.float32) for tap in taps])
+    keys = weights.rope(keys, offset=0)
+    for i, layer in enumerate(cache.attention):
+        layer.update_and_fetch(keys[:, i : i + 1], values[:, i : i + 1])
+    cache.lengths[0] = seen
+    cache.look_at_block(1, BLOCK)
+    hidden = weights(x.astype(mx.float32), cache.attention)
+    wanted = np.array(weights.norm(hidden[:, 1:]) @ table.astype(mx.float32).T)
+    for i in range(SIZES.layers):
+        for ours, theirs in ((emulated.keys[i], keys), (emulated.values[i], values)):
+            exact = np.array(theirs[:, i : i + 1])
+            assert np.abs(floats(ours)[:1, :, :seen] - exact).max() < 0.05 * np.abs(exact).max()
+    assert np.abs(floats(logits) - wanted).max() < 0.15 * wanted.std()

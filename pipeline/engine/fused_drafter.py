@@ -51,6 +51,28 @@ def can_fuse(config: DrafterConfig, weights: Weights) -> bool:
     )
 
 
+def pack_drafter(
+    weights: Weights, table: mx.array, positions: int
+) -> tuple[list[mx.array], list[mx.array]]:
+    """The weights that the block's kernel takes, and those of the context's.
+
+    Args:
+        weights: Modules that are neither quantised nor joined.
+        table: The target's head [V, D].
+        positions: The most tokens of a row, a block's included.
+    """
+    attentions = [layer.self_attn for layer in weights.layers]
+    rotary = turns(weights.rope, positions)
+    key_norms = mx.stack([attention.k_norm.weight for attention in attentions])
+    query_norms = mx.stack([attention.q_norm.weight for attention in attentions])
+    head_norms = mx.stack([query_norms, key_norms], axis=1)
+    projections = [attention.k_proj.weight for attention in attentions]
+    projections += [attention.v_proj.weight for attention in attentions]
+    block = [*pack_layers(weights.layers), head_norms, rotary, weights.norm.weight, table]
+    context = [weights.fc.weight, weights.hidden_norm.weight, mx.concatenate(projections)]
+    return block, [*context, key_norms, rotary]
+
+
 class FusedDrafter(Drafter):
     """A loaded drafter, bound to a target that is one kernel.
 
@@ -62,7 +84,6 @@ class FusedDrafter(Drafter):
 
     def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
         super().__init__(config, weights, target)
-        attentions = [layer.self_attn for layer in weights.layers]
         table: Any = target.fused_table
         self._sizes = Sizes(
             layers=config.num_hidden_layers,
@@ -72,35 +93,18 @@ class FusedDrafter(Drafter):
             inner=config.intermediate_size,
             vocabulary=target.vocabulary,
         )
-        rotary = turns(weights.rope, target.info.context_tokens + config.block_size)
-        key_norms = mx.stack([attention.k_norm.weight for attention in attentions])
-        head_norms = mx.stack([
-            mx.stack([attention.q_norm.weight, attention.k_norm.weight]) for attention in attentions
-        ])  # fmt: skip
-        self._block_weights = [
-            *pack_layers(weights.layers), head_norms, rotary, weights.norm.weight, table
-        ]  # fmt: skip
-        projections = [attention.k_proj.weight for attention in attentions]
-        projections += [attention.v_proj.weight for attention in attentions]
-        self._context_weights = [
-            weights.fc.weight,
-            weights.hidden_norm.weight,
-            mx.concatenate(projections),
-            key_norms,
-            rotary,
-        ]
+        positions = target.info.context_tokens + config.block_size
+        self._block_weights, self._context_weights = pack_drafter(weights, table, positions)
         self._arrived = new_counters()
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
         sizes, (rows, width, hidden) = self._sizes, taps[0].shape
         fill_in(self._cache, self._layers, sizes.groups)
-        window = self._cache.window
-        places = [(window.first + b, start) for b, start in enumerate(window.starts)]
         return launch(
             _context_kernel(sizes, len(taps), self.config.rms_norm_eps),
             [
-                where(places, width, self._layers),
+                where(self._cache.window.places, width, self._layers),
                 mx.stack(list(taps)),
                 *self._context_weights,
                 self._arrived,
@@ -119,11 +123,10 @@ class FusedDrafter(Drafter):
         self._cache.look_at_block(rows, block)
         masks = mx.full((rows, block - 1), config.mask_token_id, anchors.dtype)
         tokens = mx.concatenate([anchors, masks], axis=1)
-        places = list(enumerate(self._cache.lengths[:rows]))
         return launch(
             _block_kernel(sizes, config.rms_norm_eps),
             [
-                where(places, block, self._layers, drafted),
+                where(self._cache.window.places, block, self._layers, drafted),
                 self._embed(tokens),
                 *self._block_weights,
                 self._arrived,

@@ -185,12 +185,12 @@ class Target:
     def _run_fused(
         self, fused: Fused, tokens: Sequence[Sequence[int]], *, logits: bool
     ) -> mx.array:
-        cache, window = self.cache, self.cache.window
+        cache = self.cache
         layers = cache.attention[: fused.sizes.layers]
         fill_in(cache, layers, fused.sizes.groups)
-        places = [(window.first + b, start) for b, start in enumerate(window.starts)]
-        self._ran, taps = fused.forward(tokens, places, layers, self._tapped, logits=logits)
-        self._observed = self._observe(taps) if taps else []
+        places, taps = cache.window.places, self._tapped
+        self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
+        self._observed = self._observe(tapped) if tapped else []
         return self._ran
 
     def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:

@@ -114,6 +114,11 @@ class Window:
         """The rows' slots."""
         return slice(self.first, self.first + len(self.starts))
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """For each row its slot, and the column where its new tokens begin."""
+        return [(self.first + i, start) for i, start in enumerate(self.starts)]
+
     def write(self, buffer: mx.array, new: mx.array) -> mx.array:
         """Puts new keys or values [B, H, T, D] into a layer's buffer [R, H, K, D]."""
         if self.write_rows is None:  # one row: its columns are one stretch

@@ -12,7 +12,6 @@
 #include <vector>
 
 #define __device__
-#define __forceinline__ inline
 
 using bf16 = uint16_t;
 using std::max;
@@ -21,7 +20,6 @@ struct float2 { float x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct Place { unsigned x; };
 
-struct Meeting;
 struct Thread {
   ucontext_t context;
   std::vector<char> stack;
