@@ -29,8 +29,9 @@ from machine import describe_surroundings
 from pipeline.engine.models import resolve_model
 from pipeline.settings import EMBEDDED_MODEL
 
-FEWEST = 4
-"""Requests of a cell, where it has fewer rows."""
+FEWEST, TURNS = 4, 2
+"""Requests of a cell: so many at least, so many for each row, or the rows that end sooner thanks to
+drafts would leave the longest answer alone."""
 WARM_TOKENS = 24
 SERIAL = 3
 """Requests of a cell of mlx-lm's `generate`, whose rate does not depend on how many there are."""
@@ -65,7 +66,7 @@ def main() -> None:
     options = read_options()
     info = resolve_model(options.model)
     report = Report(options)
-    count = max(*options.rows, FEWEST, options.lossless)
+    count = max(TURNS * max(options.rows), FEWEST, options.lossless)
     prompts = make_prompts(options.passages, count, samples=options.samples)
     made: dict[str, System] = {}
 
@@ -124,7 +125,7 @@ def say(text: str) -> None:
 
 def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) -> list[Prompt]:
     """The first prompts whose plain answers don't loop, as many as the cell needs."""
-    wanted, chosen = max(rows, FEWEST), list[Prompt]()
+    wanted, chosen = max(TURNS * rows, FEWEST), list[Prompt]()
     unknown = [prompt for prompt in prompts if prompt.loops is None][: 2 * wanted]
     if sum(prompt.loops is False for prompt in prompts) < wanted and unknown:
         answers = plain.answer(unknown, max(rows, 8), tokens, nonce="look")

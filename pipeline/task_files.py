@@ -38,6 +38,7 @@ _SETTING_BOUNDS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (1.0, 2.0),
     "repetition_window": (1, 4096),
     "no_repeat_ngram": (0, 64),
+    "no_repeat_copied": (0, 64),
     "seed": (0, 2**31 - 1),
 }
 

@@ -112,7 +112,8 @@ class _Shape:
         self._stop = stop
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        answer: list[int] = np.array(tokens).tolist()[self._prompt_tokens :]
+        whole: list[int] = np.array(tokens).tolist()
+        prompt, answer = whole[: self._prompt_tokens], whole[self._prompt_tokens :]
         scores = np.array(logits[0], np.float32)
         for token in set(answer[-self._sampling.repetition_window :]):
             factor = np.float32(self._sampling.repetition_penalty)
@@ -125,9 +126,18 @@ class _Shape:
         size = self._sampling.no_repeat_ngram
         for start in range(len(answer) - size + 1) if size else ():
             *begin, last = answer[start : start + size]
-            if begin == answer[len(answer) - size + 1 :] and last not in self._stop:
+            if begin != answer[len(answer) - size + 1 :] or last in self._stop:
+                continue
+            if not self._may_be_copied([*begin, last], prompt, answer):
                 scores[last] = -np.inf
         return mx.array(scores)[None]
+
+    def _may_be_copied(self, ngram: list[int], prompt: list[int], answer: list[int]) -> bool:
+        longest, size = self._sampling.no_repeat_copied, len(ngram)
+        if not longest or ngram not in [prompt[i : i + size] for i in range(len(prompt))]:
+            return False
+        again = [*answer[len(answer) - longest + 1 :], ngram[-1]]
+        return again not in [answer[i : i + longest] for i in range(len(answer) - longest + 1)]
 
 
 class _Mask:

@@ -124,6 +124,7 @@ def test_rows_that_join_and_leave_are_decoded_as_if_alone(
         Sampling(no_repeat_ngram=3),
         Sampling(no_repeat_ngram=1),
         Sampling(repetition_penalty=1.1, no_repeat_ngram=4),
+        Sampling(no_repeat_ngram=2, no_repeat_copied=4),
         Sampling(repetition_penalty=0.8, repetition_window=2, no_repeat_ngram=2),
         Sampling(presence_penalty=1.5),
         Sampling(frequency_penalty=0.7, logit_bias=((100, 4.0), (101, -100.0))),

@@ -168,6 +168,26 @@ def test_a_loop_is_looked_for_in_the_current_string_only(bench: Bench) -> None:
     assert banned('{"a":"xyzxy', 12) == ""
 
 
+def test_words_of_the_prompt_may_come_again_but_not_for_ever() -> None:
+    def banned(answer: str, prompt: str) -> str:
+        history = History(Sampling(no_repeat_ngram=3, no_repeat_copied=6), [*map(ord, prompt)])
+        for token in map(ord, answer):
+            history.push(token)
+        again = "".join(map(chr, history.banned()))
+        for token in map(ord, "xyzabc"):
+            history.push(token)
+        for _ in "xyzabc":
+            history.pop()
+        assert "".join(map(chr, history.banned())) == again
+        return again
+
+    assert banned("abc.ab", "") == "c"
+    assert banned("abc.ab", "no abc") == ""
+    assert banned("abc.ab", "no ab c") == "c"
+    assert banned("12abc.12ab", "12abc") == ""
+    assert banned("123abc.123ab", "123abc") == "c"  # six tokens now
+
+
 def test_a_string_in_a_loop_can_end(bench: Bench) -> None:
     history = History(Sampling(no_repeat_ngram=2))
     for token in bench.encode('{"a":"b","a'):

@@ -36,6 +36,7 @@ REQUESTS = st.builds(
         repetition_penalty=st.floats(0.5, 2),
         repetition_window=st.integers(0, 500),
         no_repeat_ngram=st.integers(0, 20),
+        no_repeat_copied=st.integers(0, 20),
         seed=st.integers(-(2**63) + 1, 2**63 - 1),
         top_k=st.integers(0, 1 << 20),
         top_p=st.floats(0, 1),

@@ -49,19 +49,16 @@ class Copier:
 
     def __init__(self, tokens: Sequence[int] = (), capacity: int = CAPACITY) -> None:
         self._capacity = capacity
+        self._fresh = list(tokens)  # not indexed yet: where nothing is proposed, nothing need be
         self._clear()
-        self.extend(tokens)
 
     def push(self, token: int) -> None:
         """Adds one accepted token; O(1) amortised."""
-        self.extend((token,))
+        self._fresh.append(token)
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Adds tokens; a prompt may come in pieces while a forward runs."""
-        if len(self._text) + len(tokens) > self._capacity:
-            tokens = [*self._text, *tokens][-(self._capacity // 2) :]
-            self._clear()
-        self._index(tokens)
+        """Adds tokens."""
+        self._fresh.extend(tokens)
 
     def propose(self, most: int) -> Copy:
         """The continuation of the longest suffix that occurs earlier in the text.
@@ -73,6 +70,7 @@ class Copier:
         Args:
             most: Most tokens to propose.
         """
+        self._catch_up()
         match = self._match
         if match == 0 or most < 1:
             return NO_COPY
@@ -82,6 +80,13 @@ class Copier:
         if len(known) < most:
             known = [known[i % period] for i in range(most)]
         return Copy(tuple(known), match)
+
+    def _catch_up(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        if len(self._text) + len(fresh) > self._capacity:
+            fresh = [*self._text, *fresh][-(self._capacity // 2) :]
+            self._clear()
+        self._index(fresh)
 
     def _clear(self) -> None:
         self._text: list[int] = []

@@ -108,7 +108,7 @@ class Core:
                 prompt=prompt,
                 on_event=on_event,
                 detokenizer=self._tokenizer.detokenizer(),
-                history=History(request.sampling),
+                history=History(request.sampling, prompt),
                 matcher=matcher,
                 copier=Copier(prompt),
             )

@@ -21,8 +21,6 @@ from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
-INSTRUCTION_TOKENS = 24
-"""Rows whose prompts end alike have the same task: instructions stand at a prompt's end."""
 SURE = 9
 """A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
 
@@ -49,6 +47,8 @@ class Drafts:
         self._speculation = speculation
         self._drafter = drafter
         self._began_s = 0.0
+        self._planned_ms = 0.0
+        self._rest = 0
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
 
@@ -62,9 +62,14 @@ class Drafts:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
         self._began_s = time.perf_counter()
+        if self._rest:
+            self._rest -= 1
+            self._plan = None
+            return [[] for _ in rows], 1
         known = [_known_drafts(row) for row in rows]
         views = [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
         plan = self._plan = self._speculation.choose(views)
+        self._planned_ms = _ms_since(self._began_s)
         drafter = self._drafter if plan.uses_drafter else None
         blocks = None if drafter is None else _draft_blocks(drafter, rows, plan.shape.width - 1)
         self._proposals = []
@@ -78,16 +83,20 @@ class Drafts:
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained."""
+        spent_ms = _ms_since(self._began_s)
         if self._plan is None:
+            self._speculation.rested(len(gained), spent_ms)
             return
-        spent_ms = (time.perf_counter() - self._began_s) * 1e3
-        self._speculation.observe(self._plan.shape, spent_ms, drafted=self._plan.uses_drafter)
+        learning_s = time.perf_counter()
+        forwards_ms = spent_ms - self._planned_ms
+        self._speculation.observe(self._plan.shape, forwards_ms, drafted=self._plan.uses_drafter)
         for proposal, tokens in zip(self._proposals, gained, strict=True):
             if proposal.used is not None:
                 self._record(proposal, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
                 if proposal.used is None or offer.source != proposal.used.source:
                     self._record(proposal, offer, draft, tokens, used=False)
+        self._rest = self._speculation.rest(self._planned_ms + _ms_since(learning_s))
 
     def forget(self, row: Row) -> None:
         """Drops a row that has left."""
@@ -107,9 +116,8 @@ class Drafts:
                 for offer in offers[:1]
                 if offer.source != "dflash" and offer.length < room
             ]
-        task = str(hash(tuple(row.prompt[-INSTRUCTION_TOKENS:])))
         context = len(row.prompt) + len(row.history.tokens)
-        return RowView(row.request.id, task, context, tuple(offers))
+        return RowView(row.request.id, row.task, context, tuple(offers))
 
     def _record(
         self,
@@ -123,6 +131,10 @@ class Drafts:
         drafted, accepted = checked(draft, list(gained))
         view = proposal.view
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
+
+
+def _ms_since(started_s: float) -> float:
+    return (time.perf_counter() - started_s) * 1e3
 
 
 def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:

@@ -43,6 +43,10 @@ class EverySpeculation(Speculation):
         """Takes a step's time; nothing is learnt from it."""
         self._seen_ms = ms
 
+    def rest(self, planning_ms: float) -> int:  # noqa: ARG002
+        """None: every step drafts."""
+        return 0
+
     def _any_offer(self, view: RowView, most: int) -> Offer | None:
         if not view.offers:
             return None

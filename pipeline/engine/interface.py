@@ -37,6 +37,8 @@ class Sampling:
         no_repeat_ngram: A token that would complete an n-gram of this many tokens that already
             stands in the answer (of JSON: in the same string) is forbidden; 0 is off. (Paulus et
             al. 2017.)
+        no_repeat_copied: An n-gram that stands in the prompt, as names do, is let be until it is
+            this long; 0 makes no such difference. In JSON there is none.
         seed: Seeds the sampler when the temperature is above 0.
         top_k: Only this many of the likeliest tokens may come; 0 is off.
         top_p: Only the fewest likeliest tokens whose probabilities reach this sum; 1.0 is off.
@@ -53,6 +55,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     repetition_window: int = 64
     no_repeat_ngram: int = 0
+    no_repeat_copied: int = 0
     seed: int = 0
     top_k: int = 0
     top_p: float = 1.0

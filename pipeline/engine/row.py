@@ -19,6 +19,8 @@ from pipeline.engine.sampling import History
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
+INSTRUCTION_TOKENS = 24
+"""Rows whose prompts end alike have the same task: instructions stand at a prompt's end."""
 UNDONE_TOKENS = 32
 """As many tokens at most are taken back to close an answer at its limit: a date has ten."""
 
@@ -38,6 +40,7 @@ class Row:
         slot: Its place in the cache, -1 while it waits.
         cached: How many prompt tokens were reused.
         finish_reason: Set once the answer is complete.
+        task: What its drafts have in common with other rows'.
     """
 
     request: Request
@@ -55,7 +58,12 @@ class Row:
     submitted_s: float = field(default_factory=time.monotonic)
     admitted_s: float = 0.0
     decoding_s: float = 0.0
+    task: str = ""
     _sent: int = 0
+
+    def __post_init__(self) -> None:
+        """Names the task."""
+        self.task = str(hash(tuple(self.prompt[-INSTRUCTION_TOKENS:])))
 
     @property
     def pending(self) -> int:

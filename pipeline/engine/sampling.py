@@ -27,22 +27,24 @@ class History:
 
     Attributes:
         sampling: The request's settings.
+        prompt: What is asked, for `no_repeat_copied`.
         tokens: The answer so far.
         counts: How often each token stands in it, if a setting asks for that.
     """
 
     sampling: Sampling
+    prompt: Sequence[int] = ()
     tokens: list[int] = field(default_factory=list[int])
     counts: Counter[int] = field(default_factory=Counter[int])
     _followers: defaultdict[tuple[int, ...], list[int]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    _asked: str | None = None  # the prompt, a character per token: to find a run of tokens in
 
     def push(self, token: int) -> None:
         """Appends a token."""
-        size = self.sampling.no_repeat_ngram
-        if size and len(self.tokens) >= size - 1:
-            self._followers[self._ngram_start()].append(token)
+        for begin in self._begins():
+            self._followers[begin].append(token)
         self.tokens.append(token)
         if counts_tokens(self.sampling):
             self.counts[token] += 1
@@ -54,8 +56,8 @@ class History:
             self.counts[token] -= 1
             if not self.counts[token]:
                 del self.counts[token]
-        if self.sampling.no_repeat_ngram and len(self.tokens) >= self.sampling.no_repeat_ngram - 1:
-            self._followers[self._ngram_start()].pop()
+        for begin in self._begins():
+            self._followers[begin].pop()
 
     def banned(self, ends_string: Callable[[int], bool] | None = None) -> list[int]:
         """Tokens that would complete an n-gram that already stands in the answer.
@@ -66,11 +68,12 @@ class History:
                 free, or strings would run on.
         """
         size = self.sampling.no_repeat_ngram
-        if not size or len(self.tokens) < size - 1:
+        begins = self._begins()
+        banned = self._followers.get(begins[0], []) if begins else []
+        if not banned:
             return []
-        banned = self._followers.get(self._ngram_start(), [])
-        if not banned or ends_string is None:
-            return banned
+        if ends_string is None:
+            return self._without_copied(banned, begins)
         string: list[int] = []
         for token in reversed(self.tokens):
             if ends_string(token):
@@ -87,8 +90,22 @@ class History:
             return []
         return list(dict.fromkeys(self.tokens[-self.sampling.repetition_window :]))
 
-    def _ngram_start(self) -> tuple[int, ...]:
-        return tuple(self.tokens[len(self.tokens) - self.sampling.no_repeat_ngram + 1 :])
+    def _begins(self) -> list[tuple[int, ...]]:
+        """What the next token would complete an n-gram of: of each length that matters."""
+        size, copied = self.sampling.no_repeat_ngram, self.sampling.no_repeat_copied
+        sizes = (size, max(size, copied)) if size and copied else (size,) if size else ()
+        have = len(self.tokens)
+        return [tuple(self.tokens[have - size + 1 :]) for size in sizes if size <= have + 1]
+
+    def _without_copied(self, banned: list[int], begins: list[tuple[int, ...]]) -> list[int]:
+        """Without those whose n-gram stands in the prompt, unless the longer one is there, too."""
+        if not self.sampling.no_repeat_copied:
+            return banned
+        if self._asked is None:
+            self._asked = "".join(map(chr, self.prompt))
+        longer = self._followers.get(begins[1], []) if len(begins) > 1 else []
+        start = "".join(map(chr, begins[0]))
+        return [t for t in banned if t in longer or start + chr(t) not in self._asked]
 
 
 @dataclass(slots=True)

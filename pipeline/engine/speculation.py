@@ -6,12 +6,16 @@ was accepted, which the next plan is made from.
     plan = speculation.choose(views)  # before the drafter, which runs if plan.uses_drafter
     speculation.observe(plan.shape, ms, drafted=plan.uses_drafter)  # after the verify
     speculation.record(Outcome(...))  # per row and draft
+    for _ in range(speculation.rest(planning_ms)): ...  # steps that are plain, without a plan
 
 A plan is a width for the whole batch (the verify costs by the widest row) and each row's best
 draft cut to it. The drafter's forward serves all rows and is paid once. Speculation is used only
 where its expected rate is above plain decoding's by `MARGIN`.
 
 What a plan leaves out is tried again, as acceptance and times change: see `Retries`.
+
+To plan takes time, too: on a fast GPU a third of a plain step. It is part of what a plan with
+drafts costs; after a plan without any, some steps are decoded without planning.
 """
 
 from collections.abc import Sequence
@@ -30,6 +34,12 @@ MARGIN = 1.02
 one: estimates are noisy, and a new shape has to be compiled."""
 HOPE = tokens_expected([0.85] * POSITIONS)
 """Yield of a draft that goes well, by which widths to try again are judged."""
+PLANNING = 0.015
+"""The part of plain decoding's time that planning may take where it finds no draft worth running."""
+MOST_REST = 64
+"""Steps without a plan, at most."""
+RECENT = 0.9
+"""Weight of the past in the running mean of a plan's own time."""
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
@@ -63,6 +73,7 @@ class Speculation:
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
         self._seen_tokens = 0
+        self._planning_ms = 0.0
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """The plan for the next step.
@@ -75,6 +86,7 @@ class Speculation:
         verify = self._costs.verify.predict_widths(len(rows), context)
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
         draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
+        verify[1:] = [ms + self._planning_ms for ms in verify[1:]]
         costs = (verify, [ms + draft for ms in verify] if offered else None)
         candidates = _candidates(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
@@ -96,11 +108,29 @@ class Speculation:
 
         Args:
             shape: What was run, in general the plan's.
-            ms: From the start of the draft to the end of the verify.
+            ms: From the plan to the end of the verify.
             drafted: Whether the drafter's forward was run.
         """
         self._costs.observe(shape, ms, drafted=drafted)
         self._seen_ms = ms
+
+    def rest(self, planning_ms: float) -> int:
+        """How many steps to decode plainly before the next plan: none after one with drafts.
+
+        Args:
+            planning_ms: What the last plan took, without forwards: to find the rows' drafts, to
+                choose, and to learn.
+        """
+        mean = self._planning_ms or planning_ms
+        self._planning_ms = RECENT * mean + (1 - RECENT) * planning_ms
+        last = self._last
+        if last is None or last.shape.width > 1 or last.retry is not None:
+            return 0
+        return min(MOST_REST, int(self._planning_ms / (PLANNING * last.ms)))
+
+    def rested(self, rows: int, ms: float) -> None:
+        """Counts a step that was decoded plainly without a plan."""
+        self._counts.rest(rows, ms)
 
     def record(self, outcome: Outcome) -> None:
         """Takes what became of a row's draft, run or not."""
@@ -125,7 +155,7 @@ class Speculation:
         last = self._last
         if last is None:
             return
-        ms = last.ms if self._seen_ms is None else self._seen_ms
+        ms = last.ms if self._seen_ms is None else self._seen_ms + self._planning_ms
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
         # A step that compiled says nothing of the next one of its shape.

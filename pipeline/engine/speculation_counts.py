@@ -37,6 +37,13 @@ class SpeculationCounts:
         self._step_ms += ms
         self._plain_ms += tokens * self._plain_ms_per_token
 
+    def rest(self, rows: int, ms: float) -> None:
+        """Counts a plain step that was not planned."""
+        self._widths[1] += 1
+        self._tokens += rows
+        self._step_ms += ms
+        self._plain_ms += ms
+
     def stats(self) -> SpeculationStats:
         """The totals."""
         return SpeculationStats(

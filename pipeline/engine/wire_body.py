@@ -21,7 +21,8 @@ UNDERSTOOD = frozenset(
     {
         "model", "messages", "response_format", "max_tokens", "max_completion_tokens",
         "temperature", "seed", "stop", "stream", "stream_options", "logprobs", "top_logprobs",
-        "repetition_penalty", "repetition_window", "no_repeat_ngram", "request_id", "timeout",
+        "repetition_penalty", "repetition_window", "no_repeat_ngram", "no_repeat_copied",
+        "request_id", "timeout",
         "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "logit_bias",
     }
 )  # fmt: skip

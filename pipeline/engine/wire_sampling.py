@@ -1,7 +1,7 @@
 """How tokens are chosen, as a request's body says it, both ways.
 
 OpenAI's names and bounds; `top_k` and `min_p` are as vLLM has them, and `repetition_penalty`,
-`repetition_window` and `no_repeat_ngram` are our extensions. A token's number in `logit_bias` is
+`repetition_window`, `no_repeat_ngram` and `no_repeat_copied` are our extensions. A token's number in `logit_bias` is
 checked against the vocabulary by the core, which knows it.
 """
 
@@ -27,6 +27,7 @@ def parse_sampling(body: Body) -> Sampling:
         repetition_penalty=body.number("repetition_penalty", 1.0, 0.01, 10.0),
         repetition_window=body.integer("repetition_window", 64, 0, LARGEST_COUNT),
         no_repeat_ngram=body.integer("no_repeat_ngram", 0, 0, LARGEST_COUNT),
+        no_repeat_copied=body.integer("no_repeat_copied", 0, 0, LARGEST_COUNT),
         seed=body.integer("seed", 0, -LARGEST_SEED, LARGEST_SEED),
         top_k=body.integer("top_k", 0, 0, LARGEST_COUNT),
         top_p=body.number("top_p", 1.0, 0.0, 1.0),
@@ -44,6 +45,7 @@ def sampling_body(sampling: Sampling) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "repetition_window": sampling.repetition_window,
         "no_repeat_ngram": sampling.no_repeat_ngram,
+        "no_repeat_copied": sampling.no_repeat_copied,
         "seed": sampling.seed,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,

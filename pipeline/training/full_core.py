@@ -32,6 +32,11 @@ class ScatteredWindow(Window):
         """The rows' slots."""
         return mx.array(self.slots)
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """For each row its slot, and the column where its new tokens begin."""
+        return list(zip(self.slots, self.starts, strict=True))
+
 
 class FullCore(Core):
     """Such a core; its answers are those of any other.

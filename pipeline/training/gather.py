@@ -8,7 +8,7 @@ import gc
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -192,15 +192,18 @@ def _write(  # noqa: PLR0913, PLR0917  the two rounds have these in common
     core = FullCore(want.info, options, progress)
     tell = _teller(want, sum(asked.values()), len(shards.keys), progress)
 
-    def ask(some: Iterable[Question], tell: Callable[[Written], None]) -> Written:
-        own = (one for one in some if share_of(one, want.shares) == want.share)
-        return write_answers(own, core, shards, setting, tell)
+    def mine(name: str) -> bool:
+        return share_of(name, want.shares) == want.share
 
-    first = ask(_about(questions, texts, asked), tell)
+    about = chain.from_iterable(
+        questions.about(texts, split, count, mine) for split, count in asked.items()
+    )
+    first = write_answers(about, core, shards, setting, tell)
     if first.stopped:
         return first
-    merges = merge_questions(shards.all(), lambda parts: _merge(questions, parts))
-    second = ask(merges, lambda now: tell(_sum(first, now)))
+    parts = [one for one in shards.all() if one.kind == "part" and mine(one.group)]
+    merges = merge_questions(parts, lambda parts: _merge(questions, parts))
+    second = write_answers(merges, core, shards, setting, lambda now: tell(_sum(first, now)))
     return _sum(first, second)
 
 
@@ -214,9 +217,9 @@ def _sum(first: Written, second: Written) -> Written:
     )
 
 
-def share_of(question: Question, shares: int) -> int:
-    """Whose question it is; those about the parts of one document, and their merge, are one's."""
-    return zlib.crc32((question.group or question.key).encode()) % shares
+def share_of(name: str, shares: int) -> int:
+    """Whose a question is, by the name of its place: a document's parts and merge are one's."""
+    return zlib.crc32(name.encode()) % shares
 
 
 def _teller(
@@ -225,12 +228,6 @@ def _teller(
     if want.shares > 1:
         return lambda now: progress(*as_told(now))
     return lambda now: progress(*tell_written(now, total, kept))
-
-
-def _about(
-    questions: Questions, texts: Sequence[Text], asked: dict[Split, int]
-) -> Iterator[Question]:
-    return chain.from_iterable(questions.about(texts, s, count) for s, count in asked.items())
 
 
 def _merge(questions: Questions, parts: Sequence[Answer]) -> Question:

@@ -7,7 +7,7 @@ gives the same questions.
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -56,6 +56,27 @@ class Question:
     part: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A passage that is asked about.
+
+    Attributes:
+        name: The same for the same question; the group of its questions, if it is asked in parts.
+        text, start: The passage.
+        kind: Of question.
+        parts: How many passages it is asked about in, if its kind is "part".
+    """
+
+    name: str
+    text: Text
+    start: int
+    kind: str
+    parts: int
+
+
+Mine = Callable[[str], bool]
+
+
 class Questions:
     """Makes questions about texts.
 
@@ -74,31 +95,21 @@ class Questions:
         self._length = min(length, model.context_tokens)
         self._seed = seed
 
-    def about(self, texts: Sequence[Text], split: Split, count: int) -> Iterator[Question]:
+    def about(
+        self, texts: Sequence[Text], split: Split, count: int, mine: Mine = lambda _: True
+    ) -> Iterator[Question]:
         """About `count` questions; those that merge parts come later, from `merge`.
 
         Args:
             texts: All of them.
             split: Only these are asked about.
             count: How many, merges included.
+            mine: Which of them to make, by name, see `Place`. Making one takes milliseconds, so
+                each of several writers makes its own only.
         """
-        chance = random.Random(f"{self._seed} {split}")
-        places = [
-            (text, start)
-            for text in texts
-            if text.split == split
-            for start in range(len(text.passages))
-        ]
-        asked = 0
-        while places and asked < count:
-            chance.shuffle(places)
-            for text, start in places:
-                if asked >= count:
-                    return
-                found = self._ask(text, start, asked, chance)
-                # A group of parts is answered for once more: by its merge.
-                asked += len(found) + (found[0].kind == "part" if found else 0)
-                yield from found
+        for place in self._places(texts, split, count):
+            if mine(place.name):
+                yield from self._ask(place)
 
     def merge(self, answers: Sequence[str], group: str) -> Question:
         """The question that joins the answers about the parts of a document.
@@ -110,36 +121,54 @@ class Questions:
         task = self._variants.summary
         return self._question("merge", task, Asked(ask_to_merge(task, answers)), group)
 
-    def _ask(self, text: Text, start: int, number: int, chance: random.Random) -> list[Question]:
-        kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
-        if kind == "part":
-            return self._parts(text, start, number, chance)
-        task = self._variants.choose(kind, chance)
+    def _places(self, texts: Sequence[Text], split: Split, count: int) -> Iterator[Place]:
+        """What to ask of which passage, in an order that only the seed and the texts decide."""
+        chance = random.Random(f"{self._seed} {split}")
+        starts = [
+            (text, start)
+            for text in texts
+            if text.split == split
+            for start in range(len(text.passages))
+        ]
+        asked = 0
+        while starts:
+            chance.shuffle(starts)
+            for text, start in starts:
+                if asked >= count:
+                    return
+                parts = min(chance.randint(2, MOST_PARTS), len(text.passages) - start)
+                kinds = [kind for kind in KINDS if kind != "part" or parts > 1]
+                kind = chance.choices(kinds, [KINDS[kind] for kind in kinds])[0]
+                yield Place(f"{self._seed} {split} {asked}", text, start, kind, parts)
+                # A group of parts is answered for once more: by its merge.
+                asked += parts + 1 if kind == "part" else 1
+
+    def _ask(self, place: Place) -> list[Question]:
+        if place.kind == "part":
+            return self._parts(place)
+        chance = random.Random(place.name)
+        text, start = place.text, place.start
+        task = self._variants.choose(place.kind, chance)
         size = chance.choices(SIZES, SIZE_CHANCES)[0]
         shown = self._shown(text, start, task, size)
         title = self._tokens.head(text.title, TITLE_TOKENS) if text.title else ""
-        part, parts = _maybe_part(text, start, chance) if kind != "answer" else (1, 1)
+        part, parts = _maybe_part(text, start, chance) if place.kind != "answer" else (1, 1)
         asked = word(task, self._model, (title, shown, part, parts), chance)
         if asked is None:
             return []
-        name = f"{self._seed} {text.split} {number}"
-        return [self._of(text, self._question(kind, task, asked, name))]
+        return [self._of(text, self._question(place.kind, task, asked, place.name))]
 
-    def _parts(self, text: Text, start: int, number: int, chance: random.Random) -> list[Question]:
+    def _parts(self, place: Place) -> list[Question]:
         """Consecutive parts of a document, a summary of each."""
-        task = self._variants.summary
-        count = min(chance.randint(2, MOST_PARTS), len(text.passages) - start)
-        if count < 2:  # noqa: PLR2004  one part is no part
-            return []
+        task, text = self._variants.summary, place.text
         title = self._tokens.head(text.title, TITLE_TOKENS) if text.title else ""
-        group = f"{self._seed} {text.split} {number}"
         found: list[Question] = []
-        for part in range(count):
+        for part in range(place.parts):
             room = self._room(task)
-            shown = self._tokens.head(text.passages[start + part], min(room, SIZES[2]))
-            asked = Asked(ask_about(task, title, shown, part + 1, count))
-            question = self._question("part", task, asked, f"{group} {part}")
-            found.append(replace(self._of(text, question), group=group, part=part))
+            shown = self._tokens.head(text.passages[place.start + part], min(room, SIZES[2]))
+            asked = Asked(ask_about(task, title, shown, part + 1, place.parts))
+            question = self._question("part", task, asked, f"{place.name} {part}")
+            found.append(replace(self._of(text, question), group=place.name, part=part))
         return found
 
     def _shown(self, text: Text, start: int, task: Task, size: int) -> str:
