@@ -98,7 +98,7 @@ def write_models(folder: Path, config: dict[str, Any], bits: int) -> None:
     started = time.perf_counter()
     target: Any = qwen3.Model(qwen3.ModelArgs.from_dict(config))
     target.set_dtype(mx.bfloat16)
-    if bits < 16:  # noqa: PLR2004  else they are bfloat16
+    if bits < 16:
         target, config = quantize_model(target, config, GROUP, bits)
     save_model(folder / "target", target)
     save_config(dict(config), folder / "target" / "config.json")
@@ -153,9 +153,7 @@ def measure_model(folder: Path, rows: list[int], contexts: list[int]) -> list[di
 def time_verify(target: Target, rows: int, width: int, context: int) -> float:
     """Milliseconds of a forward, with the choice of its tokens."""
     hold(target, rows, context)
-    return median_ms(
-        lambda: mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1))
-    )
+    return median_ms(lambda: mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1)))
 
 
 def time_draft(target: Target, drafter: Drafter, rows: int, context: int) -> float:
@@ -163,9 +161,7 @@ def time_draft(target: Target, drafter: Drafter, rows: int, context: int) -> flo
     hold(target, rows, context)
     # The drafter's context is laid out by the target's forward that it watches.
     mx.eval(target.forward([[TOKEN]] * rows))
-    return median_ms(
-        lambda: mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
-    )
+    return median_ms(lambda: mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1)))
 
 
 def hold(target: Target, rows: int, context: int) -> None:

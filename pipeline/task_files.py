@@ -26,10 +26,10 @@ _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
     "fields": Limits(max_tokens=512),
     "class": Limits(max_tokens=32, chunk_tokens=400),
 }
-# A small model loops without these; see `Sampling`.
+# A small model loops without these; see `Sampling`, and `benchmarks/repetition.py` for the choice.
 # Fields are copies, and to copy is to repeat: there, only a loop inside one string is stopped.
 _SETTINGS: dict[TaskKind, dict[str, float | int]] = {
-    "text": {"repetition_penalty": 1.1, "no_repeat_ngram": 12},
+    "text": {"no_repeat_ngram": 4, "no_repeat_copied": 12},
     "fields": {"no_repeat_ngram": 8},
     "class": {},
 }

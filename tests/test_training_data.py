@@ -147,8 +147,8 @@ def test_prose_is_asked_for_with_the_product_s_own_settings(target: Path) -> Non
     settings = dict(summary.settings)
     for question in questions_of(target).about(make_texts(), "train", 60):
         if question.kind in {"summary", "part"}:
-            assert question.sampling.repetition_penalty == settings["repetition_penalty"]
             assert question.sampling.no_repeat_ngram == settings["no_repeat_ngram"]
+            assert question.sampling.no_repeat_copied == settings["no_repeat_copied"]
             assert question.messages[0].content == summary.system
 
 

@@ -52,6 +52,7 @@ KINDS: tuple[tuple[str, dict[str, Any] | None, Sampling], ...] = (
     ("prose", None, Sampling()),
     ("fields", FIELDS, Sampling(no_repeat_ngram=8)),
     ("penalised", None, Sampling(repetition_penalty=1.1, no_repeat_ngram=12)),
+    ("unrepeated", None, Sampling(no_repeat_ngram=4, no_repeat_copied=12)),
     ("list", LIST, Sampling()),
     ("sampled", None, Sampling(temperature=0.8, presence_penalty=0.3, frequency_penalty=0.2)),
     ("sampled fields", FIELDS, Sampling(temperature=0.9)),

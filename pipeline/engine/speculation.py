@@ -35,7 +35,7 @@ one: estimates are noisy, and a new shape has to be compiled."""
 HOPE = tokens_expected([0.85] * POSITIONS)
 """Yield of a draft that goes well, by which widths to try again are judged."""
 PLANNING = 0.015
-"""The part of plain decoding's time that planning may take where it finds no draft worth running."""
+"""The part of plain decoding's time that planning may take where no draft is worth running."""
 MOST_REST = 64
 """Steps without a plan, at most."""
 RECENT = 0.9

@@ -1,8 +1,8 @@
 """How tokens are chosen, as a request's body says it, both ways.
 
 OpenAI's names and bounds; `top_k` and `min_p` are as vLLM has them, and `repetition_penalty`,
-`repetition_window`, `no_repeat_ngram` and `no_repeat_copied` are our extensions. A token's number in `logit_bias` is
-checked against the vocabulary by the core, which knows it.
+`repetition_window`, `no_repeat_ngram` and `no_repeat_copied` are our extensions. A token's number
+in `logit_bias` is checked against the vocabulary by the core, which knows it.
 """
 
 from typing import Any
