@@ -134,14 +134,14 @@ def measure_model(folder: Path, rows: list[int], contexts: list[int]) -> list[di
     target = Target(info)
     drafter = load_drafter(folder / "drafter", target)
     found: list[dict[str, Any]] = []
-    for r, c in plain_ms:
+    for (r, c), alone in plain_ms.items():
         verify = {width: time_verify(target, r, width, c) for width in WIDTHS}
         draft = time_draft(target, drafter, r, c)
-        ratio = (draft + verify[BLOCK]) / plain_ms[r, c]
+        ratio = (draft + verify[BLOCK]) / alone
         found.append({
             "rows": r,
             "context": c,
-            "plain_ms": round(plain_ms[r, c], 3),
+            "plain_ms": round(alone, 3),
             "draft_ms": round(draft, 3),
             "verify_ms": {str(width): round(ms, 3) for width, ms in verify.items()},
             "draft_and_verify_over_plain": round(ratio, 3),

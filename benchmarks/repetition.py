@@ -118,7 +118,7 @@ def write_all(
     )
     core = FullCore(info, core_options)
     ends = ChatTokenizer(info.folder).stop_tokens
-    setting = Setting(info.name, options.rows, sorted(stop_tokens(info.folder, ends))[0])
+    setting = Setting(info.name, options.rows, min(stop_tokens(info.folder, ends)))
     found: dict[str, list[Answer]] = {}
     for number, (name, sampling) in enumerate(SETTINGS.items()):
         shards = Shards(folder / str(number), {})

@@ -99,6 +99,13 @@ class Target:
         """The head's weights [V, D], if the model runs as one kernel."""
         return self._fused.table if self._fused else None
 
+    @property
+    def reading_shapes(self) -> Shapes:
+        """Those of forwards that read thousands of prompt tokens."""
+        if self._fused is None:
+            return self.cache.shapes
+        return replace(device_shapes(), mask_dtype=mx.bfloat16)
+
     def unfuse(self) -> None:
         """Leaves the forward to MLX's own operations, for a drafter that needs them."""
         if self._fused is None:
@@ -140,11 +147,25 @@ class Target:
             free = self.cache.columns - self.cache.lengths[slot]
             width = self.cache.shapes.prompt_width(len(piece), free)
             self.cache.look_at_row(slot, width, whole=True)
-            self._run([piece + [0] * (width - len(piece))], logits=False)  # too many: overwritten
-            mx.eval(self.cache.state(), self._observed, self._ran)
+            self.read([piece + [0] * (width - len(piece))])  # too many: overwritten
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
             left = left[len(piece) :]
+
+    def read(self, tokens: Sequence[Sequence[int]], *, many: bool = False) -> None:
+        """Runs prompt tokens of the rows that the cache looks at; gives no logits.
+
+        Args:
+            tokens: [B, T].
+            many: They are thousands, and the window has `reading_shapes`: large products are
+                faster by MLX's own operations than in one kernel, and no drafter watches.
+        """
+        if many and self._fused is not None:
+            fill_in(self.cache, self.cache.attention, self._fused.sizes.groups)
+            self._run_layers(tokens)
+        else:
+            self._run(tokens, logits=False)
+        mx.eval(self.cache.state(), self._observed, self._ran)
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.

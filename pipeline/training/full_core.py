@@ -126,12 +126,11 @@ class FullCore(Core):
             longest = max(len(piece) for piece in pieces)
             if not longest:
                 break
-            width = cache.shapes.prompt_width(longest, cache.columns - max(starts))
+            width = target.reading_shapes.prompt_width(longest, cache.columns - max(starts))
             cache.window = self._look_at(full, starts, width)
             cache._masks.clear()  # noqa: SLF001  as the cache's own looks do
             padded = [piece + [0] * (width - len(piece)) for piece in pieces]
-            target._run(padded)  # noqa: SLF001
-            mx.eval(cache.state())
+            target.read(padded, many=True)
             for row, piece in zip(rows, pieces, strict=False):
                 cache.lengths[row.slot] += len(piece)
         for row in rows:
@@ -140,7 +139,7 @@ class FullCore(Core):
 
     def _look_at(self, rows: Sequence[Row], starts: tuple[int, ...], width: int) -> Window:
         cache = self._target.cache
-        plain = window_of_rows(starts, width, cache.columns, cache.shapes)
+        plain = window_of_rows(starts, width, cache.columns, self._target.reading_shapes)
         slots = tuple(row.slot for row in rows)
         return ScatteredWindow(
             first=0,
