@@ -253,6 +253,66 @@ def test_every_row_of_a_ragged_batch_gets_what_it_would_get_alone(
         np.testing.assert_allclose(logits[slot], expected[:3], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_plain_steps_are_in_its_context_when_it_drafts(
+    rows: int, target_folder: Path, checkpoint: Path
+) -> None:
+    target, drafter = both(target_folder, checkpoint)
+    target.cache.resize(3, 128)
+    contexts = [list(ROWS[slot]) for slot in range(rows)]
+    for slot, context in enumerate(contexts):
+        target.prefill(slot, context)
+
+    def step(width: int, kept: int) -> None:
+        new = [[(slot + k) % 4 for k in range(width)] for slot in range(len(contexts))]
+        mx.eval(target.forward(new))
+        for slot, context in enumerate(contexts):
+            target.cache.lengths[slot] += kept
+            context += new[slot][:kept]
+
+    def check() -> None:
+        logits = np.array(drafter.draft_logits([2] * len(contexts)))
+        for slot, context in enumerate(contexts):
+            expected = draft_alone(target_folder, checkpoint, context, 2)
+            np.testing.assert_allclose(logits[slot], expected, rtol=0, atol=1e-4)
+
+    for _ in range(5):
+        step(1, 1)
+    check()
+    step(1, 1)
+    step(4, 2)  # what is rejected is overwritten by what comes
+    step(1, 1)
+    step(1, 1)
+    contexts.pop()  # a row leaves, and the last one moves
+    if contexts:
+        target.cache.copy_row(len(contexts), 0, target.cache.lengths[len(contexts)])
+        contexts[0] = list(ROWS[rows - 1])
+        target.cache.lengths[0] = len(ROWS[rows - 1])  # it begins its answer anew
+        step(1, 1)
+        step(1, 1)
+    else:
+        contexts.append([3, 1])
+        target.cache.lengths[0] = 0
+        target.prefill(0, [3, 1])
+        step(1, 1)
+    check()
+
+
+def test_waiting_steps_go_with_the_memory_of_the_rows(
+    target_folder: Path, checkpoint: Path
+) -> None:
+    target, drafter = both(target_folder, checkpoint)
+    target.cache.resize(1, 64)
+    target.prefill(0, ROWS[1])
+    mx.eval(target.forward([[1]]))
+    target.cache.release()
+    target.cache.resize(1, 64)
+    target.prefill(0, ROWS[0])
+    logits = np.array(drafter.draft_logits([1]))
+    expected = draft_alone(target_folder, checkpoint, ROWS[0], 1)
+    np.testing.assert_allclose(logits[0], expected, rtol=0, atol=1e-4)
+
+
 def test_its_context_goes_where_the_row_goes(target_folder: Path, checkpoint: Path) -> None:
     target, drafter = both(target_folder, checkpoint)
     target.cache.resize(2, 64)

@@ -9,7 +9,7 @@ mlx-lm's models see a `LayerCache` per layer, which speaks the interface of `mlx
 Recurrent layers of hybrid models keep their states in `recurrent.py`, by the same slots.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mlx.core as mx
 from mlx import nn
@@ -115,14 +115,12 @@ class RaggedCache:
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
         self.window = Window(0, (), 0, 0, 0, None, None)
+        self.before_moves: Callable[[], None] = lambda: None  # for whoever fills layers late
 
     @property
     def size_bytes(self) -> int:
         """Memory held by the buffers."""
-        arrays = [
-            a for layer in self.attention for a in (layer.keys, layer.values) if a is not None
-        ]
-        return self.state_bytes + sum(array.nbytes for array in arrays)
+        return self.state_bytes + sum(array.nbytes for array in self._buffers())
 
     @property
     def state_bytes(self) -> int:
@@ -181,6 +179,7 @@ class RaggedCache:
 
     def settle(self) -> None:
         """Takes over what was counted since the last forward; called by whatever comes next."""
+        self.before_moves()
         if self.states:
             self.states.settle(self.lengths)
 
@@ -304,8 +303,7 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.copy(source, target, length)
-        held = [(layer.keys, layer.values) for layer in self.attention]
-        buffers = [buffer for pair in held for buffer in pair if buffer is not None]
+        buffers = self._buffers()
         copies = [mx.contiguous(buffer[source, :, :length]) for buffer in buffers]
         mx.eval(copies)  # else MLX keeps the buffers to read and copies all of them
         for buffer, tokens in zip(buffers, copies, strict=True):
@@ -315,6 +313,8 @@ class RaggedCache:
 
     def state(self) -> Sequence[mx.array]:
         """All buffers, to evaluate them."""
-        states = self.states.arrays() if self.states else []
-        buffers = ((layer.keys, layer.values) for layer in self.attention)
-        return [*states, *(a for pair in buffers for a in pair if a is not None)]
+        return [*(self.states.arrays() if self.states else []), *self._buffers()]
+
+    def _buffers(self) -> list[mx.array]:
+        pairs = [(layer.keys, layer.values) for layer in self.attention]
+        return [buffer for pair in pairs for buffer in pair if buffer is not None]

@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten
 
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
+from pipeline.engine.late_context import LateContext
 from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
 
@@ -35,7 +36,8 @@ class Drafter:
         self._cache = target.cache
         self._layers = target.cache.add_layers(config.num_hidden_layers)
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
-        target.tap(config.target_layer_ids, self._extend)
+        self._late = LateContext(self._cache, self._layers, self._extend)
+        target.tap(config.target_layer_ids, self._late.take)
         leaves: Any = tree_flatten(weights.parameters())
         target.weights_bytes += sum(int(array.nbytes) for _, array in leaves)
         target.kv_bytes_per_token += (
@@ -82,6 +84,7 @@ class Drafter:
         Raises:
             ValueError: A row has less than `block` free columns.
         """
+        self._late.catch_up()
         config, weights = self.config, self._weights
         drafted = self.block - 1 if width is None else min(width, self.block - 1)
         anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]

@@ -115,6 +115,7 @@ class FusedDrafter(Drafter):
 
     def draft_logits(self, anchors: mx.array | Sequence[int], width: int | None = None) -> mx.array:
         """See `Drafter.draft_logits`."""
+        self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
         drafted = block - 1 if width is None else min(width, block - 1)
         anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
