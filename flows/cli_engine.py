@@ -31,7 +31,7 @@ def start(
         str,
         typer.Option(
             help="The folder of a DFlash drafter for the model, 'shipped' or 'none'.  [default: "
-            "the shipped one for the embedded model on a GPU, else none]"
+            "the shipped one for the embedded model, else none]"
         ),
     ] = "",
     as_json: Json = False,

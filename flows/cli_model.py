@@ -29,7 +29,7 @@ def check(  # noqa: PLR0913, PLR0917  a command's options
         str,
         typer.Option(
             help="The folder of a DFlash drafter for the model, 'shipped' or 'none'.  [default: "
-            "the shipped one for the embedded model on a GPU, else none]"
+            "the shipped one for the embedded model, else none]"
         ),
     ] = "",
     prompts: Annotated[

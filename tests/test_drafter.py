@@ -268,7 +268,7 @@ def test_plain_steps_are_in_its_context_when_it_drafts(
         mx.eval(target.forward(new))
         for slot, context in enumerate(contexts):
             target.cache.lengths[slot] += kept
-            context += new[slot][:kept]
+            context.extend(new[slot][:kept])
 
     def check() -> None:
         logits = np.array(drafter.draft_logits([2] * len(contexts)))

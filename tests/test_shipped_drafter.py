@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import shipped
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.interface import CoreOptions
 from pipeline.engine.loader import MlxLoader
@@ -22,12 +21,8 @@ from tests.tiny import write_llama
 MOST_BYTES = 20_000_000
 
 
-def test_a_model_gets_what_was_asked_for_or_what_is_shipped_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for on_cpu, found in ((True, ""), (False, str(SHIPPED_DRAFTER))):
-        monkeypatch.setattr(shipped, "uses_cpu", lambda on_cpu=on_cpu: on_cpu)
-        assert drafter_of(EMBEDDED_MODEL, "") == found
+def test_a_model_gets_what_was_asked_for_or_what_is_shipped_for_it() -> None:
+    assert drafter_of(EMBEDDED_MODEL, "") == str(SHIPPED_DRAFTER)
     assert drafter_of(EMBEDDED_MODEL, THE_SHIPPED) == str(SHIPPED_DRAFTER)
     assert drafter_of("/models/other", "") == ""
     assert drafter_of(EMBEDDED_MODEL, NO_DRAFTER) == ""
@@ -55,7 +50,7 @@ def test_what_is_shipped_is_small_and_has_a_model_card() -> None:
 
 
 @pytest.mark.model
-def test_the_embedded_model_drafts_with_it_if_told_and_other_models_without(
+def test_the_embedded_model_drafts_with_it_and_other_models_without(
     tmp_path: Path,
 ) -> None:
     shape = json.loads((SHIPPED_DRAFTER / "config.json").read_text("utf-8"))

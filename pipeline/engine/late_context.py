@@ -68,7 +68,7 @@ class LateContext:
         cache, window = self._cache, self._cache.window
         make = window_of_rows if len(self._starts) > 1 else _window_of_first
         cache.window = make(self._starts, len(steps), cache.columns, cache.shapes)
-        taps = [mx.concatenate(states, axis=1) for states in zip(*steps, strict=True)]
+        taps = [mx.concatenate(list(states), axis=1) for states in zip(*steps, strict=True)]
         mx.async_eval(self._extend(taps))
         cache.window = window
 

@@ -1,12 +1,10 @@
 """Which drafter a model gets: the one that was asked for, or the one that docflash ships for it.
 
-The shipped one is for the embedded model; `README.md` beside its weights is its model card. On a
-CPU it has to be asked for: there, keeping it up to date costs a batch more than it gains.
+The shipped one is for the embedded model; `README.md` beside its weights is its model card.
 """
 
 from pathlib import Path
 
-from pipeline.engine.blas import uses_cpu
 from pipeline.settings import EMBEDDED_MODEL
 
 SHIPPED_DRAFTER = Path(__file__).with_name("shipped_drafter")
@@ -19,11 +17,10 @@ def drafter_of(model: str, wanted: str) -> str:
 
     Args:
         model: "embedded" or a folder.
-        wanted: A drafter's folder, "none", "shipped", or "": the shipped one on a GPU, if the
-            model has one.
+        wanted: A drafter's folder, "none", "shipped", or "": the shipped one, if the model has
+            one.
     """
-    by_default = model == EMBEDDED_MODEL and not uses_cpu()
-    if wanted == THE_SHIPPED or (not wanted and by_default):
+    if wanted == THE_SHIPPED or (not wanted and model == EMBEDDED_MODEL):
         return str(SHIPPED_DRAFTER)
     return "" if wanted == NO_DRAFTER else wanted
 
