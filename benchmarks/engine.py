@@ -211,7 +211,7 @@ def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
                 ]
                 if pairs:
                     mean = geometric_mean(a / b for a, b in pairs)
-                    found[f"{ours}/{peer} {rate}"] = round(mean, 2)
+                    found[f"{ours}_over_{peer}_{rate}"] = round(mean, 2)
     return found
 
 
