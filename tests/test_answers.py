@@ -102,7 +102,7 @@ def test_a_short_document_takes_one_call(model: ModelInfo) -> None:
     assert result.model_s == 0.75
     request = engine.requests[0]
     assert request.schema is None
-    assert request.sampling.repetition_penalty > 1
+    assert (request.sampling.no_repeat_ngram, request.sampling.no_repeat_copied) == (4, 12)
     assert "Document: Title\n\nSome text.\n\n---\nSummarise." in request.messages[1].content
     assert "part" not in request.messages[1].content
 

@@ -165,9 +165,10 @@ class Training:
         step_s = (time.monotonic() - began) / TIMED_STEPS  # pyright: ignore[reportPossiblyUnboundVariable]
         began = time.monotonic()
         self._judge.accepted(state.parameters, self._heldout)
-        judging_s = EVALUATIONS * (time.monotonic() - began)
-        left_s = max(0.5 * 60 * self._recipe.minutes, 60 * self._recipe.minutes - judging_s)
-        return max(1, round(left_s / step_s))
+        judging_s, whole_s = time.monotonic() - began, 60 * self._recipe.minutes
+        if every := self._recipe.evaluate_every:
+            return max(1, round(whole_s / (step_s + judging_s / every)))
+        return max(1, round(max(0.5 * whole_s, whole_s - EVALUATIONS * judging_s) / step_s))
 
     def _draft(self, step: int) -> Draft:
         recipe = self._recipe
