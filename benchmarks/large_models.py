@@ -29,6 +29,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import qwen3
 from mlx_lm.utils import quantize_model, save_config, save_model
 
+from pipeline.engine.calibrate import pretend
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.drafter_layers import Weights
@@ -152,23 +153,16 @@ def measure_model(folder: Path, rows: list[int], contexts: list[int]) -> list[di
 
 def time_verify(target: Target, rows: int, width: int, context: int) -> float:
     """Milliseconds of a forward, with the choice of its tokens."""
-    hold(target, rows, context)
+    pretend(target.cache, rows, context)
     return median_ms(lambda: mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1)))
 
 
 def time_draft(target: Target, drafter: Drafter, rows: int, context: int) -> float:
     """Milliseconds of a block of drafts."""
-    hold(target, rows, context)
+    pretend(target.cache, rows, context)
     # The drafter's context is laid out by the target's forward that it watches.
     mx.eval(target.forward([[TOKEN]] * rows))
     return median_ms(lambda: mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1)))
-
-
-def hold(target: Target, rows: int, context: int) -> None:
-    """Makes the cache hold so many rows of so many tokens, whatever they are."""
-    target.cache.release()
-    target.cache.resize(rows, context + BLOCK)
-    target.cache.pretend(context)
 
 
 def median_ms(run: Callable[[], None]) -> float:

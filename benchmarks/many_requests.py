@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import psutil
 from engine import device_name
 from engine_prompts import TASKS, Prompt, make_prompts
 from machine import describe_surroundings
@@ -123,9 +124,8 @@ def read_options() -> argparse.Namespace:
 
 def memory_mb() -> dict[str, int]:
     """Of the process, and what MLX holds and keeps for later."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
-        "process_mb": pages * 4096 >> 20,
+        "process_mb": psutil.Process().memory_info().rss >> 20,
         "mlx_mb": mx.get_active_memory() >> 20,
         "mlx_cache_mb": mx.get_cache_memory() >> 20,
     }

@@ -81,7 +81,7 @@ def _measure(
         return 2 * room <= options.kv_bytes or shape == Shape(1, 1, CONTEXTS[0])
 
     def verify(rows: int, width: int, context: int) -> None:
-        _pretend(target.cache, rows, context)
+        pretend(target.cache, rows, context)
         mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1))
 
     longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
@@ -100,11 +100,11 @@ def _measure(
 
 
 def _draft(drafter: Drafter, cache: RaggedCache, rows: int, _width: int, context: int) -> None:
-    _pretend(cache, rows, context)
+    pretend(cache, rows, context)
     mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
 
 
-def _pretend(cache: RaggedCache, rows: int, context: int) -> None:
+def pretend(cache: RaggedCache, rows: int, context: int) -> None:
     """Makes the cache hold so many rows of so many tokens, whatever they are."""
     if cache.rows != rows or cache.columns < context + BLOCK:
         cache.release()

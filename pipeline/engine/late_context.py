@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from pipeline.engine.cache import LayerCache, RaggedCache
-from pipeline.engine.window import Shapes, Window, window_of_row, window_of_rows
+from pipeline.engine.window import window_of_rows
 
 MOST_STEPS = 64
 """Steps that wait, at most."""
@@ -66,12 +66,7 @@ class LateContext:
         if not steps or self._layers[0].keys is None:  # None: the rows' memory was given back
             return
         cache, window = self._cache, self._cache.window
-        make = window_of_rows if len(self._starts) > 1 else _window_of_first
-        cache.window = make(self._starts, len(steps), cache.columns, cache.shapes)
+        cache.window = window_of_rows(self._starts, len(steps), cache.columns, cache.shapes)
         taps = [mx.concatenate(list(states), axis=1) for states in zip(*steps, strict=True)]
         mx.async_eval(self._extend(taps))
         cache.window = window
-
-
-def _window_of_first(starts: tuple[int, ...], width: int, room: int, shapes: Shapes) -> Window:
-    return window_of_row(0, starts[0], width, room, shapes)

@@ -93,7 +93,9 @@ class History:
     def _begins(self) -> list[tuple[int, ...]]:
         """What the next token would complete an n-gram of: of each length that matters."""
         size, copied = self.sampling.no_repeat_ngram, self.sampling.no_repeat_copied
-        sizes = (size, max(size, copied)) if size and copied else (size,) if size else ()
+        if not size:
+            return []
+        sizes = (size, max(size, copied)) if copied else (size,)
         have = len(self.tokens)
         return [tuple(self.tokens[have - size + 1 :]) for size in sizes if size <= have + 1]
 
