@@ -1,14 +1,16 @@
 """The engine against mlx-lm on documents: tokens per second by rows and task, cost of a step.
 
     uv run python benchmarks/engine.py [--rows 1 2 4 8 16 32] [--drafter FOLDER] [--tokens 96]
+        [--sections rates contexts lossless] [--contexts 512 2000 8000]
 
 All systems run in one process with the same weights and prompts: mlx-lm's `generate` (one request
 after the other) and `batch_generate`, our plain batched decoding, ours with drafts that cost
 nothing (forced tokens, copies), ours with the drafter. Ours answers as the product's tasks ask:
 with their penalties and schemas; mlx-lm decodes greedily without, which is less work. Requests all
 come at once, so a rate over the whole time includes reading the prompts. Tasks weigh equally;
-prompts whose plain answers loop are left out. Done cells are kept in the report and not run again
-(--fresh forgets them). Writes benchmarks/engine-DEVICE.json.
+prompts whose plain answers loop are left out. The section "contexts" asks one question about texts
+of so many tokens, passages joined where one is too short. Done cells are kept in the report and
+not run again (--fresh forgets them). Writes benchmarks/engine-DEVICE.json.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from statistics import geometric_mean
 from typing import Any
 
 import mlx.core as mx
-from engine_prompts import TASKS, Prompt, loops, make_prompts
+from engine_prompts import TASKS, Prompt, loops, make_long_prompts, make_prompts
 from engine_systems import SYSTEMS, Answers, System, make_system
 from machine import describe_surroundings
 
@@ -35,6 +37,7 @@ drafts would leave the longest answer alone."""
 WARM_TOKENS = 24
 SERIAL = 3
 """Requests of a cell of mlx-lm's `generate`, whose rate does not depend on how many there are."""
+SECTIONS = ("rates", "contexts", "lossless")
 PEERS = ("mlx_lm_serial", "mlx_lm_batch", "plain")
 FREE = ("plain", "copies", "drafter")
 
@@ -81,13 +84,37 @@ def main() -> None:
             system("plain"), system("drafter"), prompts, options
         )
         report.write()
+    for place, found in cells_of(options, prompts):
+        rows = place.rows
+        chosen = without_loops(system("plain"), found, rows, options.tokens)
+        for name in options.systems:
+            report.fill(place, name, lambda n=name: system(n), chosen)
+    report.conclude()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cell stands in the report: `keys` lead there."""
+
+    rows: int
+    label: str
+    keys: tuple[str, ...]
+
+
+def cells_of(
+    options: argparse.Namespace, prompts: dict[str, list[Prompt]]
+) -> Iterator[tuple[Place, list[Prompt]]]:
+    """The report's cells and the prompts to choose from."""
     if "rates" in options.sections:
         for rows in options.rows:
             for task in options.tasks:
-                chosen = without_loops(system("plain"), prompts[task], rows, options.tokens)
-                for name in options.systems:
-                    report.fill(rows, task, name, lambda n=name: system(n), chosen)
-    report.conclude()
+                yield Place(rows, task, ("cells", str(rows), task)), prompts[task]
+    if "contexts" in options.sections:
+        count = max(TURNS * max(options.rows), FEWEST)
+        for tokens in options.contexts:
+            found = make_long_prompts(options.passages, tokens, count, samples=options.samples)
+            for rows in options.rows:
+                yield Place(rows, f"{tokens} tokens", ("contexts", str(tokens), str(rows))), found
 
 
 def read_options() -> argparse.Namespace:
@@ -95,7 +122,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--sections", nargs="+", default=["rates"], choices=["rates", "lossless"])
+    parser.add_argument("--sections", nargs="+", default=["rates"], choices=SECTIONS)
+    parser.add_argument("--contexts", type=int, nargs="+", default=[512, 2000, 8000])
     parser.add_argument("--tokens", type=int, default=96, help="the most of an answer")
     parser.add_argument("--lossless", type=int, default=0, help="prompts per task to compare")
     parser.add_argument("--model", default=EMBEDDED_MODEL)
@@ -149,9 +177,11 @@ class Report:
             "most_answer_tokens": options.tokens,
         }
 
-    def fill(self, rows: int, task: str, name: str, load: Any, prompts: list[Prompt]) -> None:
+    def fill(self, place: Place, name: str, load: Any, prompts: list[Prompt]) -> None:
         """Runs a cell unless it is there already."""
-        cells = self.data["cells"].setdefault(str(rows), {}).setdefault(task, {})
+        rows, cells = place.rows, self.data
+        for key in place.keys:
+            cells = cells.setdefault(key, {})
         if name in cells:
             return
         system: System = load()
@@ -165,7 +195,7 @@ class Report:
         cells[name] = {key: round(value, 3) for key, value in asdict(cell).items()}
         cells[name] |= {"steps_by_width": answers.widths} if answers.widths else {}
         say(
-            f"{rows:3d} rows {task:10s} {name:14s} {cell.tokens_per_s:8.1f} tok/s "
+            f"{rows:3d} rows {place.label:11s} {name:14s} {cell.tokens_per_s:8.1f} tok/s "
             f"(decode {cell.decode_tokens_per_s:8.1f}) step {cell.step_ms:6.1f} ms "
             f"host {cell.host_share:5.1%} per verify {cell.per_verify:4.2f} "
             f"first {cell.first_token_ms:6.0f} ms {answers.widths or ''}"
@@ -175,6 +205,10 @@ class Report:
     def conclude(self) -> None:
         """Adds the ratios over the tasks and prints them."""
         self.data["ratios"] = {rows: ratios(tasks) for rows, tasks in self.data["cells"].items()}
+        self.data["context_ratios"] = {
+            tokens: {rows: ratios({"question": cells}) for rows, cells in by_rows.items()}
+            for tokens, by_rows in self.data.get("contexts", {}).items()
+        }
         for rows, found in self.data["ratios"].items():
             print(f"{rows:>3s} rows", found, flush=True)
         self.write()

@@ -82,6 +82,8 @@ def run_training(job: TrainJob, stop: Callable[[], bool], tell: Tell) -> TrainRe
         export_drafter(Path(job.out), shape, trained.parameters, job.bits)
         gc.collect()
         mx.clear_cache()
+        report = _report(job, gathered, examples, trained, None)
+        _write_card(job, report, gathered.answers, info)  # whatever becomes of the evaluation
         evaluation = evaluate_drafter(info, Path(job.out), heldout, _unless(stop, tell))
         report = _report(job, gathered, examples, trained, evaluation)
         _write_card(job, report, gathered.answers, info)
