@@ -28,6 +28,7 @@ from engine_prompts import TASKS, Prompt, loops, make_long_prompts, make_prompts
 from engine_systems import SYSTEMS, Answers, System, make_system
 from machine import describe_surroundings
 
+from pipeline.engine.heap import keep_for_good
 from pipeline.engine.models import resolve_model
 from pipeline.settings import EMBEDDED_MODEL
 
@@ -189,6 +190,7 @@ class Report:
         # The whole, so that every shape has been compiled; of mlx-lm's loop one is like the other.
         warm = WARM_TOKENS if name == "mlx_lm_serial" else self._tokens
         system.answer(prompts, rows, warm, nonce=f"warm{rows}")
+        keep_for_good()  # as the engine does when it has loaded a model
         mx.reset_peak_memory()
         answers = system.answer(prompts, rows, self._tokens, nonce=f"run{rows}")
         cell = measure(answers)

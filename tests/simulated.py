@@ -36,6 +36,7 @@ class World:
         copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
         load: How many times as long every step takes as when the tables were measured.
+        hitch: Milliseconds that every third step with the drafter takes longer.
     """
 
     verify: Latency
@@ -47,6 +48,7 @@ class World:
     copy_chance: float = 0.9
     noise: float = 0.05
     load: float = 1.0
+    hitch: float = 0.0
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     ms: float = 0.0
     tokens: int = 0
@@ -66,6 +68,7 @@ class World:
         plan = model.choose(views)
         ms = self.verify(*plan.shape)
         ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter else 0.0
+        ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
         seen = self.load * ms * max(0.5, self.rng.gauss(1, self.noise))
         if self.noise and self.rng.random() < 1 / 200:
             seen *= 10

@@ -492,10 +492,10 @@ def test_a_request_that_alone_is_too_much_is_told_and_others_go_on(
     desk = open_desk(folder)
     prefill = Target.prefill
 
-    def little_memory(target: Target, slot: int, tokens: Sequence[int]) -> None:
+    def little_memory(target: Target, slot: int, tokens: Sequence[int], *more: Any) -> None:
         if target.cache.lengths[slot] > 200:
             raise MemoryError("std::bad_alloc")
-        prefill(target, slot, tokens)
+        prefill(target, slot, tokens, *more)
 
     monkeypatch.setattr(Target, "prefill", little_memory)
     small, large = ask("small", "a few words"), ask("large", " ".join(WORDS * 20))

@@ -102,6 +102,14 @@ def test_a_table_that_flatters_wide_steps_is_seen_through() -> None:
     assert world.run(model, 1000) > 0.98 * world.plain_rate()
 
 
+def test_promises_that_are_not_kept_on_the_whole_are_seen_through() -> None:
+    """The usual step gains; a third of them take so much longer that all together lose."""
+    world = World(launch_bound, lambda *_: 1.0, rows=4, chance=0.35, hitch=4.0)
+    model = Speculation(world.costs())
+    world.run(model, 1000)
+    assert world.run(model, 3000) > 0.98 * world.plain_rate()
+
+
 def test_a_table_that_slanders_wide_steps_is_found_out() -> None:
     world = gpu(8, chance=0.8)
     lie = {s: ms * (5 if s.width > 1 else 1) for s, ms in table(launch_bound).items()}

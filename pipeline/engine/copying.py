@@ -70,7 +70,7 @@ class Copier:
         Args:
             most: Most tokens to propose.
         """
-        self._catch_up()
+        self.catch_up()
         match = self._match
         if match == 0 or most < 1:
             return NO_COPY
@@ -81,7 +81,8 @@ class Copier:
             known = [known[i % period] for i in range(most)]
         return Copy(tuple(known), match)
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Indexes what was added: for a moment in which the host has nothing else to do."""
         fresh, self._fresh = self._fresh, []
         if len(self._text) + len(fresh) > self._capacity:
             fresh = [*self._text, *fresh][-(self._capacity // 2) :]

@@ -196,7 +196,7 @@ class Core:
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
         piece = tokens[done : min(done + self._options.prefill_tokens, len(tokens) - 1)]
         if piece:
-            self._target.prefill(row.slot, piece)
+            self._target.prefill(row.slot, piece, row.copier.catch_up if self._drafts else None)
         if done + len(piece) == len(tokens) - 1:
             row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)

@@ -6,7 +6,6 @@ Only this thread touches a core. A call waits here until its model's turn comes 
 room, so that a change of model never waits for more than the rows that were started.
 """
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -274,7 +273,6 @@ class EngineThread:
     def _drop_core(self) -> None:
         self._past, self._stats = totals_only(added_stats(self._past, self._stats, 0)), NO_STATS
         self._core = self._key = self._model = None
-        gc.collect()
         self._loader.free()
 
 

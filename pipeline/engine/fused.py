@@ -106,7 +106,7 @@ class Fused:
         taps: tuple[int, ...],
         *,
         logits: bool,
-    ) -> tuple[mx.array, list[mx.array]]:
+    ) -> tuple[mx.array, mx.array]:
         """Runs new tokens; their keys and values are in the cache once the outputs are computed.
 
         Args:
@@ -117,8 +117,8 @@ class Fused:
             logits: Whether the head is to be run.
 
         Returns:
-            Logits [B, T, V] in bfloat16, or something to evaluate in their place; and per tapped
-            layer its output [B, T, D].
+            Logits [B, T, V] in bfloat16, or something to evaluate in their place; and the outputs
+            of the L tapped layers, [L B, T, D].
         """
         sizes, rows, width = self.sizes, len(tokens), len(tokens[0])
         outputs = launch(
@@ -132,11 +132,11 @@ class Fused:
             ],
             [
                 (rows, width, sizes.vocabulary) if logits else (1,),
-                (max(1, len(taps)), rows, width, sizes.hidden),
+                (max(1, len(taps)) * rows, width, sizes.hidden),
                 *scratch_shapes(sizes, rows * width),
             ],
         )
-        return outputs[0 if logits else 2], [outputs[1][i] for i in range(len(taps))]
+        return outputs[0 if logits else 2], outputs[1]
 
 
 @cache

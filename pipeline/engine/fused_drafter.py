@@ -99,13 +99,16 @@ class FusedDrafter(Drafter):
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
-        sizes, (rows, width, hidden) = self._sizes, taps[0].shape
+        sizes, layers, (states, width, hidden) = (
+            self._sizes, len(self.config.target_layer_ids), taps[0].shape
+        )  # fmt: skip
+        rows = states // layers
         fill_in(self._cache, self._layers, sizes.groups)
         return launch(
-            _context_kernel(sizes, len(taps), self.config.rms_norm_eps),
+            _context_kernel(sizes, layers, self.config.rms_norm_eps),
             [
                 where(self._cache.window.places, width, self._layers),
-                mx.stack(list(taps)),
+                taps[0],
                 *self._context_weights,
                 self._arrived,
                 *buffers_of(self._layers),

@@ -43,7 +43,8 @@ class LateContext:
         """Takes a forward's hidden states while it is laid out.
 
         Args:
-            taps: Per tapped layer its output [B, T, D], at the columns the cache looks at.
+            taps: Per tapped layer its output [B, T, D], at the columns the cache looks at; or
+                those of all layers in one.
 
         Returns:
             Arrays to compute along with the forward.

@@ -3,12 +3,14 @@
 MLX is imported by the first load, in the engine's thread: its streams belong to a thread.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from pipeline.engine.heap import keep_for_good
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, Request
 from pipeline.engine.models import resolve_model
 from pipeline.engine.shipped import drafter_of
@@ -82,10 +84,14 @@ class MlxLoader:
         from pipeline.engine.core import Core as MlxCore
 
         drafter = drafter_of(info.name, self._options.drafter)
-        return MlxCore(info, replace(self._options, drafter=drafter), progress)
+        core = MlxCore(info, replace(self._options, drafter=drafter), progress)
+        keep_for_good()
+        return core
 
     def free(self) -> None:
         """Gives MLX's unused buffers back to the system."""
+        gc.unfreeze()  # the core may be part of a cycle
+        gc.collect()
         if "mlx.core" in sys.modules:
             import mlx.core as mx
 

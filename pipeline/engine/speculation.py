@@ -12,7 +12,8 @@ A plan is a width for the whole batch (the verify costs by the widest row) and e
 draft cut to it. The drafter's forward serves all rows and is paid once. Speculation is used only
 where its expected rate is above plain decoding's by `MARGIN`.
 
-What a plan leaves out is tried again, as acceptance and times change: see `Retries`.
+What a plan leaves out is tried again, as acceptance and times change: see `Retries`. Whether the
+plans' promises are kept is learnt, too: see `Trust`.
 
 To plan takes time, too: on a fast GPU a third of a plain step. It is part of what a plan with
 drafts costs; after a plan without any, some steps are decoded without planning.
@@ -27,6 +28,7 @@ from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.retries import Arm, Retries
 from pipeline.engine.speculation_counts import SpeculationCounts
 from pipeline.engine.speculation_stats import SpeculationStats
+from pipeline.engine.trust import Trust
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
 MARGIN = 1.02
@@ -67,8 +69,10 @@ class Speculation:
         self._costs = costs
         self._acceptance = Acceptance()
         self._retries = Retries()
+        self._trust = Trust()
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
+        self._credit = 1.0  # the factor in its milliseconds
         self._held = (0, False)  # width and drafter of the best plan at the last step
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
@@ -86,12 +90,17 @@ class Speculation:
         verify = self._costs.verify.predict_widths(len(rows), context)
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
         draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
-        verify[1:] = [ms + self._planning_ms for ms in verify[1:]]
-        costs = (verify, [ms + draft for ms in verify] if offered else None)
+        free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
+        wide = [ms + self._planning_ms for ms in verify[1:]]
+        costs = (
+            verify[:1] + [ms / free for ms in wide],
+            verify[:1] + [(ms + draft) / made for ms in wide] if offered else None,
+        )
         candidates = _candidates(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
+        self._credit = made if chosen.drafter else free
         self._last = Plan(
             shape=Shape(len(rows), WIDTHS[chosen.width], context),
             offers=tuple(self._assign(view, chosen, arm) for view in rows),
@@ -158,6 +167,12 @@ class Speculation:
         ms = last.ms if self._seen_ms is None else self._seen_ms + self._planning_ms
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
+        self._trust.plan()
+        if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
+            promised_ms = last.ms * self._credit
+            self._trust.note(
+                drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
+            )
         # A step that compiled says nothing of the next one of its shape.
         self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
         self._last, self._seen_ms, self._seen_tokens = None, None, 0

@@ -134,12 +134,18 @@ class Target:
         """Memory that a cache of this size takes: what a token costs, and what a row costs."""
         return rows * (columns * self.kv_bytes_per_token + self.state_bytes_per_row)
 
-    def prefill(self, slot: int, tokens: Sequence[int]) -> None:
+    def prefill(
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
 
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
+            meanwhile: Work for the host while the device reads; a second call should cost nothing.
         """
         left = list(tokens)
         while left:
@@ -147,25 +153,37 @@ class Target:
             free = self.cache.columns - self.cache.lengths[slot]
             width = self.cache.shapes.prompt_width(len(piece), free)
             self.cache.look_at_row(slot, width, whole=True)
-            self.read([piece + [0] * (width - len(piece))])  # too many: overwritten
+            padded = piece + [0] * (width - len(piece))  # too many: overwritten
+            self.read([padded], meanwhile=meanwhile)
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
             left = left[len(piece) :]
 
-    def read(self, tokens: Sequence[Sequence[int]], *, many: bool = False) -> None:
+    def read(
+        self,
+        tokens: Sequence[Sequence[int]],
+        *,
+        many: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Runs prompt tokens of the rows that the cache looks at; gives no logits.
 
         Args:
             tokens: [B, T].
             many: They are thousands, and the window has `reading_shapes`: large products are
                 faster by MLX's own operations than in one kernel, and no drafter watches.
+            meanwhile: As in `prefill`.
         """
         if many and self._fused is not None:
             fill_in(self.cache, self.cache.attention, self._fused.sizes.groups)
             self._run_layers(tokens)
         else:
             self._run(tokens, logits=False)
-        mx.eval(self.cache.state(), self._observed, self._ran)
+        wanted = (self.cache.state(), self._observed, self._ran)
+        mx.async_eval(*wanted)
+        if meanwhile is not None:
+            meanwhile()
+        mx.eval(*wanted)
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.
@@ -191,8 +209,9 @@ class Target:
 
         Args:
             layer_ids: The layers, counted from 0.
-            observe: Gets one [B, T, D] per layer id while the forward is laid out and nothing is
-                computed; returns arrays to compute along with the logits.
+            observe: Gets one [B, T, D] per layer id (a fused target: all in one [L B, T, D]) while
+                the forward is laid out and nothing is computed; returns arrays to compute along
+                with the logits.
         """
         self._tapped, self._observe = tuple(layer_ids), observe
         if self._fused is None:
@@ -211,7 +230,7 @@ class Target:
         fill_in(cache, layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
         self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
-        self._observed = self._observe(tapped) if tapped else []
+        self._observed = self._observe([tapped]) if taps else []
         return self._ran
 
     def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:
