@@ -69,9 +69,9 @@ def proof(
 def invoice_evidence() -> tuple[Evidence, ...]:
     lost = "another part of the document was surer"
     return (
-        proof("number", "A-17", "verbatim", "A-17", confidence=0.98),
-        proof("total", "12.50", "derived", "12.50", confidence=0.9),
-        proof("due", "2026-04-30", "derived", "the last\fday of April 2026", confidence=0.7),
+        proof("number", "A-17", "verbatim", "A-17", probability=0.98),
+        proof("total", "12.50", "derived", "12.50", probability=0.9),
+        proof("due", "2026-04-30", "derived", "the last\fday of April 2026", probability=0.7),
         proof("due", "2026-03-03", "derived", "3 March 2026", chosen=False, reason=lost),
         proof("paid", "true", "unsupported", reason="neither yes nor no follows from the quote"),
         proof("seller.name", "Acme & Sons", "verbatim", "Acme & Sons"),
