@@ -6,11 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pipeline.calibration import Calibration, FieldShare
 from pipeline.evidence import Evidence, Support, page_spans
 from pipeline.parquet import publish
 from pipeline.records import Document, Failure, Field
 from pipeline.store import Store
 from tests.library import (
+    MODEL,
     READER,
     make_document,
     make_failed,
@@ -37,6 +39,10 @@ KIND = make_task("kind", "class", classes=("invoice", "other"))
 SUMMARY = make_task("summary")
 INVOICE = make_task("invoice", "fields", fields=FIELDS)
 TASKS = (KIND, SUMMARY, INVOICE)
+NAMES = FieldShare("seller.name", 50, 41, 0.82)
+CALIBRATIONS = (
+    Calibration(MODEL, "invoice", INVOICE.fingerprint, "auto", "some documents", taken=(NAMES,)),
+)
 
 PAGES = (
     "\U0001f4e6 Acme & Sons, Galway\n\nInvoice A-17 of 3 March 2026.\n"
@@ -124,7 +130,7 @@ def make_library(out: Path, others: int = 0) -> None:
         names = {document.sha256: name for name, document in documents}
         _answer(store, names)
         store.runs.record_failure("run1", Failure("unreadable", "no permission", "locked.txt"))
-        publish(store, TASKS, "run1")
+        publish(store, TASKS, "run1", CALIBRATIONS)
 
 
 def _answer(store: Store, names: dict[str, str]) -> None:
