@@ -147,7 +147,7 @@ def answer(task: str, text: str) -> tuple[Any, tuple[Evidence, ...]]:
         start = at + line.index(words)
         values[field.name] = Decimal(words)
         spans = page_spans(text, start, start + len(words))
-        proofs.append(Evidence(field.name, 0, words, "verbatim", spans, confidence=0.9))
+        proofs.append(Evidence(field.name, 0, words, "verbatim", spans, probability=0.9))
     return values, tuple(proofs)
 
 

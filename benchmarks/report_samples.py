@@ -2,7 +2,7 @@
 
 In: `sample_docs`. Out: a published library. The documents are read as `docflash run` reads them.
 The answers are the facts of `expected.json`, which were checked by hand, tied to their words by the
-rules of `pipeline.derive`; a summary is the first sentences of its document. Confidences are made
+rules of `pipeline.derive`; a summary is the first sentences of its document. Probabilities are made
 up. To show doubt, some answers are wrong on purpose (`_WRONG`, `_INVENTED`), and two jobs failed.
 """
 
@@ -161,15 +161,15 @@ def _prove_one(field: Field, path: str, value: Any, text: str, item: int) -> Ite
     shown = value_text(value)
     if not fitting:
         reason = f"no {field.type} of this value follows from the document"
-        yield Evidence(path, item, shown, "unsupported", confidence=0.41, reason=reason)
+        yield Evidence(path, item, shown, "unsupported", probability=0.41, reason=reason)
         return
     spans = page_spans(text, *fitting[0])
     support, note = judge(field, value, text[slice(*fitting[0])], text)
-    yield Evidence(path, item, shown, support, spans, confidence=0.97, reason=note)
+    yield Evidence(path, item, shown, support, spans, probability=0.97, reason=note)
     others = [r for r in readings if path == "due_date" and value not in r.values][:1]
     for other in others:
         lost = page_spans(text, other.start, other.end)
         yield Evidence(
             path, item, value_text(other.values[0]), "derived", lost,
-            confidence=0.58, chosen=False, reason="another part of the document was surer",
+            probability=0.58, chosen=False, reason="another part of the document was surer",
         )  # fmt: skip

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli_calibration import (
+    begin_calibration,
+    calibrate_by,
+    describe_gold,
+    print_reliability,
+)
 from flows.cli_output import EXIT_STOPPED, print_json, print_table, stderr_console
 from flows.watch import watch_run
 from pipeline.errors import InputError
@@ -52,6 +58,12 @@ NoRun = Annotated[
 Wrong = Annotated[bool, typer.Option("--wrong", help="List what is wrong, with what is right.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Parquet = Annotated[Path | None, typer.Option(help="Write the scores to this parquet file, too.")]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate", help="Keep how often values are right as calibration.json in --prompts."
+    ),
+]
 
 
 def evaluate(  # noqa: PLR0913 (options)
@@ -67,6 +79,7 @@ def evaluate(  # noqa: PLR0913 (options)
     wrong: Wrong = False,
     as_json: Json = False,
     parquet: Parquet = None,
+    calibrate: Calibrate = False,
 ) -> None:
     """Scores questions and a model on labelled documents, with a simple baseline beside them.
 
@@ -74,6 +87,11 @@ def evaluate(  # noqa: PLR0913 (options)
     fields. "base" is the baseline: regular expressions for fields, first sentences for texts.
     "nulls": of what the documents do not say, the share answered null. "evid.": of the quotes, the
     share from a right page for a right value. "cover": of the facts, the share that is named.
+
+    A second table says how far confidences can be believed: "asked" are values that the model
+    wrote, "taken" those that rules found. "error" is the expected calibration error in points of a
+    hundred, "Brier" the Brier score; of the model's probabilities, then of the confidences. With
+    --calibrate these are of documents held out in turn, and the fit to all is kept for later runs.
 
     Example: `docflash eval sample_docs/gold/gold.json --split test --sample 12`
 
@@ -88,6 +106,8 @@ def evaluate(  # noqa: PLR0913 (options)
 
     if no_run and out is None:
         raise InputError("--no-run scores a library: name it with --out")
+    if calibrate:
+        prompts = begin_calibration(prompts)
     tasks = load_tasks(prompts)
     known = load_gold(gold.expanduser(), tasks, split=split, only=task or ())
     known = known if sample is None else sample_gold(known, sample)
@@ -97,6 +117,8 @@ def evaluate(  # noqa: PLR0913 (options)
         if not no_run:
             stopped = _answer(known, Trial(library, model, prompts))
         done = score_library(known, tasks, library)
+    if calibrate and prompts is not None and not stopped:
+        done = calibrate_by(done, tasks, prompts, describe_gold(gold, split, done.documents))
     if parquet is not None:
         _write_parquet(done, parquet)
     if as_json:
@@ -161,6 +183,7 @@ def _write_parquet(done: "Evaluation", path: Path) -> None:
 def _as_json(done: "Evaluation", gold: Path, split: str, *, wrong: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from pipeline.evaluation.calibrating import measure_reliability
     from pipeline.evaluation.evaluate import plain_value
 
     value: dict[str, Any] = {
@@ -170,6 +193,7 @@ def _as_json(done: "Evaluation", gold: Path, split: str, *, wrong: bool) -> dict
         "documents": done.documents,
         "unanswered": done.unanswered,
         "scores": [asdict(row) for row in done.scores],
+        "reliability": asdict(measure_reliability(done.graded)),
     }
     if wrong:
         value["wrong"] = [
@@ -195,6 +219,7 @@ def _print(done: "Evaluation", gold: "Gold", *, wrong: bool) -> None:
         _cells(row, simple[row.task, row.field]) for row in done.scores if row.system == PRODUCT
     ]
     print_table(_COLUMNS, rows, title=f"{done.documents} documents, model {done.model or 'none'}")
+    print_reliability(done.graded)
     if wrong:
         bad = [one for one in done.judgements if not one.is_right]
         print_table(

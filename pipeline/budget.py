@@ -5,12 +5,13 @@ the question, the answer, and a second try with the first answer in it.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from pipeline.chunks import MIN_CHUNK_TOKENS
 from pipeline.engine.interface import Message, ModelInfo
 from pipeline.errors import InputError
 from pipeline.forms import choose_form
-from pipeline.messages import ask_about, ask_again, ask_for_quotes, ask_to_merge
+from pipeline.messages import ask_about, ask_again, ask_field, ask_for_quotes, ask_to_merge
 from pipeline.records import Limits, Task
 from pipeline.tokens import Tokens, load_tokens
 
@@ -42,17 +43,15 @@ def chunk_limits(task: Task, model: ModelInfo) -> Limits:
         InputError: The context has no room for the task, or its tokenizer can't be read.
     """
     tokens = load_tokens(model.tokenizer_json)
-    # The longest of the questions about fields is that for quotes.
-    ask = ask_for_quotes if task.kind == "fields" else ask_about
-    question = ask(task, "", "", part=_MANY, parts=_MANY)
-    room = _room(task, model, tokens, question) - TITLE_TOKENS
+    rooms = [_room(task, model, tokens, question) for question in _questions(task)]
+    room = min(rooms) - TITLE_TOKENS
     can_merge = task.kind != "text" or merge_tokens(task, model) >= 2 * part_tokens(task)
     if room < MIN_CHUNK_TOKENS or not can_merge:
         raise InputError(
             f"the task {task.name!r} does not fit the model {model.name!r}: "
             f"context_tokens={model.context_tokens}, max_tokens={task.limits.max_tokens}; lower "
-            "max_tokens under [limits], shorten the instructions, or choose a model with more "
-            "context"
+            "max_tokens under [limits], shorten the instructions or the examples, or choose a "
+            "model with more context"
         )
     chunk_tokens = min(task.limits.chunk_tokens, room)
     return dataclasses.replace(
@@ -82,6 +81,16 @@ def answer_tokens(task: Task, model: ModelInfo) -> int:
     """The most tokens of an answer; quotes beside values may take as many again."""
     doubled = model.context_tokens >= _ROOMY and choose_form(task, model) == "one_call"
     return task.limits.max_tokens * (2 if task.kind == "fields" and doubled else 1)
+
+
+def _questions(task: Task) -> Iterator[tuple[Message, ...]]:
+    """The longest questions of a task, each without a document."""
+    # The longest of the questions about fields is that for quotes. But the words that lead to a
+    # value, which only the answers about single fields have, may make an example longer.
+    ask = ask_for_quotes if task.kind == "fields" else ask_about
+    yield ask(task, "", "", part=_MANY, parts=_MANY)
+    if task.kind == "fields" and task.examples:
+        yield from (ask_field(task, field, "", "") for field in task.fields)
 
 
 def _room(task: Task, model: ModelInfo, tokens: Tokens, question: tuple[Message, ...]) -> int:

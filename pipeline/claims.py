@@ -45,7 +45,7 @@ class Claim:
         item: What the whole item of a list compares by (see `sameness`); None outside lists.
         value: Typed; None if there is none.
         place: Where the quote stands in the document's text, None without a quote.
-        support, reason, confidence: As in `Evidence`.
+        support, reason, probability: As in `Evidence`.
     """
 
     field: str
@@ -54,7 +54,7 @@ class Claim:
     place: Place | None
     support: Support
     reason: str = ""
-    confidence: float | None = None
+    probability: float | None = None
 
     @property
     def is_supported(self) -> bool:

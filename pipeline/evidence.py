@@ -44,8 +44,8 @@ class Evidence:
             "unsupported": there is a value, but nothing in the document speaks for it.
             "not_found": there is no value.
         spans: The quote, page by page; none if there is no quote.
-        confidence: 0 to 1: geometric mean of the probabilities of the value's tokens among those
-            that the grammar allowed; None if it is not known. See `pipeline.confidence`.
+        probability: 0 to 1: geometric mean of the probabilities of the value's tokens among those
+            that the grammar allowed; None if it is not known. See `pipeline.probabilities`.
         score: 0 to 1: how much of a summary's sentence stands in its source; None for fields.
         chosen: False for a value that lost against another part's, kept as an alternative.
         reason: Why a value is missing or unsupported, or what else to know; never document text.
@@ -56,7 +56,7 @@ class Evidence:
     value: str | None
     support: Support
     spans: tuple[Span, ...] = ()
-    confidence: float | None = None
+    probability: float | None = None
     score: float | None = None
     chosen: bool = True
     reason: str = ""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from pipeline.asking import Asker, Question, place_of
 from pipeline.claims import NOTHING_LIKE_IT, Claim, PartAnswer, Seen
-from pipeline.confidence import TOP_LOGPROBS, Confidences
 from pipeline.derive_dates import first_whole_date
 from pipeline.engine.interface import Completion, Message
 from pipeline.errors import ResultError
@@ -16,6 +15,7 @@ from pipeline.forms import Form, choose_form, field_schema, find_taken, quoted_s
 from pipeline.grounding import ground_answer
 from pipeline.messages import ask_about, ask_field, ask_for_quotes
 from pipeline.places import without_beginning
+from pipeline.probabilities import TOP_LOGPROBS, Probabilities
 from pipeline.reconcile import Reconciled, reconcile
 from pipeline.records import Chunk, Field
 from pipeline.results import load_members
@@ -108,7 +108,9 @@ def _ask_field(
         return _nothing(member, NOTHING_LIKE_IT)
     taken = find_taken(member, schema)
     if taken is not None:
-        return ground_answer((member,), "per_field", {member.name: taken}, seen, Confidences(None))
+        return ground_answer(
+            (member,), "per_field", {member.name: taken}, seen, Probabilities(None)
+        )
     question = Question(messages, schema, seen.shown, TOP_LOGPROBS, part[2])
     try:
         return asker.ask(
@@ -131,7 +133,7 @@ def _read(
     completion: Completion, form: Form, fields: Sequence[Field], seen: Seen, *, is_partial: bool
 ) -> PartAnswer:
     members = load_members(completion.text)
-    answer = ground_answer(fields, form, members, seen, Confidences(completion))
+    answer = ground_answer(fields, form, members, seen, Probabilities(completion))
     for member in fields:
         if member.required and not is_partial and answer.value[member.name] in (None, []):
             raise ResultError("missing_field", f"{member.name!r} is empty; it needs a value")

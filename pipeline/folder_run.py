@@ -182,7 +182,7 @@ class FolderRun:
         """
         summary = self._counted(state, None if state == "running" else datetime.now(UTC))
         self._store.runs.save(summary)
-        publish(self._store, self.chosen.known, self.run_id)
+        publish(self._store, self.chosen.known, self.run_id, self.chosen.calibrations)
         self.summary = summary
 
     def list_failures(self) -> list[Failure]:

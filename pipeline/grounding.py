@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from pipeline.choices import find_choices
 from pipeline.claims import NOT_FOUND, Claim, PartAnswer, Place, Seen
-from pipeline.confidence import Confidences, Path
 from pipeline.derive import find_value, judge
 from pipeline.errors import ResultError
 from pipeline.forms import Form, item_field
 from pipeline.linking import link_sentences
 from pipeline.merging import distinct, sameness
+from pipeline.probabilities import Path, Probabilities
 from pipeline.records import Field
 from pipeline.results import parse_leaf
 from pipeline.rows import find_rows, has_rows
@@ -30,7 +30,7 @@ def ground_answer(
     form: Form,
     raw: dict[str, Any],
     seen: Seen,
-    confidences: Confidences,
+    probabilities: Probabilities,
 ) -> PartAnswer:
     """Reads an answer and finds what speaks for each value.
 
@@ -39,12 +39,12 @@ def ground_answer(
         form: What the answer is in.
         raw: Its members, as JSON gave them.
         seen: What the model was shown.
-        confidences: How sure it was.
+        probabilities: How sure it was.
 
     Raises:
         ResultError: The answer is not in that form, or a value not of its field's type.
     """
-    grounder = _Grounder(form, seen, confidences)
+    grounder = _Grounder(form, seen, probabilities)
     value: dict[str, Any] = {}
     names = [member.name for member in fields]
     if any(name not in names for name in raw):
@@ -63,7 +63,7 @@ def ground_answer(
 class _Grounder:
     form: Form
     seen: Seen
-    confidences: Confidences
+    probabilities: Probabilities
     claims: list[Claim] = field(default_factory=list[Claim])
 
     def read(self, member: Field, raw: Any) -> Any:
@@ -154,7 +154,7 @@ class _Grounder:
         row = next((row for row in find_rows(member, self.seen.shown) if row.quote == raw), None)
         if row is None:
             raise ResultError("invalid_value", f"{name!r} is no row of the text")
-        confidence = self.confidences.of(path)
+        probability = self.probabilities.of(path)
         claims: list[Claim] = []
         for inner in member.fields:
             found, inner_name = row.members[inner.name], f"{name}.{inner.name}"
@@ -164,7 +164,7 @@ class _Grounder:
             place = (self.seen.start + found.start, self.seen.start + found.end)
             quote = self.seen.text[place[0] : place[1]]
             support, note = judge(inner, found.value, quote, self.seen.context)
-            claims.append(Claim(inner_name, None, found.value, place, support, note, confidence))
+            claims.append(Claim(inner_name, None, found.value, place, support, note, probability))
         return {name: found.value for name, found in row.members.items()}, claims
 
     def _read_inner_list(
@@ -206,7 +206,7 @@ class _Grounder:
             return self._find(member, value, name, path, place)[1][0]
         if narrow and support != "unsupported":
             place = _inside(place[0], find_value(member, value, quote, self.seen.context)) or place
-        return Claim(name, None, value, place, support, reason, self.confidences.of(path))
+        return Claim(name, None, value, place, support, reason, self.probabilities.of(path))
 
     def _derive(self, member: Field, raw: Any, name: str, path: Path) -> tuple[Any, list[Claim]]:
         """A quote alone, from which the value follows."""
@@ -218,8 +218,8 @@ class _Grounder:
             if choice.quote == raw:
                 place = (self.seen.start + choice.start, self.seen.start + choice.end)
                 support, note = judge(member, choice.value, raw, self.seen.context)
-                confidence = self.confidences.of(path)
-                claim = Claim(name, None, choice.value, place, support, note, confidence)
+                probability = self.probabilities.of(path)
+                claim = Claim(name, None, choice.value, place, support, note, probability)
                 return choice.value, [claim]
         raise ResultError("invalid_value", f"{name!r} is none of the choices")
 
@@ -230,19 +230,21 @@ class _Grounder:
         value = parse_leaf(member, raw, repr(name))
         if value is None:
             return None, []
-        confidence = self.confidences.of(path)
+        probability = self.probabilities.of(path)
         found = find_value(member, value, self.seen.shown, self.seen.context)
         place = _inside(self.seen.start, found)
         if place is not None:
             quote = self.seen.text[place[0] : place[1]]
             support, reason = judge(member, value, quote, self.seen.context)
-            return value, [Claim(name, None, value, place, support, reason, confidence)]
+            return value, [Claim(name, None, value, place, support, reason, probability)]
         if member.type == "string" and len(str(value).split()) >= PROSE_WORDS:
-            return value, [self._link(str(value), name, quoted, confidence)]
+            return value, [self._link(str(value), name, quoted, probability)]
         reason = judge(member, value, "", self.seen.context)[1]
-        return value, [Claim(name, None, value, quoted, "unsupported", reason, confidence)]
+        return value, [Claim(name, None, value, quoted, "unsupported", reason, probability)]
 
-    def _link(self, value: str, name: str, quoted: Place | None, confidence: float | None) -> Claim:
+    def _link(
+        self, value: str, name: str, quoted: Place | None, probability: float | None
+    ) -> Claim:
         """Prose in other words than the document's: supported as a sentence of a summary is."""
         linked = link_sentences(value, self.seen.shown)
         reasons = [each.reason for each in linked if each.support == "unsupported"]
@@ -252,8 +254,8 @@ class _Grounder:
             place = _inside(self.seen.start, (spans[0].start_char, spans[0].end_char))
         if reasons or not spans:
             reason = (reasons or ["these words are not in the document"])[0]
-            return Claim(name, None, value, quoted, "unsupported", reason, confidence)
-        return Claim(name, None, value, place, "derived", "", confidence)
+            return Claim(name, None, value, quoted, "unsupported", reason, probability)
+        return Claim(name, None, value, place, "derived", "", probability)
 
     def _place(self, quote: str) -> Place:
         """Where a quote stands in what was shown: whole words first, then anywhere.

@@ -7,11 +7,12 @@ examples stand before the document: they are the same for all documents.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.engine.interface import Message
 from pipeline.records import Field, Task
 from pipeline.schema import may_be_null
+from pipeline.shown_examples import field_answer, value_answer
 from pipeline.task_fields import describe
 
 MESSAGES_VERSION = 3
@@ -34,9 +35,10 @@ def ask_about(
     """
     note = f"\nThis is part {part} of {parts} of the document." if parts > 1 else ""
     question = _question(task, partial=parts > 1)
+    shown = [(_answer(task, answer), example) for answer, example in task.examples]
     return (
         Message("system", task.system),
-        *(turn for name, shown in task.examples for turn in _show(name, shown, question)),
+        *_show(shown, question),
         Message("user", f"{_document(title, text)}{question}{note}"),
     )
 
@@ -56,9 +58,13 @@ def ask_for_quotes(
     note = f"\nThis is part {part} of {parts} of the document." if parts > 1 else ""
     question = (
         f"{_question(task, partial=parts > 1)}\nGive for each first the quote: the words of the "
-        f"document that say it, exactly as they stand there. Then the value.{note}"
+        "document that say it, exactly as they stand there. Then the value."
     )
-    return Message("system", task.system), Message("user", _document(title, text) + question)
+    return (
+        Message("system", task.system),
+        *_show(task.examples, question),
+        Message("user", f"{_document(title, text)}{question}{note}"),
+    )
 
 
 def ask_field(task: Task, field: Field, title: str, text: str) -> tuple[Message, ...]:
@@ -72,7 +78,12 @@ def ask_field(task: Task, field: Field, title: str, text: str) -> tuple[Message,
     """
     wanted = field.description or field.name.replace("_", " ")
     question = f"Copy from the document above: {wanted}."
-    return Message("system", task.system), Message("user", _document(title, text) + question)
+    shown = [(field_answer(field, answer, example), example) for answer, example in task.examples]
+    return (
+        Message("system", task.system),
+        *_show(shown, question),
+        Message("user", _document(title, text) + question),
+    )
 
 
 def ask_to_merge(task: Task, answers: Sequence[str]) -> tuple[Message, ...]:
@@ -98,10 +109,18 @@ def _document(title: str, text: str) -> str:
     return f"{head}\n\n{text}\n\n---\n"
 
 
-def _show(name: str, text: str, question: str) -> tuple[Message, Message]:
-    """An example: the question about a short document, and its answer."""
-    answer = json.dumps(name, ensure_ascii=False)
-    return Message("user", f"{_document('', text)}{question}"), Message("assistant", answer)
+def _show(examples: Iterable[tuple[str, str]], question: str) -> Iterator[Message]:
+    """Examples (answer, text): the question about each text, and its answer."""
+    for answer, text in examples:
+        yield Message("user", f"{_document('', text)}{question}")
+        yield Message("assistant", answer)
+
+
+def _answer(task: Task, answer: str) -> str:
+    """The answer of an example as the model would write it."""
+    if task.kind == "class":
+        return json.dumps(answer, ensure_ascii=False)
+    return value_answer(task.fields, answer) if task.kind == "fields" else answer
 
 
 def _question(task: Task, *, partial: bool) -> str:

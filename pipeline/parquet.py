@@ -19,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.calibration import Calibration
 from pipeline.errors import InputError
 from pipeline.records import Task
 from pipeline.settings import private_folder
@@ -43,13 +44,16 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _PUBLISHING = threading.Lock()
 
 
-def publish(store: Store, tasks: Sequence[Task], run_id: str) -> Path:
+def publish(
+    store: Store, tasks: Sequence[Task], run_id: str, calibrations: Sequence[Calibration] = ()
+) -> Path:
     """Publishes the store as it is now. The store may be written meanwhile.
 
     Args:
         store: The open store.
         tasks: All tasks whose answers are to be shown, not just those of this run.
         run_id: Names the snapshot; a second one of the same run gets a number after it.
+        calibrations: What makes the probabilities of values confidences.
 
     Returns:
         The snapshot's folder.
@@ -67,7 +71,8 @@ def publish(store: Store, tasks: Sequence[Task], run_id: str) -> Path:
         store.evidence.place_all()
         with store.snapshot() as session:
             tables = [
-                _write_table(session, table, building, previous) for table in list_tables(tasks)
+                _write_table(session, table, building, previous)
+                for table in list_tables(tasks, calibrations)
             ]
         manifest = Manifest(
             run_id,

@@ -9,6 +9,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from pipeline.calibration_file import FILE_NAME as CALIBRATIONS
 from pipeline.errors import InputError
 from pipeline.globs import Glob
 from pipeline.records import Task
@@ -123,7 +124,7 @@ def _user_files(folder: Path) -> list[Traversable]:
             f"the folder of tasks folder={str(folder)!r} can't be read ({error.strerror}); "
             "give a folder with .toml files"
         ) from error
-    if not found:
+    if not found and not (folder / CALIBRATIONS).exists():
         raise InputError(
             f"the folder of tasks folder={str(folder)!r} has no .toml file; "
             "write one as in docflash's own, which `docflash tasks` lists"

@@ -125,7 +125,7 @@ def _entry(claim: Claim, number: int, text: str, *, chosen: bool = True) -> Evid
         value=None if claim.value is None else value_text(claim.value),
         support=claim.support,
         spans=() if claim.place is None else page_spans(text, *claim.place),
-        confidence=claim.confidence,
+        probability=claim.probability,
         chosen=chosen,
         reason=reason,
     )

@@ -198,7 +198,8 @@ class Task:
         settings: Generation settings, as named in `pipeline.engine.interface.Sampling`.
         fingerprint: Hash of everything above that can change an answer.
         source: The TOML file.
-        examples: Of a "class" task: (class, text) of short documents, shown before the question.
+        examples: (answer, text) of short documents, shown before the question. The answer is a
+            class, a text, or JSON of each field's value with its quote.
         words: Of a "class" task: (class, words that tell it).
         form: Of a "fields" task: how its fields are asked for, see `pipeline.forms`.
     """

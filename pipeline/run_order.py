@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.budget import chunk_limits
+from pipeline.calibration import Calibration
+from pipeline.calibration_file import load_calibrations
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.models import resolve_model
 from pipeline.ingest import Search
@@ -48,6 +50,7 @@ class Chosen:
         class_task: Finds the class of a document, if any of `tasks` asks for one.
         force: The tasks are for every document.
         limits: By task name: how its chunks are cut.
+        calibrations: What makes the probabilities of values confidences.
     """
 
     known: tuple[Task, ...]
@@ -56,6 +59,7 @@ class Chosen:
     force: bool
     model: ModelInfo
     limits: dict[str, Limits]
+    calibrations: tuple[Calibration, ...] = ()
 
     def needs_class(self, document: DocumentEntry) -> bool:
         """Whether a task is for this document if it has the right class."""
@@ -81,6 +85,7 @@ def choose(order: RunOrder, tell: Callable[[str, float], None]) -> Chosen:
         InputError: A task or the model is missing or wrong, or they don't fit each other.
     """
     known = load_tasks(order.prompts)
+    calibrations = load_calibrations(order.prompts)
     tasks = (
         choose_tasks(known, order.tasks)
         if order.tasks
@@ -91,4 +96,4 @@ def choose(order: RunOrder, tell: Callable[[str, float], None]) -> Chosen:
     model = resolve_model(order.model, tell)
     asked = (*tasks, finder) if finder else tasks
     limits = {task.name: chunk_limits(task, model) for task in asked}
-    return Chosen(known, tasks, finder, bool(order.tasks), model, limits)
+    return Chosen(known, tasks, finder, bool(order.tasks), model, limits, calibrations)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pipeline.calibration import Calibration
+from pipeline.calibration_sql import CONFIDENCE, ON, calibration_rows
 from pipeline.records import Field, Task
 from pipeline.schema import duckdb_type
 
@@ -145,7 +147,7 @@ ORDER BY live.path, a.document_sha256, a.task
 
 _EVIDENCE = """
 SELECT a.document_id, a.path, a.task, q.field, q.item, q.span, q.value, q.quote, q.support,
-    q.confidence, q.score, q.chosen, q.reason,
+    {confidence} AS confidence, m.measured, q.probability, q.score, q.chosen, q.reason,
     q.page_number, if(d.sha256 IS NULL, NULL, q.start_char) AS start_char,
     if(d.sha256 IS NULL, NULL, q.end_char) AS end_char, r.raw_start, r.raw_end, b.boxes,
     a.job_key
@@ -156,6 +158,7 @@ LEFT JOIN raw_places r ON r.document_revision = d.revision
 AND r.quoted_revision = e.revision AND r.number = q.number
 LEFT JOIN quote_boxes b ON b.document_revision = d.revision
 AND b.quoted_revision = e.revision AND b.number = q.number
+LEFT JOIN ({calibration}) m ON {on}
 ORDER BY a.path, a.document_id, a.task, q.number
 """
 
@@ -177,10 +180,19 @@ ORDER BY path, task, kind
 """
 
 
-def list_tables(tasks: Sequence[Task]) -> tuple[Table, ...]:
-    """The tables to publish for these tasks, summaries of all and one more for each with fields."""
+def list_tables(
+    tasks: Sequence[Task], calibrations: Sequence[Calibration] = ()
+) -> tuple[Table, ...]:
+    """The tables to publish for these tasks, summaries of all and one more for each with fields.
+
+    Args:
+        tasks: Whose answers are to be shown.
+        calibrations: What makes probabilities confidences.
+    """
     finder = next((task.name for task in tasks if task.kind == "class"), "")
     documents = _DOCUMENTS.format(class_task=quoted(finder))
+    rows = calibration_rows(tasks, calibrations)
+    evidence = _EVIDENCE.format(confidence=CONFIDENCE, calibration=rows, on=ON)
     return (
         _table("runs", _RUNS),
         _table("files", _FILES),
@@ -194,7 +206,7 @@ def list_tables(tasks: Sequence[Task]) -> tuple[Table, ...]:
             for task in tasks
             if task.kind == "fields"
         ),
-        _table("evidence", _EVIDENCE),
+        _table("evidence", evidence),
         _table("failures", _FAILURES),
     )
 

@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.globs import Glob
 from pipeline.messages import MESSAGES_VERSION, SYSTEM
 from pipeline.records import Limits, Task, TaskKind
+from pipeline.task_examples import read_examples
 from pipeline.task_fields import read_fields
 from pipeline.task_tables import Table, TaskProblem, TaskText, did_you_mean
 
@@ -116,7 +117,7 @@ def _read_table(table: Table, name: str, file: str) -> Task:
         settings=_read_settings(table, kind),
         fingerprint="",
         source=file,
-        examples=_read_examples(table, choices),
+        examples=read_examples(table, kind, choices, fields),
         words=_read_words(table, choices),
         form=_read_form(table, kind),
     )
@@ -139,25 +140,6 @@ def _read_kind(table: Table) -> TaskKind:
             "'fields', classes makes 'class', neither 'text'); remove the line or correct the file",
         )
     return inferred
-
-
-def _read_examples(parent: Table, classes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """A short document for each class, in the order of the file, which the model is shown in."""
-    table = parent.take_table("examples")
-    if table is None:
-        return ()
-    examples: list[tuple[str, str]] = []
-    for name in table.names():
-        text = table.take_text(name)
-        if not classes:
-            parent.report("examples", "examples are for a task with classes; remove them")
-            break
-        if name not in classes:
-            table.report(name, f"an example of {name!r}, no class{did_you_mean(name, classes)}")
-        elif not text:
-            table.report(name, f"the example of {name!r} is empty; write a short document")
-        examples.append((name, text))
-    return tuple(examples)
 
 
 def _read_words(parent: Table, classes: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:

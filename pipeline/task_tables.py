@@ -128,6 +128,21 @@ class Table:
         self.report(key, f"{key}={value!r} is not a table; write it under [{header}]")
         return None
 
+    def take_tables(self, key: str) -> "list[Table]":
+        """The tables of an array, each at its number from 1; none if there is none."""
+        value = self.take(key)
+        if value is None:
+            return []
+        items = cast("list[Any]", value) if isinstance(value, list) else []
+        if not items or not all(isinstance(item, dict) for item in items):
+            header = ".".join((*self._path, key))
+            self.report(key, f"{key} is not an array of tables; write each under [[{header}]]")
+            return []
+        return [
+            Table(self._source, (*self._path, key, str(number)), cast("dict[str, Any]", item))
+            for number, item in enumerate(items, start=1)
+        ]
+
     def names(self) -> tuple[str, ...]:
         """All keys, in the order of the file."""
         return tuple(self._values)

@@ -6,11 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pipeline.calibration import Calibration, FieldShare
 from pipeline.evidence import Evidence, Support, page_spans
 from pipeline.parquet import publish
 from pipeline.records import Document, Failure, Field
 from pipeline.store import Store
 from tests.library import (
+    MODEL,
     READER,
     make_document,
     make_failed,
@@ -37,6 +39,10 @@ KIND = make_task("kind", "class", classes=("invoice", "other"))
 SUMMARY = make_task("summary")
 INVOICE = make_task("invoice", "fields", fields=FIELDS)
 TASKS = (KIND, SUMMARY, INVOICE)
+NAMES = FieldShare("seller.name", 50, 41, 0.82)
+CALIBRATIONS = (
+    Calibration(MODEL, "invoice", INVOICE.fingerprint, "auto", "some documents", taken=(NAMES,)),
+)
 
 PAGES = (
     "\U0001f4e6 Acme & Sons, Galway\n\nInvoice A-17 of 3 March 2026.\n"
@@ -69,9 +75,9 @@ def proof(
 def invoice_evidence() -> tuple[Evidence, ...]:
     lost = "another part of the document was surer"
     return (
-        proof("number", "A-17", "verbatim", "A-17", confidence=0.98),
-        proof("total", "12.50", "derived", "12.50", confidence=0.9),
-        proof("due", "2026-04-30", "derived", "the last\fday of April 2026", confidence=0.7),
+        proof("number", "A-17", "verbatim", "A-17", probability=0.98),
+        proof("total", "12.50", "derived", "12.50", probability=0.9),
+        proof("due", "2026-04-30", "derived", "the last\fday of April 2026", probability=0.7),
         proof("due", "2026-03-03", "derived", "3 March 2026", chosen=False, reason=lost),
         proof("paid", "true", "unsupported", reason="neither yes nor no follows from the quote"),
         proof("seller.name", "Acme & Sons", "verbatim", "Acme & Sons"),
@@ -124,7 +130,7 @@ def make_library(out: Path, others: int = 0) -> None:
         names = {document.sha256: name for name, document in documents}
         _answer(store, names)
         store.runs.record_failure("run1", Failure("unreadable", "no permission", "locked.txt"))
-        publish(store, TASKS, "run1")
+        publish(store, TASKS, "run1", CALIBRATIONS)
 
 
 def _answer(store: Store, names: dict[str, str]) -> None:

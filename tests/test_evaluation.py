@@ -82,6 +82,25 @@ def test_lines_are_paired_by_what_agrees() -> None:
     assert compare(LINES, expected, found).right_items == frozenset({0})
 
 
+def test_each_value_has_a_verdict_at_its_place() -> None:
+    expected = [{"text": "Oak", "amount": Decimal(5)}, {"text": "Ash", "amount": None}]
+    found = [
+        {"text": "Elm", "amount": Decimal(9)},
+        {"text": "oak", "amount": Decimal(6)},
+        {"text": "Ash", "amount": Decimal(1)},
+    ]
+    assert compare(LINES, expected, found).verdicts == {
+        (0, "text"): False, (0, "amount"): False,
+        (1, "text"): True, (1, "amount"): False,
+        (2, "text"): True, (2, "amount"): False,
+    }  # fmt: skip
+    assert compare(LINES, [{"text": "Oak"}], [found[1]]).verdicts == {(0, "text"): True}
+    assert compare(TAGS, ["a", "b"], ["c", "B"]).verdicts == {(0, ""): False, (1, ""): True}
+    assert compare(DATE, NINE, NINE).verdicts == {(0, ""): True}
+    assert compare(DATE, None, NINE).verdicts == {(0, ""): False}
+    assert compare(DATE, NINE, None).verdicts == {}
+
+
 def test_members_that_are_not_labelled_are_not_judged() -> None:
     assert counts(LINES, [{"text": "Oak"}], [{"text": "oak", "amount": Decimal(1)}]) == (1, 0, 0)
 

@@ -25,7 +25,8 @@ from tests.library import (
 TASK = make_task("summary")
 COLUMNS = (
     *("document_id", "path", "task", "field", "item", "span", "value", "quote", "support"),
-    *("confidence", "score", "chosen", "reason", "page_number", "start_char", "end_char"),
+    *("confidence", "measured", "probability", "score", "chosen", "reason"),
+    *("page_number", "start_char", "end_char"),
     *("raw_start", "raw_end", "boxes", "job_key"),
 )
 

@@ -77,7 +77,7 @@ def test_a_small_model_is_asked_field_by_field_with_the_document_first(small: Mo
         ("total", "1660.00", "derived", QUOTES["total"]),
         ("due", None, "not_found", ""),
     ]
-    assert result.evidence[1].confidence == pytest.approx(0.6065, abs=1e-3)
+    assert result.evidence[1].probability == pytest.approx(0.6065, abs=1e-3)
     assert "nothing of this type" in result.evidence[2].reason
 
 
@@ -97,7 +97,7 @@ def test_what_leaves_no_choice_is_not_asked_for(small: ModelInfo) -> None:
         ("lines.what", "Cards", "verbatim", "Cards"),
         ("lines.sum", "135.00", "derived", "£135.00"),
     ]
-    assert {entry.confidence for entry in result.evidence} == {None}
+    assert {entry.probability for entry in result.evidence} == {None}
 
 
 def test_a_large_model_is_asked_once_for_quotes_and_values(small: ModelInfo) -> None:

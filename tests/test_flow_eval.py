@@ -54,6 +54,34 @@ def test_labelled_documents_are_answered_and_scored(home: Home) -> None:
     assert next(s for s in own["scores"] if s["system"] == "docflash")["f1"] == 1.0
 
 
+def test_a_calibration_is_kept_and_later_runs_use_it(home: Home) -> None:
+    names = [f"d{number:02}" for number in range(24)]
+    home.write(**{name: f"Letter {name} is signed." for name in names})
+    truth = {name: {"quick": {"signed": number % 3 > 0}} for number, name in enumerate(names)}
+    gold = write_gold(home, **truth)
+    asked = ["eval", gold, "--out", home.out, "--model", home.model, "--json"]
+    refused = home.docflash(*asked, "--calibrate")
+    assert (refused.code, "--prompts" in refused.error["message"]) == (2, True)
+    done = home.docflash(*asked, "--prompts", home.prompts, "--calibrate")
+    assert done.code == 0, done.err
+    row = done.json["reliability"]["rows"][0]
+    assert (row["task"], row["kind"], row["values"]) == ("quick", "asked", 24)
+    assert row["calibrated"] == 4  # where 5 of the 24 are held out, too few are left
+    kept = json.loads((home.prompts / "calibration.json").read_text())["calibrations"]
+    assert {one["task"] for one in kept} == {"", "quick"}
+    assert home.rows("SELECT DISTINCT confidence FROM evidence") == [{"confidence": None}]
+
+    before = home.answered()
+    again = home.docflash(*asked, "--prompts", home.prompts)
+    assert again.code == 0, again.err
+    assert home.answered() == before
+    row = again.json["reliability"]["rows"][0]
+    assert row["calibrated"] == 24
+    assert row["brier_after"] <= row["brier_before"]
+    rows = home.rows("SELECT DISTINCT measured, confidence BETWEEN 0 AND 1 AS ok FROM evidence")
+    assert rows == [{"measured": "task", "ok": True}]
+
+
 def test_a_document_that_fails_counts_as_wrong(home: Home) -> None:
     home.write(a="Ann has signed this.", empty=" ")
     truth = {"quick": {"signed": True}}

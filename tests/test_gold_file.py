@@ -14,6 +14,7 @@ from pipeline.evaluation.evaluate import evaluate, tabulate_scores
 from pipeline.evaluation.gold import load_gold
 from pipeline.evaluation.labelling import write_labels
 from pipeline.evaluation.running import Trial, make_order
+from pipeline.evidence import Evidence
 from pipeline.jobs import DocumentEntry, plan_jobs
 from pipeline.parquet import publish
 from pipeline.records import Failure
@@ -154,6 +155,15 @@ def test_what_nobody_has_checked_is_left_out(folder: Path) -> None:
         load_gold(write_gold(folder, {"a.txt": unchecked}), TASKS)
 
 
+EVIDENCE = (
+    Evidence("number", 0, "A-17", "verbatim", probability=0.75),
+    Evidence("total", 0, "5", "derived"),
+    Evidence("total", 0, "7", "derived", probability=0.5, chosen=False),
+    Evidence("tags", 0, "a", "verbatim", probability=0.25),
+    Evidence("paid", 0, None, "not_found", probability=0.5),
+)
+
+
 def answered_library(folder: Path) -> Path:
     """A library of a.txt, answered, and b.txt, whose invoice failed."""
     out = folder / "out"
@@ -177,12 +187,14 @@ def _answer(store: Store, folder: Path) -> None:
             failure = Failure("cut", "too long", "b.txt", job.document_sha256, job.task, job.key)
             store.jobs.fail("run1", job, failure)
         else:
-            store.jobs.finish("run1", job, make_result(job, values[job.task]))
+            evidence = EVIDENCE if job.task == "invoice" else ()
+            store.jobs.finish("run1", job, make_result(job, values[job.task], evidence=evidence))
 
 
 def test_a_library_is_scored(folder: Path) -> None:
     out = answered_library(folder)
-    fields = {"number": "A-17", "total": "5.00", "due": "2026-04-09", "paid": None}
+    fields: dict[str, Any] = {"number": "A-17", "total": "5.00", "due": "2026-04-09", "paid": None}
+    fields["tags"] = ["b"]
     documents = {
         "a.txt": entry(invoice=fields, summary="It says what is due.", document_class="letter"),
         "b.txt": entry(invoice={"number": "7"}),
@@ -199,8 +211,14 @@ def test_a_library_is_scored(folder: Path) -> None:
     assert rows["docflash", "summary", ""].prompt_tokens == 100
     assert rows["docflash", "summary", ""].model_s == 1.5
     assert rows["baseline", "invoice", "total"].f1 == 1.0
+    assert [(g.document, g.field, g.is_right, g.sure.probability) for g in done.graded] == [
+        ("a.txt", "number", True, 0.75),
+        ("a.txt", "total", True, None),
+        ("a.txt", "tags", False, 0.25),
+    ]
+    assert {(g.sure.model, g.sure.prompt) for g in done.graded} == {(MODEL, INVOICE.fingerprint)}
     wrong = {(one.document, one.field) for one in done.judgements if not one.is_right}
-    assert wrong == {("a.txt", "due"), ("a.txt", ""), ("b.txt", "number")}
+    assert wrong == {("a.txt", "due"), ("a.txt", "tags"), ("a.txt", ""), ("b.txt", "number")}
     table = tabulate_scores(done)
     assert table.num_rows == len(done.scores)
     assert str(table.schema.field("nulls").type) == "int64"

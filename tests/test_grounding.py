@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.claims import PartAnswer, Seen
-from pipeline.confidence import Confidences
 from pipeline.derive import judge
 from pipeline.engine.interface import Completion, TokenLogprob
 from pipeline.errors import ResultError
 from pipeline.forms import Form, choose_form, field_schema, quoted_schema
 from pipeline.grounding import ground_answer
+from pipeline.probabilities import Probabilities
 from pipeline.reconcile import reconcile
 from pipeline.records import Field, Task
 from pipeline.results import load_members
@@ -89,7 +89,7 @@ def completion(text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> Completion
 def ground(task: Task, form: Form, answer: str, seen: Seen) -> PartAnswer:
     members = load_members(answer)
     fields = [field for field in task.fields if field.name in members]
-    return ground_answer(fields, form, members, seen, Confidences(completion(answer)))
+    return ground_answer(fields, form, members, seen, Probabilities(completion(answer)))
 
 
 def answers(task: Task, form: Form, seen: Seen) -> list[dict[str, Any]]:
@@ -304,11 +304,11 @@ def test_confidence_is_of_the_tokens_that_were_chosen() -> None:
     ]
     text = "".join(token for token, _, _ in tokens)
     logprobs = tuple(TokenLogprob(t, p, (("", 0.0),) * top) for t, p, top in tokens)
-    confidences = Confidences(completion(text, logprobs))
-    assert confidences.of(("name", "value")) == pytest.approx(2.718281828**-1)
-    assert confidences.of(("name", "quote")) == pytest.approx(2.718281828**-0.1)
-    assert confidences.of(("other",)) is None
-    assert Confidences(completion(text)).of(("name", "value")) is None
+    probabilities = Probabilities(completion(text, logprobs))
+    assert probabilities.of(("name", "value")) == pytest.approx(2.718281828**-1)
+    assert probabilities.of(("name", "quote")) == pytest.approx(2.718281828**-0.1)
+    assert probabilities.of(("other",)) is None
+    assert Probabilities(completion(text)).of(("name", "value")) is None
 
 
 def test_confidence_finds_its_place_again_after_parts_of_characters() -> None:
@@ -317,9 +317,9 @@ def test_confidence_finds_its_place_again_after_parts_of_characters() -> None:
     logprobs = tuple(
         TokenLogprob(t, -0.7 if top > 1 else 0.0, (("", 0.0),) * top) for t, top in tokens
     )
-    confidences = Confidences(completion(text, logprobs))
-    assert confidences.of(("b",)) == pytest.approx(2.718281828**-0.7)
-    assert confidences.of(("a",)) is None
+    probabilities = Probabilities(completion(text, logprobs))
+    assert probabilities.of(("b",)) == pytest.approx(2.718281828**-0.7)
+    assert probabilities.of(("a",)) is None
 
 
 def test_small_models_are_asked_field_by_field_unless_the_task_says_otherwise() -> None:

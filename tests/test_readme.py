@@ -42,7 +42,9 @@ def commands_of(program: str) -> list[list[str]]:
 def example_task() -> Task:
     found = re.search(r"<!-- task: (\w+) -->\n```toml\n(.*?)```", README, re.DOTALL)
     assert found is not None
-    task, problems = read_task(f"my-tasks/{found[1]}.toml", found[2])
+    shown = re.search(rf"<!-- example: {found[1]} -->\n```toml\n(.*?)```", README, re.DOTALL)
+    assert shown is not None
+    task, problems = read_task(f"my-tasks/{found[1]}.toml", f"{found[2]}\n{shown[1]}")
     assert not problems
     assert task is not None
     return task

@@ -294,7 +294,7 @@ def test_an_older_snapshot_without_evidence_columns_is_shown(tmp_path: Path) -> 
     snapshot = current_snapshot(tmp_path / "out")
     assert snapshot is not None
     old = pq.read_table(snapshot / "evidence.parquet").drop(
-        ["value", "support", "confidence", "score", "chosen", "reason"]
+        ["value", "support", "confidence", "probability", "score", "chosen", "reason"]
     )
     pq.write_table(old, snapshot / "evidence.parquet")
     write_report(tmp_path / "out", tmp_path / "report.html")

@@ -171,6 +171,21 @@ def test_doubts_are_seen_with_reasons_and_alternatives(open_page: Any) -> None:
     expect(value(page, "City").locator(".value")).to_have_text(re.compile("\N{EN DASH}\\s*$"))
 
 
+def test_a_percentage_says_what_it_is(open_page: Any) -> None:
+    page = open_page()
+    open_acme(page)
+    measured = value(page, "Name")
+    expect(measured.locator(".sure")).to_have_text(re.compile("82"))
+    expect(measured.locator(".sure")).to_have_attribute("title", re.compile("were right"))
+    measured.click()
+    expect(page.locator(".why:not([hidden])")).to_contain_text("right 82 % of the time")
+    sure = value(page, "Number")
+    expect(sure.locator(".sure")).to_have_text(re.compile("98"))
+    expect(sure.locator(".sure")).to_have_attribute("title", re.compile("not measured"))
+    sure.click()
+    expect(page.locator(".why:not([hidden])")).to_contain_text("model 98 % sure")
+
+
 def test_all_of_it_by_keyboard(open_page: Any) -> None:
     page = open_page()
     press = page.keyboard.press

@@ -117,7 +117,7 @@ CHOICES = 'instructions = "x"\nclasses = ["bill", "memo"]\n'
         ('instructions = "x"\n[limits]\nchunk_tokens = 100\noverlap_tokens = 60\n', 4, "half of"),
         ('instructions = "x"\n[settings]\ntemprature = 1\n', 3, "did you mean 'temperature'?"),
         ('instructions = "x"\n[settings]\nseed = 1.5\n', 3, "not a whole number"),
-        ('instructions = "x"\n[examples]\nbill = "y"\n', 2, "are for a task with classes"),
+        ('instructions = "x"\n[examples]\nbill = "y"\n', 2, "write each under [[examples]]"),
         (CHOICES + '[examples]\nbil = "y"\n', 4, "did you mean 'bill'?"),
         (CHOICES + '[examples]\nbill = " "\n', 4, "the example of 'bill' is empty"),
         ('instructions = "x"\n[words]\nbill = ["y"]\n', 2, "are for a task with classes"),
@@ -258,6 +258,9 @@ def test_lines_are_found_through_headers_and_long_texts() -> None:
     assert find_line(text, ("b", "f", "g", "h")) == 9
     assert find_line(text, ("b", "f", "none")) == 8
     assert find_line(text, ("none",)) == 1
+    many = "[[a]]\nb = 1\n[a.c]\nb = 2\n[[a]]\nb = 3\n[a.c]\nb = 4\n"
+    assert [find_line(many, ("a", "1", *rest)) for rest in ((), ("b",), ("c", "b"))] == [1, 2, 4]
+    assert [find_line(many, ("a", "2", *rest)) for rest in ((), ("b",), ("c", "b"))] == [5, 6, 8]
 
 
 def test_examples_are_shown_as_questions_with_their_answers_before_the_document() -> None:

@@ -14,7 +14,7 @@ In: a field, the true value and the answer's. Out: how many values are right, wr
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -56,10 +56,14 @@ class Comparison:
         counts: See there.
         right_items: Of a list: places of the answer's items that are right (of an object: that
             have a partner with a right member); of anything else {0} if it is right.
+        verdicts: Of each value of the answer whether it is right, by its place in the list (0 if
+            there is none) and its path below the field ("" or "amount"). A list in a list or an
+            object has none.
     """
 
     counts: Counts
     right_items: frozenset[int]
+    verdicts: dict[tuple[int, str], bool]
 
 
 def compare(field: Field, expected: Any, found: Any, also: Sequence[Any] = ()) -> Comparison:
@@ -80,7 +84,27 @@ def compare(field: Field, expected: Any, found: Any, also: Sequence[Any] = ()) -
 
 def _compare_one(field: Field, expected: Any, found: Any) -> Comparison:
     counts = _count(field, expected, found)
-    return Comparison(counts, frozenset({0} if counts.right else ()))
+    verdicts = {(0, path): right for path, right in _judge_values(field, expected, found)}
+    return Comparison(counts, frozenset({0} if counts.right else ()), verdicts)
+
+
+def _judge_values(
+    field: Field, expected: Any, found: Any, path: str = ""
+) -> Iterator[tuple[str, bool]]:
+    """The values of an answer that is no list, and whether they are right; nulls are none."""
+    if field.type == "object":
+        truth = cast("dict[str, Any]", expected or {})
+        for member in _judged_members(field, truth):
+            value = cast("dict[str, Any]", found or {}).get(member.name)
+            inner = f"{path}.{member.name}" if path else member.name
+            yield from _judge_values(member, truth.get(member.name), value, inner)
+    elif field.type != "list" and found is not None:
+        yield path, expected is not None and is_same(field, expected, found)
+
+
+def _judged_members(field: Field, truth: dict[str, Any]) -> list[Field]:
+    """The members of an object, without those that the truth leaves out: they are not judged."""
+    return [member for member in field.fields if member.name in truth or not truth]
 
 
 def _count(field: Field, expected: Any, found: Any) -> Counts:
@@ -89,10 +113,12 @@ def _count(field: Field, expected: Any, found: Any) -> Counts:
     if field.type == "object":
         truth = cast("dict[str, Any]", expected or {})
         answer = cast("dict[str, Any]", found or {})
-        # Members that the truth leaves out are not judged.
-        judged = [m for m in field.fields if m.name in truth or not truth]
         return sum(
-            (_count(m, truth.get(m.name), answer.get(m.name)) for m in judged), start=Counts()
+            (
+                _count(member, truth.get(member.name), answer.get(member.name))
+                for member in _judged_members(field, truth)
+            ),
+            start=Counts(),
         )
     if found is None or expected is None:
         return Counts(0, int(found is not None), int(expected is not None))
@@ -110,11 +136,11 @@ def _compare_lists(field: Field, expected: Sequence[Any], found: Sequence[Any]) 
     pairs.sort(key=lambda pair: (-pair[0].right, pair[0].wrong + pair[0].missed))
     total = Counts()
     paired: set[int] = set()
-    places: set[int] = set()
+    places: dict[int, Any] = {}  # of the answer's items: the true ones they are paired with
     for counts, number, place in pairs:  # the best pair first
         if counts.right and number not in paired and place not in places:
             paired.add(number)
-            places.add(place)
+            places[place] = expected[number]
             total += counts
     for number, truth in enumerate(expected):
         if number not in paired:
@@ -122,7 +148,12 @@ def _compare_lists(field: Field, expected: Sequence[Any], found: Sequence[Any]) 
     for place, answer in enumerate(found):
         if place not in places:
             total += _count(item, None, answer)
-    return Comparison(total, frozenset(places))
+    verdicts = {
+        (place, path): right
+        for place, answer in enumerate(found)
+        for path, right in _judge_values(item, places.get(place), answer)
+    }
+    return Comparison(total, frozenset(places), verdicts)
 
 
 def is_same(field: Field, expected: Any, found: Any) -> bool:

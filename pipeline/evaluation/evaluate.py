@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from pipeline.evaluation.answers import Found, identify, load_answers, read_texts
 from pipeline.evaluation.baseline import baseline_answer
 from pipeline.evaluation.gold import Gold
+from pipeline.evaluation.grading import Graded, grade_values, load_sureness
 from pipeline.evaluation.judging import Judgement, judge
 from pipeline.evaluation.scores import Cost, Score, score
 from pipeline.queries import query
@@ -32,6 +33,7 @@ class Evaluation:
         unanswered: Answers that were asked for and are not there.
         scores: The product's rows, then the baseline's.
         judgements: The product's, field by field.
+        graded: Its values, one by one, with how sure it was of them.
     """
 
     model: str
@@ -39,6 +41,7 @@ class Evaluation:
     unanswered: int
     scores: tuple[Score, ...]
     judgements: tuple[Judgement, ...]
+    graded: tuple[Graded, ...]
 
 
 def evaluate(gold: Gold, tasks: Sequence[Task], out: Path) -> Evaluation:
@@ -71,6 +74,7 @@ def evaluate(gold: Gold, tasks: Sequence[Task], out: Path) -> Evaluation:
         sum(bool(answer.failure) for answer in found.values()),
         (*score(PRODUCT, judged, costs), *score(BASELINE, simple)),
         tuple(judged),
+        grade_values(gold, tasks, found, load_sureness(out, ids), ids),
     )
 
 

@@ -50,6 +50,7 @@ class ProofBook:
             visible("\n".join(row.quote for row in spans if row.quote)),
             first.support,
             first.confidence,
+            first.probability,
             first.score,
             visible(first.reason),
             first.chosen,

@@ -91,6 +91,7 @@ class EvidenceRow:
     quote: str = ""
     support: str = ""
     confidence: float | None = None
+    probability: float | None = None
     score: float | None = None
     chosen: bool = True
     reason: str = ""

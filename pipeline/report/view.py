@@ -37,6 +37,7 @@ class Proof:
     quote: str
     support: str
     confidence: float | None
+    probability: float | None
     score: float | None
     reason: str
     chosen: bool

@@ -171,6 +171,11 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        6,
+        "evidence: how sure the model was is a probability; a confidence is what was measured",
+        "ALTER TABLE quotes RENAME COLUMN confidence TO probability",
+    ),
 )
 
 

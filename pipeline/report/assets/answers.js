@@ -7,7 +7,7 @@ const SUPPORT = {
   not_found: "not found in the document",
 };
 
-const UNSURE = 0.6; // confidence and score below it are shown to be low
+const UNSURE = 0.6; // confidence, probability and score below it are shown to be low
 
 function drawAnswers(view) {
   byId("answers").replaceChildren(...view.answers.map((answer) => drawAnswer(answer, view)));
@@ -65,8 +65,10 @@ function drawValue(value, view) {
 function drawMarks(proof, view, isBrief = false) {
   if (!proof) return [];
   const pages = [...new Set(proof.places.map((place) => view.pages[place.page].number))];
-  const sure = proof.confidence ?? proof.score;
-  const tells = proof.confidence === null ? "How much of it stands in its source" : "How sure the model was of these words";
+  const sure = proof.confidence ?? proof.probability ?? proof.score;
+  const tells = proof.confidence !== null ? "Of values like this, so many were right on labelled documents"
+    : proof.probability !== null ? "How sure the model was of these words; how often that is right was not measured"
+    : "How much of it stands in its source";
   return [
     proof.flagged ? make("span.flag", {}, `⚑ ${proof.support.replace("_", " ")}`) : null,
     proof.others.length ? make("span.more", { title: counted(proof.others.length, "other candidate") }, counted(proof.others.length, "other")) : null,
@@ -96,7 +98,8 @@ function drawWhy(proof, view) {
     drawValue({ name: "", text: view.proofs[number].value, proof: number }, view));
   return make("div.why", { hidden: true },
     proof.quote ? quoted("blockquote", proof.quote) : null,
-    make("p", {}, [SUPPORT[proof.support], proof.confidence !== null && `${percent(proof.confidence)} sure`,
+    make("p", {}, [SUPPORT[proof.support], proof.confidence !== null && `right ${percent(proof.confidence)} of the time`,
+      proof.probability !== null && `model ${percent(proof.probability)} sure`,
       proof.score !== null && `${percent(proof.score)} of it in the source`].filter(Boolean).join(" · ")),
     proof.reason ? quoted(proof.flagged ? "p.reason" : "p", proof.reason) : null,
     others.length ? make("div.others", {}, make("h3", {}, "Also found"), make("ul.values", {}, ...others)) : null);

@@ -1,13 +1,13 @@
 """How sure the model was of a value, from the probabilities of its tokens.
 
-In: a completion with log-probabilities. Out: a confidence for each value of its JSON: the geometric
-mean of the probabilities of the tokens that the value has some of, among those that the grammar
-allowed. Tokens that the grammar left no choice about say nothing and are left out; a value without
-any other has no confidence.
+In: a completion with log-probabilities. Out: a probability for each value of its JSON: the
+geometric mean of the probabilities of the tokens that the value has some of, among those that the
+grammar allowed. Tokens that the grammar left no choice about say nothing and are left out; a value
+without any other has no probability.
 
 It is not the chance that the value is right: it says how often the model would have gone on as it
-did, given what it had written. A model can be sure and wrong. Compare it within a field and a
-model: low ones are worth a look first.
+did, given what it had written. A model can be sure and wrong. How often such values are right is
+measured on labelled documents: see `pipeline.calibration`.
 """
 
 import json
@@ -34,8 +34,8 @@ class _Choice:
     logprob: float
 
 
-class Confidences:
-    """The confidences of one answer's values."""
+class Probabilities:
+    """The probabilities of one answer's values."""
 
     def __init__(self, completion: Completion | None) -> None:
         """Reads an answer that is valid JSON; without log-probabilities nothing is known."""
@@ -44,7 +44,7 @@ class Confidences:
         self._choices = list(_choices(completion)) if completion and is_known else []
 
     def of(self, path: Path) -> float | None:
-        """The confidence of the value at a path of names and indices, None if not known."""
+        """The probability of the value at a path of names and indices, None if not known."""
         if path not in self._spans:
             return None
         start, end = self._spans[path]
