@@ -14,8 +14,10 @@ from typing import Any
 from pipeline.alignment import Alignment, Run
 from pipeline.encodings import decode_text
 from pipeline.errors import DocumentError
+from pipeline.headings import outline_markdown
 from pipeline.normalise import normalise
 from pipeline.ocr import INSTALL as INSTALL_OCR
+from pipeline.outline import OutlineEntry, highest_entries, make_entry
 from pipeline.records import Document, Page, PageSource
 from pipeline.running_heads import set_heads_apart
 
@@ -59,6 +61,7 @@ class Contents:
     pages: tuple[RawPage, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
+    outline: tuple[OutlineEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,9 @@ def read_plain(data: bytes, media_type: str) -> Contents:
         DocumentError: It isn't text, or in no known encoding.
     """
     text, note = decode_text(data)
-    return Contents(media_type, (RawPage(text, "text"),), notes=(note,) if note else ())
+    outline = outline_markdown(text) if media_type == MEDIA_TYPES[".md"] else ()
+    notes = (note,) if note else ()
+    return Contents(media_type, (RawPage(text, "text"),), notes=notes, outline=outline)
 
 
 def read_document(file: FileBytes, data: bytes, parse: Callable[[bytes], Contents]) -> Document:
@@ -126,6 +131,7 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         title=normalise(contents.title)[0].replace("\n", " ")[:_TITLE_CHARS],
         pages=tuple(pages),
         notes=contents.notes + _note_pages(pages),
+        outline=tuple(_normalise_entry(each) for each in highest_entries(contents.outline)),
     )
     if any(page.text for page in pages):
         digest = hashlib.sha256(document.text.encode()).hexdigest()
@@ -138,6 +144,11 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
     )
 
 
+def _normalise_entry(entry: OutlineEntry) -> OutlineEntry:
+    """An entry with its title as the text of the pages is written, so that it is found there."""
+    return make_entry(entry.level, normalise(entry.title)[0], entry.page)
+
+
 def replace_pages(document: Document, pages: Mapping[int, RawPage]) -> Document:
     """The document with some of its pages read in another way, by their numbers."""
     raws = tuple(
@@ -146,7 +157,9 @@ def replace_pages(document: Document, pages: Mapping[int, RawPage]) -> Document:
     )
     notes = document.notes[: len(document.notes) - len(_note_pages(document.pages))]
     file = FileBytes(document.sha256, document.size_bytes, document.media_type)
-    return make_document(file, Contents(document.media_type, raws, document.title, notes))
+    return make_document(
+        file, Contents(document.media_type, raws, document.title, notes, document.outline)
+    )
 
 
 def _explain_no_text(contents: Contents) -> str:
@@ -223,6 +236,7 @@ def encode_document(document: Document) -> bytes:
         "notes": document.notes,
         "failure_kind": document.failure_kind,
         "failure": document.failure,
+        "outline": [[entry.level, entry.title, entry.page] for entry in document.outline],
     }
     return json.dumps([record, pages], ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -235,8 +249,10 @@ def decode_document(data: bytes) -> Document:
     """
     try:
         record, pages = json.loads(data)
-        return Document(**record | {"notes": tuple(record["notes"]), "pages": _read_pages(pages)})
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+        outline = tuple(make_entry(*entry) for entry in record["outline"])
+        parts = {"notes": tuple(record["notes"]), "pages": _read_pages(pages), "outline": outline}
+        return Document(**record | parts)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise DocumentError(
             "crashed", "the process that read this document gave no whole answer; run again"
         ) from error

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pipeline.alignment import Alignment
 from pipeline.evidence import Evidence
+from pipeline.outline import OutlineEntry
 
 DocumentStatus = Literal["read", "failed"]
 PageSource = Literal["pypdf", "ocr", "text", "html", "email"]
@@ -79,6 +80,7 @@ class Document:
             with an empty password, pages without text.
         failure_kind: A short stable word, e.g. "encrypted", "damaged", "timeout", "too_large".
         failure: What happened and what to do, in plain words.
+        outline: The headings that its format tells: a PDF's outline, those of HTML and Markdown.
     """
 
     sha256: str
@@ -91,6 +93,7 @@ class Document:
     notes: tuple[str, ...] = ()
     failure_kind: str = ""
     failure: str = ""
+    outline: tuple[OutlineEntry, ...] = ()
 
     @property
     def text(self) -> str:

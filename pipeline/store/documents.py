@@ -4,7 +4,7 @@ In: documents as they were read. Out: the same, loaded back, and what planning h
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.jobs import DocumentEntry
+from pipeline.outline import OutlineEntry
 from pipeline.records import Document, FoundFile, Page
 from pipeline.store.chunks import delete_cuts
 from pipeline.store.database import Database, Session
@@ -23,6 +24,7 @@ from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_a
 
 _DOCUMENTS_AT_ONCE = 5000
 _TEXTS = pa.list_(pa.string())
+_ENTRY = pa.struct([("level", pa.int32()), ("title", pa.string()), ("page", pa.int32())])
 _DOCUMENTS = pa.schema(
     [
         ("sha256", pa.string()),
@@ -36,6 +38,7 @@ _DOCUMENTS = pa.schema(
         ("notes", _TEXTS),
         ("failure_kind", pa.string()),
         ("failure", pa.string()),
+        ("outline", pa.list_(_ENTRY)),
         ("reader_version", pa.string()),
         ("read_run_id", pa.string()),
         ("read_at", pa.timestamp("us", "UTC")),
@@ -58,15 +61,11 @@ _PAGES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """What cutting and asking need of a document.
-
-    Attributes:
-        title: Its title, or empty.
-        text: Its normalised text.
-    """
+    """What cutting and asking need of a document; see `Document`."""
 
     title: str
     text: str
+    outline: tuple[OutlineEntry, ...] = ()
 
 
 class Documents:
@@ -147,7 +146,7 @@ class Documents:
         with self._database.transaction() as session:
             rows = session.rows(
                 "SELECT sha256, size_bytes, media_type, status, title, text_sha256, notes, "
-                "failure_kind, failure FROM documents WHERE sha256 = ?",
+                "failure_kind, failure, outline FROM documents WHERE sha256 = ?",
                 sha256,
             )
             pages = session.rows(
@@ -157,7 +156,7 @@ class Documents:
             )
         if not rows:
             return None
-        *head, notes, failure_kind, failure = rows[0]
+        *head, notes, failure_kind, failure, outline = rows[0]
         return Document(
             *head,
             pages=tuple(
@@ -167,19 +166,21 @@ class Documents:
             notes=tuple(notes),
             failure_kind=failure_kind,
             failure=failure,
+            outline=_outline(outline),
         )
 
     def load_text(self, sha256: str) -> StoredText | None:
-        """A document's title and normalised text, None if it isn't stored."""
+        """What cutting and asking need of a document, None if it isn't stored."""
         with self._database.transaction() as session:
-            rows = session.rows("SELECT title FROM documents WHERE sha256 = ?", sha256)
+            rows = session.rows("SELECT title, outline FROM documents WHERE sha256 = ?", sha256)
             pages = session.rows(
                 "SELECT text FROM pages WHERE document_revision = ? ORDER BY number",
                 _revision(session, sha256),
             )
         if not rows:
             return None
-        return StoredText(rows[0][0], "\f".join(text for (text,) in pages))
+        title, outline = rows[0]
+        return StoredText(title, "\f".join(text for (text,) in pages), _outline(outline))
 
     def list_live(self, root: Path, **asked: Any) -> tuple[DocumentEntry, ...]:
         """All that `list_batches` gives, at once."""
@@ -280,6 +281,10 @@ def _forget(session: Session) -> None:
     session.run("DELETE FROM documents WHERE sha256 IN (SELECT sha256 FROM new_documents)")
 
 
+def _outline(rows: Sequence[dict[str, Any]]) -> tuple[OutlineEntry, ...]:
+    return tuple(OutlineEntry(**row) for row in rows)
+
+
 def _document_row(document: Document) -> tuple[Any, ...]:
     last = document.pages[-1] if document.pages else None
     return (
@@ -294,6 +299,7 @@ def _document_row(document: Document) -> tuple[Any, ...]:
         [storable(note) for note in document.notes],
         document.failure_kind,
         storable(document.failure),
+        [asdict(entry) | {"title": storable(entry.title)} for entry in document.outline],
     )
 
 

@@ -171,6 +171,18 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        6,
+        "documents: their outlines; calls: what a stopped job has been answered already",
+        """
+        ALTER TABLE documents
+            ADD COLUMN outline STRUCT("level" INTEGER, title VARCHAR, page INTEGER)[] DEFAULT [];
+        CREATE TABLE calls (
+            job_key VARCHAR, call_key VARCHAR, completion VARCHAR NOT NULL,
+            PRIMARY KEY (job_key, call_key)
+        );
+        """,
+    ),
 )
 
 
