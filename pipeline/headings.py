@@ -37,7 +37,10 @@ _NUMBERED = re.compile(
     rf"{_LINE}([0-9]{{1,2}}(?:\.[0-9]{{1,2}}){{0,4}})\.?[ ]+([^\W\d_][^\n\f]{{1,90}}?){_END}"
 )
 # The end of a sentence, of a line that goes on, or of a line of contents with its page.
-_NO_TITLE = re.compile(r"[.,;:!?]$|\s[0-9]+$|\.[ ]?\.")
+_NO_TITLE = re.compile(
+    r"[.,;:!?]$|\s[0-9]+$|\.[ ]?\.|\b(?:a|an|and|by|for|in|of|or|the|to|with|und|der|die|et|de)$"
+)
+_BEGINS = re.compile(r"(?:[^\W\d]+[ ])?(?:(?:[0-9]+\.)*[01]|I|A)\b(?!\.[0-9])")
 _LEAST_APART = 200  # characters between two headings of a level; items of a list are closer
 _LEAST_LISTED = 3
 _MOST_RUNS = 4
@@ -149,7 +152,9 @@ def _without_lists(sections: Sequence[Section]) -> Iterator[Section]:
 
 
 def _is_close(before: Section, after: Section) -> bool:
-    return after.start_char - before.start_char < _LEAST_APART
+    """Whether a heading follows another as in a list; after a table of contents all begins anew."""
+    is_near = after.start_char - before.start_char < _LEAST_APART
+    return is_near and not _BEGINS.match(after.title)
 
 
 def _section(text: str, level: int, title: str, start: int) -> Section:

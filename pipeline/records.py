@@ -180,7 +180,7 @@ class Limits:
     max_tokens: int = 256
     chunk_tokens: int = 1500
     overlap_tokens: int = 0
-    max_document_tokens: int = 400_000
+    max_document_tokens: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,7 @@ def test_no_answer_is_about_a_part_of_a_section_and_something_else(
         assert not part.title or chunks <= held[part.title]
 
 
-def chunks_of(
-    spans: list[tuple[int, int]], section: Section, later: list[Section]
-) -> set[int]:
+def chunks_of(spans: list[tuple[int, int]], section: Section, later: list[Section]) -> set[int]:
     """The chunks that a section holds more than half of."""
     ends = [other.start_char for other in later if other.level <= section.level]
     end = min([*ends[:1], spans[-1][1]])
