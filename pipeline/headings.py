@@ -34,7 +34,7 @@ _NAMED = re.compile(
     rf"([^\n\f]{{0,90}}?){_END}"
 )
 _NUMBERED = re.compile(
-    rf"{_LINE}([0-9]{{1,2}}(?:\.[0-9]{{1,2}}){{0,4}})\.?[ ]+([^\W\d_][^\n\f]{{1,90}}?){_END}"
+    rf"{_LINE}([0-9]{{1,3}}(?:\.[0-9]{{1,2}}){{0,4}})\.?[ ]+([^\W\d_][^\n\f]{{1,90}}?){_END}"
 )
 # The end of a sentence, of a line that goes on, or of a line of contents with its page.
 _NO_TITLE = re.compile(
