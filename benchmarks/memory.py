@@ -123,7 +123,11 @@ def main() -> None:
 
 
 def watch(
-    home: Home, documents: Path, seconds: float, includes: Sequence[str] = (), model: str = "embedded"
+    home: Home,
+    documents: Path,
+    seconds: float,
+    includes: Sequence[str] = (),
+    model: str = "embedded",
 ) -> tuple[Peak, dict[str, Any]]:
     """Runs docflash over a folder and looks at it until it ends, or is stopped after `seconds`."""
     chosen = [part for glob in includes for part in ("--include", glob)]

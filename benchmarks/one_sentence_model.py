@@ -6,6 +6,7 @@ leads to the next. The grammar holds it to the form of an answer as it holds any
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -41,7 +42,7 @@ def write_model(folder: Path, embedded: Path) -> Path:
         **{key: given[key] for key in ("vocab_size", "max_position_embeddings", "eos_token_id")},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    mx.save_safetensors(str(folder / "model.safetensors"), _chain(folder, config["vocab_size"]))
+    mx.save_safetensors(str(folder / "model.safetensors"), _chain(folder, int(given["vocab_size"])))
     return folder
 
 
@@ -56,18 +57,18 @@ def _chain(folder: Path, vocabulary: int) -> dict[str, mx.array]:
     if len(known) < len(path) - 1 or len(path) > HIDDEN:
         raise SystemExit(f"SENTENCE={SENTENCE!r} has a token twice, or more than {HIDDEN} tokens")
     embedding, head = mx.zeros((vocabulary, HIDDEN)), mx.zeros((vocabulary, HIDDEN))
-    for token, following in zip(path, path[1:], strict=False):
+    for token, following in pairwise(path):
         embedding[token, known[token]] = 1.0
         head[following, known[token]] = 1.0
     layer = "model.layers.0"
-    half = HIDDEN // 2
-    shapes = {"q": (HIDDEN, HIDDEN), "k": (half, HIDDEN), "v": (half, HIDDEN), "o": (HIDDEN, HIDDEN)}
+    square, half = (HIDDEN, HIDDEN), (HIDDEN // 2, HIDDEN)
+    attention = {"q": square, "k": half, "v": half, "o": square}
     return {
         "model.embed_tokens.weight": embedding,
         "lm_head.weight": head,
         "model.norm.weight": mx.ones(HIDDEN),
         f"{layer}.input_layernorm.weight": mx.ones(HIDDEN),
         f"{layer}.post_attention_layernorm.weight": mx.ones(HIDDEN),
-        **{f"{layer}.self_attn.{n}_proj.weight": mx.zeros(s) for n, s in shapes.items()},
-        **{f"{layer}.mlp.{n}_proj.weight": mx.zeros((HIDDEN, HIDDEN)) for n in ("gate", "up", "down")},
+        **{f"{layer}.self_attn.{n}_proj.weight": mx.zeros(s) for n, s in attention.items()},
+        **{f"{layer}.mlp.{n}_proj.weight": mx.zeros(square) for n in ("gate", "up", "down")},
     }

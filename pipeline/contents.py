@@ -18,6 +18,7 @@ from pipeline.headings import outline_markdown
 from pipeline.normalise import normalise
 from pipeline.ocr import INSTALL as INSTALL_OCR
 from pipeline.outline import OutlineEntry, highest_entries, make_entry
+from pipeline.page_frames import PageFrame, decode_frame, encode_frame
 from pipeline.records import Document, Page, PageSource
 from pipeline.running_heads import set_heads_apart
 
@@ -46,11 +47,12 @@ _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd]")
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """A page as a parser gives it: its text, or a note why there is none."""
+    """A page as a parser gives it: its text, or a note why there is none; of a PDF its frame."""
 
     text: str
     source: PageSource
     note: str = ""
+    frame: PageFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         zip(contents.pages, texts, strict=True), start=1
     ):
         note = raw.note or _judge(text, raw.source)
-        pages.append(Page(number, raw.text, text, alignment, start_char, raw.source, note))
+        found = (raw.text, text, alignment, start_char, raw.source, note, raw.frame)
+        pages.append(Page(number, *found))
         start_char += len(text) + 1
     document = Document(
         file.sha256,
@@ -152,7 +155,9 @@ def _normalise_entry(entry: OutlineEntry) -> OutlineEntry:
 def replace_pages(document: Document, pages: Mapping[int, RawPage]) -> Document:
     """The document with some of its pages read in another way, by their numbers."""
     raws = tuple(
-        pages.get(page.number) or RawPage(page.raw, page.source, page.note)
+        replace(
+            pages.get(page.number) or RawPage(page.raw, page.source, page.note), frame=page.frame
+        )
         for page in document.pages
     )
     notes = document.notes[: len(document.notes) - len(_note_pages(document.pages))]
@@ -223,7 +228,10 @@ def _note_pages(pages: Sequence[Page]) -> tuple[str, ...]:
 def encode_document(document: Document) -> bytes:
     """A document as JSON: unlike a pickle, it can't run anything where it is decoded."""
     pages = [
-        [page.raw, page.text, _flatten(page.alignment), page.source, page.note]
+        [
+            *(page.raw, page.text, _flatten(page.alignment), page.source, page.note),
+            encode_frame(page.frame),
+        ]
         for page in document.pages
     ]
     record = {
@@ -261,9 +269,10 @@ def decode_document(data: bytes) -> Document:
 def _read_pages(records: list[list[Any]]) -> tuple[Page, ...]:
     pages: list[Page] = []
     start_char = 0
-    for number, (raw, text, flat, source, note) in enumerate(records, start=1):
+    for number, (raw, text, flat, source, note, frame) in enumerate(records, start=1):
         runs = tuple(map(Run, flat[::4], flat[1::4], flat[2::4], flat[3::4]))
-        pages.append(Page(number, raw, text, Alignment(runs), start_char, source, note))
+        found = (raw, text, Alignment(runs), start_char, source, note, decode_frame(frame))
+        pages.append(Page(number, *found))
         start_char += len(text) + 1
     return tuple(pages)
 

@@ -19,6 +19,7 @@ from pipeline.encodings import valid_text
 from pipeline.errors import DocumentError
 from pipeline.markup import read_email, read_html
 from pipeline.outline import MOST_READ, OutlineEntry, make_entry
+from pipeline.page_frames import PageFrame, make_frame
 from pipeline.pdf_lines import LineJoiner
 
 _PDF_TRACES = re.compile(rb"%PDF-|startxref|%%EOF")
@@ -153,7 +154,7 @@ def _read_pages(reader: pypdf.PdfReader, count: int) -> list[RawPage]:
             counter.losses = 0
             page = _read_page(reader, index)
             if counter.losses and not page.note:
-                page = RawPage(page.text, "pypdf", "a part of this page could not be read")
+                page = replace(page, note="a part of this page could not be read")
             pages.append(page)
         return pages
     finally:
@@ -166,7 +167,8 @@ def _read_page(reader: pypdf.PdfReader, index: int) -> RawPage:
         page = reader.pages[index]
         fields = _read_fields(page)
         text = _read_lines(page)
-        return RawPage(valid_text(f"{text}\n\n{fields}" if fields else text), "pypdf")
+        shown = f"{text}\n\n{fields}" if fields else text
+        return RawPage(valid_text(shown), "pypdf", frame=_read_frame(page))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (see read_pdf)
@@ -179,6 +181,15 @@ def _read_lines(page: pypdf.PageObject) -> str:
     plain = page.extract_text(visitor_text=joiner.add)
     joined = joiner.text()
     return joined if joined.split() == plain.split() else plain  # never another text
+
+
+def _read_frame(page: pypdf.PageObject) -> PageFrame | None:
+    try:
+        return make_frame(page.cropbox, page.rotation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (a frame is no reason to lose a page)
+        return None
 
 
 def _read_fields(page: pypdf.PageObject) -> str:

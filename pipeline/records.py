@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pipeline.alignment import Alignment
 from pipeline.evidence import Evidence
 from pipeline.outline import OutlineEntry
+from pipeline.page_frames import PageFrame
 
 DocumentStatus = Literal["read", "failed"]
 PageSource = Literal["pypdf", "ocr", "text", "html", "email"]
@@ -53,6 +54,7 @@ class Page:
         start_char: Where `text` begins in the document's normalised text.
         source: What read it; "ocr": it is a picture, and its letters were guessed.
         note: Why the page has no text or not all of it, in plain words; empty if all is well.
+        frame: Of a page of a PDF, what of it is shown.
     """
 
     number: int
@@ -62,6 +64,7 @@ class Page:
     start_char: int
     source: PageSource
     note: str = ""
+    frame: PageFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,7 @@ class Field:
         values: The choices of an enum.
         items: The element of a list.
         fields: The members of an object.
-        max_chars: Longest string.
-        max_items: Longest list in one answer.
+        max_chars, max_items: Longest string, and longest list in one answer.
         max_merged_items: Longest list joined from the answers about the parts of a long document.
         labels: Words that stand near the value in documents, the surest first, or parts of the
             layout; see `pipeline.choices`.
@@ -230,7 +232,6 @@ class Job:
 
     Attributes:
         key: Hex SHA-256 over (text_sha256, task fingerprint, model fingerprint).
-        document_sha256: The document.
         task: The task's name.
     """
 
