@@ -176,7 +176,8 @@ class Limits:
         max_tokens: Longest answer, in tokens.
         chunk_tokens: Longest piece of a document the model sees at once, in tokens.
         overlap_tokens: Context that a chunk sees before its own words, in tokens.
-        max_document_tokens: A longer document is a recorded failure, never cut.
+        max_document_tokens: A longer document is a recorded failure, never cut. The default, 1,000
+            dense pages, bounds the hours that one takes; memory hardly grows (`benchmarks/`).
     """
 
     max_tokens: int = 256
@@ -201,8 +202,7 @@ class Task:
         fields: The answer's fields, for "fields".
         limits: Bounds.
         settings: Generation settings, as named in `pipeline.engine.interface.Sampling`.
-        fingerprint: Hash of everything above that can change an answer.
-        source: The TOML file.
+        fingerprint, source: Hash of all above that can change an answer; the TOML file.
         examples: Of a "class" task: (class, text) of short documents, shown before the question.
         words: Of a "class" task: (class, words that tell it).
         form: Of a "fields" task: how its fields are asked for, see `pipeline.forms`.
