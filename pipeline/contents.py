@@ -260,7 +260,7 @@ def decode_document(data: bytes) -> Document:
         outline = tuple(make_entry(*entry) for entry in record["outline"])
         parts = {"notes": tuple(record["notes"]), "pages": _read_pages(pages), "outline": outline}
         return Document(**record | parts)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise DocumentError(
             "crashed", "the process that read this document gave no whole answer; run again"
         ) from error

@@ -17,6 +17,7 @@ MOST_READ = 20_000
 
 MOST_LEVEL = 9
 TITLE_CHARS = 120
+_MOST_PAGE = 2**31 - 1  # what a column of the store takes
 
 _LINE_START, _LINE_END = r"(?<![^\n\f])", r"(?![^\n\f])"
 _NUMBER = r"(?:[^\n\f]{0,16}[ ])?"  # before the title: "§ 12.3 ", "Chapter 4 ", "## "
@@ -53,9 +54,11 @@ class Section:
 
 
 def make_entry(level: int, title: str, page: int = 1) -> OutlineEntry:
-    """An entry with its title in one line, shortened, and its level within bounds."""
+    """An entry with its title in one line, shortened, and its numbers within bounds."""
     return OutlineEntry(
-        min(max(level, 1), MOST_LEVEL), " ".join(title.split())[:TITLE_CHARS].strip(), page
+        min(max(int(level), 1), MOST_LEVEL),
+        " ".join(title.split())[:TITLE_CHARS].strip(),
+        min(max(int(page), 0), _MOST_PAGE),
     )
 
 

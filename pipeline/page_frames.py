@@ -46,15 +46,17 @@ class PageFrame:
 
 
 def make_frame(corners: Sequence[Any], rotation: Any = 0) -> PageFrame | None:
-    """A frame of any two corners that lie across, x before y; None if it has no area."""
+    """A frame of any two corners that lie across, x before y; None if it is less than a point."""
     try:
         a, b, c, d = (float(side) for side in corners)
         turned = int(rotation) % 360
     except (TypeError, ValueError, OverflowError):
         return None
     x0, x1, y0, y1 = min(a, c), max(a, c), min(b, d), max(b, d)
-    is_page = all(map(math.isfinite, (a, b, c, d))) and x0 < x1 and y0 < y1 and turned % 90 == 0
-    if not is_page or max(x1 - x0, y1 - y0, *map(abs, (x0, y0))) > MOST_POINTS:
+    if not all(map(math.isfinite, (a, b, c, d))) or turned % 90:
+        return None
+    width, height = x1 - x0, y1 - y0
+    if min(width, height) < 1 or max(width, height, abs(x0), abs(y0)) > MOST_POINTS:
         return None
     return PageFrame(round(x0, 2), round(y0, 2), round(x1, 2), round(y1, 2), turned)
 

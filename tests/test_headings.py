@@ -78,9 +78,16 @@ def test_an_outline_survives_the_way_from_the_process_that_read_it_and_ocr() -> 
     scanned = replace_pages(document, {1: RawPage("Read by OCR.\nMore", "ocr")})
     assert scanned.outline == document.outline
     assert [s.title for s in find_sections(scanned.text, scanned.outline)] == ["More", "Rules"]
-    broken = encode_document(document).replace(b'[1,"Rules",2]', b'["Rules",2,1]')
+
+
+@pytest.mark.parametrize("entry", ['["Rules",2,1]', '[1,"Rules",Infinity]', "[1,2,2]", "[1]", "7"])
+def test_an_outline_that_is_none_is_no_whole_answer(entry: str) -> None:
+    whole = encode_document(read(make_outlined_pdf((1, "Rules", 1), pages=("Rules",))))
+    assert whole.count(b'[1,"Rules",1]') == 1
     with pytest.raises(DocumentError, match="no whole answer"):
-        decode_document(broken)
+        decode_document(whole.replace(b'[1,"Rules",1]', entry.encode()))
+    huge = decode_document(whole.replace(b'[1,"Rules",1]', b'[1e9,"Rules",1e99]'))
+    assert huge.outline == (OutlineEntry(9, "Rules", 2**31 - 1),)
 
 
 def test_an_outline_without_end_costs_nothing_but_itself() -> None:

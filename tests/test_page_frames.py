@@ -54,6 +54,7 @@ def test_the_frame_is_what_is_seen_of_a_page_and_survives_the_way() -> None:
     ("corners", "rotation"),
     [
         ((0, 0, 0, 792), 0),
+        ((0, 0, 612, 0.004), 0),
         ((0, 0, math.nan, 792), 0),
         ((0, 0, math.inf, 792), 0),
         ((0, 0, 612, 2 * MOST_POINTS), 0),
