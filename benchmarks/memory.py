@@ -123,11 +123,15 @@ def main() -> None:
 
 
 def watch(
-    home: Home, documents: Path, seconds: float, includes: Sequence[str] = ()
+    home: Home,
+    documents: Path,
+    seconds: float,
+    includes: Sequence[str] = (),
+    model: str = "embedded",
 ) -> tuple[Peak, dict[str, Any]]:
     """Runs docflash over a folder and looks at it until it ends, or is stopped after `seconds`."""
     chosen = [part for glob in includes for part in ("--include", glob)]
-    command = ["run", str(documents), "--json", *chosen]
+    command = ["run", str(documents), "--json", "--model", model, *chosen]
     process = subprocess.Popen(
         [sys.executable, "-c", DOCFLASH, *command, "--out", str(home.out)],
         cwd=home.folder,

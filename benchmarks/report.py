@@ -2,10 +2,10 @@
 
     uv run python benchmarks/report.py [--documents 1000] [--pages 4] [--out FILE.json]
 
-Makes a library whose documents have pages of running text, a summary and an invoice with evidence,
-writes its report, and opens that in a headless Chromium, a new process each time. Opening lasts
-from the start of the navigation until the list is there and can be used. Writes
-benchmarks/report.json.
+Makes a library whose documents have pages of running text, a summary and an invoice with evidence
+and its places on the pages, writes its report, and opens that in a headless Chromium, a new process
+each time. Opening lasts from the start of the navigation until the list is there and can be used.
+Writes benchmarks/report.json.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ from machine import describe_surroundings
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline.evidence import Evidence, page_spans
+from pipeline.page_frames import PageFrame
 from pipeline.parquet import publish
+from pipeline.quote_places import Box, Query
 from pipeline.records import Document, Field
 from pipeline.report import write_report
 from pipeline.store import Store
@@ -105,7 +108,7 @@ def make_library(out: Path, documents: int, pages: int) -> int:
     chars = 0
     with Store.open(out) as store:
         store.runs.save(make_run("run1", documents=documents))
-        made = {f"{n // 100}/{n:05}.txt": make_text(chance, n, pages) for n in range(documents)}
+        made = {f"{n // 100}/{n:05}.pdf": make_text(chance, n, pages) for n in range(documents)}
         texts = {document.sha256: document.text for document in made.values()}
         files = list(made.items())
         for first in range(0, documents, _AT_ONCE):
@@ -116,6 +119,9 @@ def make_library(out: Path, documents: int, pages: int) -> int:
             chars += len(text) if job.task == "summary" else 0
             value, evidence = answer(job.task, text)
             store.jobs.finish("run1", job, make_result(job, value, evidence=evidence))
+        for unmeasured in store.boxes.list_unmeasured("run1"):
+            quotes = store.boxes.load_quotes(unmeasured)
+            store.boxes.save(unmeasured, [(q, (place_line(q.query),)) for q in quotes])
         publish(store, (_SUMMARY, _INVOICE), "run1")
     return chars
 
@@ -126,9 +132,16 @@ def make_text(chance: random.Random, number: int, pages: int) -> Document:
         " ".join(chance.choices(known, k=14)).capitalize() + f" {chance.randrange(10**6)}.50."
         for _ in range(28 * pages)
     ]
-    return make_document(
-        *("\n".join([f"Document {number}", *lines[28 * p : 28 * p + 28]]) for p in range(pages))
-    )
+    texts = ("\n".join([f"Document {number}", *lines[28 * p : 28 * p + 28]]) for p in range(pages))
+    document = make_document(*texts, media_type="application/pdf")
+    framed = (replace(p, source="pypdf", frame=PageFrame(0, 0, 612, 792)) for p in document.pages)
+    return replace(document, pages=tuple(framed))
+
+
+def place_line(query: Query) -> Box:
+    """A box of the words' width on a line of the page, as one is found in a PDF."""
+    y = 720 - 14 * (sum(map(ord, query.words)) % 48)
+    return Box(query.page, 72, y, 72 + 5.5 * len(query.words), y + 10)
 
 
 def answer(task: str, text: str) -> tuple[Any, tuple[Evidence, ...]]:

@@ -1,8 +1,8 @@
 """Answers one job: asks the engine about a document, chunk by chunk, and joins the answers.
 
 In: a task, a document's text and chunks, an engine. Out: a `Result` with its evidence, or the error
-to record. A document of one chunk is asked about at once; a longer one chunk by chunk, then text is
-joined by further calls (as a tree if the parts do not fit one) and fields by rules. An invalid
+to record. A document of one chunk is asked about at once; a longer one chunk by chunk. Text is then
+joined by further calls, section by section (`pipeline.merge_plan`), fields by rules. An invalid
 answer is asked for once more. No error holds any of the document.
 """
 
@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.asking import Asker, Question, place_of
-from pipeline.budget import TITLE_TOKENS, chunk_limits, merge_tokens, part_tokens
+from pipeline.budget import SECTION_TOKENS, TITLE_TOKENS, chunk_limits, most_parts
 from pipeline.class_words import classes_by_words
 from pipeline.engine.interface import Completion, Engine, ModelInfo
 from pipeline.errors import ResultError
 from pipeline.field_answers import answer_fields
 from pipeline.forms import is_small
 from pipeline.linking import link_sentences
+from pipeline.merge_plan import Part, plan_merges
 from pipeline.messages import ask_about, ask_to_merge
+from pipeline.outline import Section
 from pipeline.records import Chunk, Job, Result, Task
 from pipeline.results import parse_result
 from pipeline.schema import answer_schema
+from pipeline.sentences import trim_to_sentence
 from pipeline.tokens import load_tokens
 
 
@@ -34,11 +37,13 @@ class DocumentText:
         title: The document's title, or empty.
         text: Its normalised text.
         chunks: Cut by `chunk_limits(task, model)`.
+        sections: Its sections, in order, if it has any.
     """
 
     title: str
     text: str
     chunks: tuple[Chunk, ...]
+    sections: tuple[Section, ...] = ()
 
 
 def answer_job(
@@ -110,44 +115,54 @@ def _probability(completion: Completion) -> float:
 
 
 def _write_text(asker: Asker, title: str, document: DocumentText, chunks: Sequence[Chunk]) -> str:
-    task = asker.task
+    """Asks about the chunks and joins the answers, by a plan that was made before."""
+    most = most_parts(asker.task, asker.model, titled=True)
+    sections = document.sections if most > 1 else ()
+    if not sections:
+        most = most_parts(asker.task, asker.model, titled=False)
+    spans = [(chunk.own_start, chunk.own_end) for chunk in chunks]
+    plan = plan_merges(spans, sections, most) if len(chunks) > 1 else Part("", chunk=0)
+    return _Writer(asker, title, document, chunks).write(plan)
 
-    def read(completion: Completion) -> str:
-        return parse_result(task, completion.text)
 
-    texts = [
-        asker.ask(
-            Question(
-                ask_about(task, title, _seen(document, chunk), number, len(chunks)),
-                place=place_of(chunk, number, len(chunks)),
-            ),
-            read,
-        )
-        for number, chunk in enumerate(chunks, start=1)
-    ]
-    while len(texts) > 1:
-        texts = [
-            group[0]
-            if len(group) == 1
-            else asker.ask(Question(ask_to_merge(task, group), place=" (joining the parts)"), read)
-            for group in _groups(asker, texts)
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    asker: Asker
+    title: str
+    document: DocumentText
+    chunks: Sequence[Chunk]
+
+    def write(self, part: Part) -> str:
+        """The answer about a part: of its chunk, or joined of those about its own parts."""
+        if part.chunk is not None:
+            return self._ask(self._about(part.chunk))
+        answers = [
+            (self._shorten(inner.title), self._fit(self.write(inner))) for inner in part.parts
         ]
-    return texts[0]
+        messages = ask_to_merge(self.asker.task, answers)
+        return self._ask(Question(messages, place=" (joining the parts)"))
 
+    def _about(self, place: int) -> Question:
+        chunk, count = self.chunks[place], len(self.chunks)
+        seen = _seen(self.document, chunk)
+        return Question(
+            ask_about(self.asker.task, self.title, seen, place + 1, count),
+            place=place_of(chunk, place + 1, count),
+        )
 
-def _groups(asker: Asker, answers: Sequence[str]) -> list[list[str]]:
-    """Neighbouring answers, as many together as fit one request, and at least two."""
-    count = load_tokens(asker.model.tokenizer_json).count
-    extra = part_tokens(asker.task) - asker.task.limits.max_tokens
-    room = merge_tokens(asker.task, asker.model)
-    groups: list[list[str]] = []
-    used = 0
-    for answer in answers:
-        size = count(answer) + extra
-        if groups and (used + size <= room or len(groups[-1]) == 1):
-            groups[-1].append(answer)
-            used += size
-        else:
-            groups.append([answer])
-            used = size
-    return groups
+    def _ask(self, question: Question) -> str:
+        task = self.asker.task
+        return self.asker.ask(question, lambda completion: parse_result(task, completion.text))
+
+    def _shorten(self, title: str) -> str:
+        return load_tokens(self.asker.model.tokenizer_json).head(title, SECTION_TOKENS)
+
+    def _fit(self, answer: str) -> str:
+        """The answer as the plan counts it: written anew its words may be other, more tokens."""
+        tokens = load_tokens(self.asker.model.tokenizer_json)
+        most = self.asker.task.limits.max_tokens
+        if tokens.count(answer) <= most:
+            return answer
+        self.asker.cut = True
+        beginning = tokens.head(answer, most)
+        return trim_to_sentence(beginning) or beginning

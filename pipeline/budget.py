@@ -18,6 +18,9 @@ from pipeline.tokens import Tokens, load_tokens
 TITLE_TOKENS = 64
 """A longer title is shortened in the question; it is only a hint there."""
 
+SECTION_TOKENS = 16
+"""Likewise the title of a section."""
+
 ERROR_CHARS = 400
 """A longer error is shortened in the question; it is recorded in full."""
 
@@ -25,6 +28,8 @@ _TEMPLATE_TOKENS = 96  # what a chat template adds by itself, such as the date o
 _TURN_TOKENS = 16  # what it adds to a turn
 _CLOSING_TOKENS = 32  # what the grammar may add to close an answer at its limit
 _PART_TOKENS = 12  # "Part 12: " and the blank line after it
+_OF_TITLE_TOKENS = 6  # what is written around the title of its section
+_PARTS_AT_ONCE = 4  # even of long answers: a tree of pairs would ask twice as often as it reads
 _MANY = 100_000
 _ROOMY = 8192  # a context in which answers with quotes may be twice as long
 
@@ -45,7 +50,7 @@ def chunk_limits(task: Task, model: ModelInfo) -> Limits:
     tokens = load_tokens(model.tokenizer_json)
     rooms = [_room(task, model, tokens, question) for question in _questions(task)]
     room = min(rooms) - TITLE_TOKENS
-    can_merge = task.kind != "text" or merge_tokens(task, model) >= 2 * part_tokens(task)
+    can_merge = task.kind != "text" or most_parts(task, model, titled=False) > 1
     if room < MIN_CHUNK_TOKENS or not can_merge:
         raise InputError(
             f"the task {task.name!r} does not fit the model {model.name!r}: "
@@ -61,20 +66,23 @@ def chunk_limits(task: Task, model: ModelInfo) -> Limits:
     )
 
 
-def merge_tokens(task: Task, model: ModelInfo) -> int:
-    """How many tokens of partial answers fit one request to merge them.
+def most_parts(task: Task, model: ModelInfo, *, titled: bool) -> int:
+    """How many answers about parts fit one request to join them, however long they are.
 
-    At most a chunk's worth, which the model reads as well as it reads chunks, but always two
-    answers if the context takes them.
+    They take at most a chunk's worth, which the model reads as well as it reads chunks, unless that
+    is less than a few answers.
+
+    Args:
+        task: The task, of kind "text".
+        model: The model, for its tokenizer and its context.
+        titled: The title of its section stands with each part.
     """
     tokens = load_tokens(model.tokenizer_json)
+    part = task.limits.max_tokens + _PART_TOKENS
+    if titled:
+        part += SECTION_TOKENS + _OF_TITLE_TOKENS
     room = _room(task, model, tokens, ask_to_merge(task, ()))
-    return min(room, max(task.limits.chunk_tokens, 2 * part_tokens(task)))
-
-
-def part_tokens(task: Task) -> int:
-    """The most tokens that one partial answer takes in a request to merge."""
-    return task.limits.max_tokens + _PART_TOKENS
+    return min(room, max(task.limits.chunk_tokens, _PARTS_AT_ONCE * part)) // part
 
 
 def answer_tokens(task: Task, model: ModelInfo) -> int:

@@ -1,8 +1,9 @@
 """Cuts a document's normalised text into the pieces that the model sees, one at a time.
 
-In: the text, its pages, the model's tokenizer and a task's limits. Out: chunks whose own spans
-tile the text: cut at paragraphs, else sentences, lines, words, and inside a word only if it is
-longer than a chunk. The seen text of a chunk never has more tokens than the limit.
+In: the text, its pages and sections, the model's tokenizer and a task's limits. Out: chunks whose
+own spans tile the text: cut where sections begin, the highest first, else at paragraphs, sentences,
+lines, words, and inside a word only if it is longer than a chunk. The seen text of a chunk never
+has more tokens than the limit.
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import regex
 
 from pipeline.errors import DocumentError
+from pipeline.outline import MOST_LEVEL, Section
 from pipeline.records import Chunk, Limits, Page
 from pipeline.sentences import ends_sentence, last_inner_end
 from pipeline.tokens import Tokens, TooManyTokens
@@ -28,10 +30,15 @@ MIN_CHUNK_TOKENS = 32
 _SPACE = re.compile(r"\s+")
 _GRAPHEME = regex.compile(r"\X")
 _PARAGRAPH, _SENTENCE, _LINE, _WORD = 3, 2, 1, 0
+_SECTION = _PARAGRAPH + MOST_LEVEL + 1  # less its level
 
 
 def cut_chunks(
-    text: str, pages: Sequence[Page], tokens: Tokens, limits: Limits
+    text: str,
+    pages: Sequence[Page],
+    tokens: Tokens,
+    limits: Limits,
+    sections: Sequence[Section] = (),
 ) -> tuple[Chunk, ...]:
     """Cuts a document into chunks.
 
@@ -40,6 +47,7 @@ def cut_chunks(
         pages: Its pages, in order; only where they start and their numbers are used.
         tokens: The model's tokenizer.
         limits: How long a chunk, its overlap and a document may be.
+        sections: Its sections: a chunk of at least half its length ends where one does.
 
     Returns:
         The chunks in order, none for an empty text.
@@ -63,7 +71,8 @@ def cut_chunks(
             f"max_document_tokens={limits.max_document_tokens}; split it, or raise "
             "max_document_tokens under [limits] in the task's file",
         ) from None
-    cutter = _Cutter(text, tokens, starts, limits)
+    levels = {section.start_char: section.level for section in sections}
+    cutter = _Cutter(text, tokens, starts, limits, levels)
     page_starts = [page.start_char for page in pages]
     chunks: list[Chunk] = []
     own_start = 0
@@ -93,6 +102,7 @@ class _Cutter:
     tokens: Tokens
     starts: "array[int]"
     limits: Limits
+    section_levels: dict[int, int]
 
     def next_piece(self, own_start: int) -> tuple[int, int, int]:
         """The next chunk as (start of the seen text, end, tokens seen)."""
@@ -150,7 +160,9 @@ class _Cutter:
             if _joins(self.text[end - 1], following):
                 end -= 1
             if end > low:
-                yield self._border_kind(match.group(), match.start(), following), end
+                level = self.section_levels.get(end)
+                kind = _SECTION - level if level else 0
+                yield kind or self._border_kind(match.group(), match.start(), following), end
 
     def _border_kind(self, space: str, at: int, following: str) -> int:
         if "\f" in space or space.count("\n") > 1:

@@ -14,8 +14,11 @@ from typing import Any
 from pipeline.alignment import Alignment, Run
 from pipeline.encodings import decode_text
 from pipeline.errors import DocumentError
+from pipeline.headings import outline_markdown
 from pipeline.normalise import normalise
 from pipeline.ocr import INSTALL as INSTALL_OCR
+from pipeline.outline import OutlineEntry, highest_entries, make_entry
+from pipeline.page_frames import PageFrame, decode_frame, encode_frame
 from pipeline.records import Document, Page, PageSource
 from pipeline.running_heads import set_heads_apart
 
@@ -44,11 +47,12 @@ _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd]")
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """A page as a parser gives it: its text, or a note why there is none."""
+    """A page as a parser gives it: its text, or a note why there is none; of a PDF its frame."""
 
     text: str
     source: PageSource
     note: str = ""
+    frame: PageFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Contents:
     pages: tuple[RawPage, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
+    outline: tuple[OutlineEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,9 @@ def read_plain(data: bytes, media_type: str) -> Contents:
         DocumentError: It isn't text, or in no known encoding.
     """
     text, note = decode_text(data)
-    return Contents(media_type, (RawPage(text, "text"),), notes=(note,) if note else ())
+    outline = outline_markdown(text) if media_type == MEDIA_TYPES[".md"] else ()
+    notes = (note,) if note else ()
+    return Contents(media_type, (RawPage(text, "text"),), notes=notes, outline=outline)
 
 
 def read_document(file: FileBytes, data: bytes, parse: Callable[[bytes], Contents]) -> Document:
@@ -116,7 +123,8 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         zip(contents.pages, texts, strict=True), start=1
     ):
         note = raw.note or _judge(text, raw.source)
-        pages.append(Page(number, raw.text, text, alignment, start_char, raw.source, note))
+        found = (raw.text, text, alignment, start_char, raw.source, note, raw.frame)
+        pages.append(Page(number, *found))
         start_char += len(text) + 1
     document = Document(
         file.sha256,
@@ -126,6 +134,7 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
         title=normalise(contents.title)[0].replace("\n", " ")[:_TITLE_CHARS],
         pages=tuple(pages),
         notes=contents.notes + _note_pages(pages),
+        outline=tuple(_normalise_entry(each) for each in highest_entries(contents.outline)),
     )
     if any(page.text for page in pages):
         digest = hashlib.sha256(document.text.encode()).hexdigest()
@@ -138,15 +147,24 @@ def make_document(file: FileBytes, contents: Contents) -> Document:
     )
 
 
+def _normalise_entry(entry: OutlineEntry) -> OutlineEntry:
+    """An entry with its title as the text of the pages is written, so that it is found there."""
+    return make_entry(entry.level, normalise(entry.title)[0], entry.page)
+
+
 def replace_pages(document: Document, pages: Mapping[int, RawPage]) -> Document:
     """The document with some of its pages read in another way, by their numbers."""
     raws = tuple(
-        pages.get(page.number) or RawPage(page.raw, page.source, page.note)
+        replace(
+            pages.get(page.number) or RawPage(page.raw, page.source, page.note), frame=page.frame
+        )
         for page in document.pages
     )
     notes = document.notes[: len(document.notes) - len(_note_pages(document.pages))]
     file = FileBytes(document.sha256, document.size_bytes, document.media_type)
-    return make_document(file, Contents(document.media_type, raws, document.title, notes))
+    return make_document(
+        file, Contents(document.media_type, raws, document.title, notes, document.outline)
+    )
 
 
 def _explain_no_text(contents: Contents) -> str:
@@ -210,7 +228,10 @@ def _note_pages(pages: Sequence[Page]) -> tuple[str, ...]:
 def encode_document(document: Document) -> bytes:
     """A document as JSON: unlike a pickle, it can't run anything where it is decoded."""
     pages = [
-        [page.raw, page.text, _flatten(page.alignment), page.source, page.note]
+        [
+            *(page.raw, page.text, _flatten(page.alignment), page.source, page.note),
+            encode_frame(page.frame),
+        ]
         for page in document.pages
     ]
     record = {
@@ -223,6 +244,7 @@ def encode_document(document: Document) -> bytes:
         "notes": document.notes,
         "failure_kind": document.failure_kind,
         "failure": document.failure,
+        "outline": [[entry.level, entry.title, entry.page] for entry in document.outline],
     }
     return json.dumps([record, pages], ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -235,8 +257,10 @@ def decode_document(data: bytes) -> Document:
     """
     try:
         record, pages = json.loads(data)
-        return Document(**record | {"notes": tuple(record["notes"]), "pages": _read_pages(pages)})
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+        outline = tuple(make_entry(*entry) for entry in record["outline"])
+        parts = {"notes": tuple(record["notes"]), "pages": _read_pages(pages), "outline": outline}
+        return Document(**record | parts)
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
         raise DocumentError(
             "crashed", "the process that read this document gave no whole answer; run again"
         ) from error
@@ -245,9 +269,10 @@ def decode_document(data: bytes) -> Document:
 def _read_pages(records: list[list[Any]]) -> tuple[Page, ...]:
     pages: list[Page] = []
     start_char = 0
-    for number, (raw, text, flat, source, note) in enumerate(records, start=1):
+    for number, (raw, text, flat, source, note, frame) in enumerate(records, start=1):
         runs = tuple(map(Run, flat[::4], flat[1::4], flat[2::4], flat[3::4]))
-        pages.append(Page(number, raw, text, Alignment(runs), start_char, source, note))
+        found = (raw, text, Alignment(runs), start_char, source, note, decode_frame(frame))
+        pages.append(Page(number, *found))
         start_char += len(text) + 1
     return tuple(pages)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline.answers import DocumentText
 from pipeline.chunks import cut_chunks
 from pipeline.errors import DocumentError
+from pipeline.headings import find_sections
 from pipeline.progress import Progress
 from pipeline.records import Job
 from pipeline.run_order import Chosen
@@ -54,7 +55,8 @@ class Cutting:
             cut = self._cut_one(job.document_sha256, job.task)
             self.store.chunks.save([cut])
             chunks = cut.chunks
-        return DocumentText(stored.title, stored.text, chunks)
+        sections = find_sections(stored.text, stored.outline) if len(chunks) > 1 else ()
+        return DocumentText(stored.title, stored.text, chunks, sections)
 
     def _cut_some(self, sha256s: Iterable[str], task: str) -> Iterator[CutDocument]:
         for sha256 in sha256s:
@@ -69,5 +71,6 @@ class Cutting:
             raise DocumentError("vanished", "the document is no longer stored; run again")
         tokens = load_tokens(self.chosen.model.tokenizer_json)
         limits = self.chosen.limits[task]
-        chunks = cut_chunks(document.text, document.pages, tokens, limits)
+        sections = find_sections(document.text, document.outline)
+        chunks = cut_chunks(document.text, document.pages, tokens, limits, sections)
         return CutDocument(sha256, self.chosen.chunking(task), chunks)

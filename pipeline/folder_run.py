@@ -26,6 +26,7 @@ from pipeline.errors import (
     describe_fault,
 )
 from pipeline.ingest import Ingest, check_folder, describe_passed_over, ingest_folder
+from pipeline.kept_calls import KeptCalls
 from pipeline.measuring import measure_quotes
 from pipeline.parquet import publish
 from pipeline.planning import Planning, Work
@@ -147,8 +148,13 @@ class FolderRun:
         chunking = self.chosen.chunking(job.task)
         try:
             document = self._cutting.load(job)
-            result = answer_job(job, task, document, self._engine(), self.chosen.model)
+            engine = self._engine()
+            if len(document.chunks) > 1 and task.kind != "class":
+                engine = KeptCalls(engine, self._store.calls, job.key)
+            result = answer_job(job, task, document, engine, self.chosen.model)
         except (ResultError, RequestError, DocumentError) as error:
+            if isinstance(error, ResultError):
+                self._store.calls.forget(job.key)  # asked again, it may be answered in another way
             return self._fail(job, name, error.kind, str(error))
         except DocflashError:
             raise

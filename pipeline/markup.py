@@ -6,7 +6,9 @@ Both are parsed by a killable child process, as PDFs are (see `pipeline.reader`)
 import email
 import email.policy
 import re
+from collections.abc import Iterator
 from email.message import EmailMessage, MIMEPart
+from itertools import islice
 from typing import Any
 
 from lxml import etree, html  # pyright: ignore[reportAttributeAccessIssue]
@@ -14,6 +16,7 @@ from lxml import etree, html  # pyright: ignore[reportAttributeAccessIssue]
 from pipeline.contents import Contents, RawPage
 from pipeline.encodings import decode_text, valid_text
 from pipeline.errors import DocumentError
+from pipeline.outline import MOST_READ, OutlineEntry, make_entry
 
 _LEFT_OUT = frozenset({"script", "style", "template", "head", "noframes", "iframe"})
 # One element per line would be half a page.
@@ -22,6 +25,8 @@ _PARAGRAPHS = frozenset(
     " header hr main nav ol p pre section table title ul".split()
 )
 _LINES = frozenset("br caption dd div dt figcaption legend li option summary tr textarea".split())  # noqa: SIM905
+_MOST_TITLE_PIECES = 20
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _CELLS = frozenset({"td", "th"})
 _GAPS = ("", " ", "  ", "\n", "\n\n")
 _SPACES = re.compile(r"[ \t\r\n\f]+")
@@ -37,10 +42,9 @@ def read_html(data: bytes) -> Contents:
         DocumentError: It isn't text, or is nested beyond reason.
     """
     source, note = _decode_html(data)
-    title, text = _convert_html(source)
-    return Contents(
-        "text/html", (RawPage(text, "html"),), title=title, notes=(note,) if note else ()
-    )
+    title, text, outline = _convert_html(source)
+    notes = (note,) if note else ()
+    return Contents("text/html", (RawPage(text, "html"),), title, notes, outline)
 
 
 def _decode_html(data: bytes) -> tuple[str, str]:
@@ -61,17 +65,17 @@ def _decode_html(data: bytes) -> tuple[str, str]:
     return decode_text(data)
 
 
-def _convert_html(source: str) -> tuple[str, str]:
-    """Title and text."""
+def _convert_html(source: str) -> tuple[str, str, tuple[OutlineEntry, ...]]:
+    """Title, text and headings."""
     if not source.strip():
-        return "", ""
+        return "", "", ()
     parser = html.HTMLParser(
         encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True
     )
     try:
         root: Any = html.document_fromstring(source.encode(), parser=parser)
     except etree.ParserError:
-        return "", ""  # nothing but comments
+        return "", "", ()  # nothing but comments
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
         raise DocumentError(
             "damaged", "this HTML is nested deeper than 2,048 levels; save it again in a browser"
@@ -80,7 +84,15 @@ def _convert_html(source: str) -> tuple[str, str]:
     text = _write_blocks(root)
     if title and not text.startswith(title):
         text = f"{title}\n\n{text}"
-    return title, text
+    return title, text, tuple(_find_headings(root))
+
+
+def _find_headings(root: Any) -> Iterator[OutlineEntry]:
+    """The headings that are shown, in their order."""
+    for element in islice(root.iter(*_HEADINGS), MOST_READ):
+        title = "".join(islice(element.itertext(), _MOST_TITLE_PIECES)).strip()
+        if title and not any(parent.tag in _LEFT_OUT for parent in element.iterancestors()):
+            yield make_entry(_HEADINGS.index(element.tag) + 1, valid_text(title))
 
 
 class _Writer:

@@ -15,7 +15,7 @@ from pipeline.schema import may_be_null
 from pipeline.shown_examples import field_answer, value_answer
 from pipeline.task_fields import describe
 
-MESSAGES_VERSION = 3
+MESSAGES_VERSION = 4
 """Part of every task's fingerprint: raise it when a change here can change answers."""
 
 SYSTEM = "You read documents and answer questions about them. Use only what the document says."
@@ -86,9 +86,17 @@ def ask_field(task: Task, field: Field, title: str, text: str) -> tuple[Message,
     )
 
 
-def ask_to_merge(task: Task, answers: Sequence[str]) -> tuple[Message, ...]:
-    """The request to join the answers about consecutive parts of a document into one."""
-    listed = "\n\n".join(f"Part {n}: {answer}" for n, answer in enumerate(answers, start=1))
+def ask_to_merge(task: Task, answers: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+    """The request to join the answers about consecutive parts of a document into one.
+
+    Args:
+        task: Of kind "text".
+        answers: Of each part the title of its section, or empty, and the answer.
+    """
+    listed = "\n\n".join(
+        f'Part {n}, of "{title}": {answer}' if title else f"Part {n}: {answer}"
+        for n, (title, answer) in enumerate(answers, start=1)
+    )
     return (
         Message("system", task.system),
         Message("user", f"{listed}\n\n---\n{task.merge}\n{task.instructions}"),

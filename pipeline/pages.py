@@ -7,6 +7,8 @@ in a process that can be killed (see `pipeline.reader`); nothing here limits tim
 import io
 import logging
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pypdf
@@ -16,6 +18,8 @@ from pipeline.contents import MEDIA_TYPES, Contents, RawPage, begins_as_pdf, rea
 from pipeline.encodings import valid_text
 from pipeline.errors import DocumentError
 from pipeline.markup import read_email, read_html
+from pipeline.outline import MOST_READ, OutlineEntry, make_entry
+from pipeline.page_frames import PageFrame, make_frame
 from pipeline.pdf_lines import LineJoiner
 
 _PDF_TRACES = re.compile(rb"%PDF-|startxref|%%EOF")
@@ -59,7 +63,7 @@ def _read_false_pdf(data: bytes) -> Contents:
 
 
 def _add_note(contents: Contents, note: str) -> Contents:
-    return Contents(contents.media_type, contents.pages, contents.title, (note, *contents.notes))
+    return replace(contents, notes=(note, *contents.notes))
 
 
 def read_pdf(data: bytes) -> Contents:
@@ -70,7 +74,12 @@ def read_pdf(data: bytes) -> Contents:
         MemoryError: It needs more than this process may have.
     """
     # No program is started for JBIG2 images: only text is read.
-    with pypdf.apply_configuration(jbig2dec_binary=None, disable_legacy_handling=True):
+    with pypdf.apply_configuration(
+        jbig2dec_binary=None,
+        disable_legacy_handling=True,
+        outline_maximum_entries=MOST_READ,
+        named_destinations_maximum_entries=MOST_READ,
+    ):
         try:
             reader = pypdf.PdfReader(io.BytesIO(data))
             notes = _decrypt(reader)
@@ -85,7 +94,8 @@ def read_pdf(data: bytes) -> Contents:
         pages = _read_pages(reader, count)
         if all(page.note.startswith(_BROKEN_PAGE) for page in pages):
             raise DocumentError("damaged", f"none of this PDF's {count} pages can be read")
-        return Contents(MEDIA_TYPES[".pdf"], tuple(pages), _read_title(reader), notes)
+        title, outline = _read_title(reader), _read_outline(reader)
+        return Contents(MEDIA_TYPES[".pdf"], tuple(pages), title, notes, outline)
 
 
 def _decrypt(reader: pypdf.PdfReader) -> tuple[str, ...]:
@@ -144,7 +154,7 @@ def _read_pages(reader: pypdf.PdfReader, count: int) -> list[RawPage]:
             counter.losses = 0
             page = _read_page(reader, index)
             if counter.losses and not page.note:
-                page = RawPage(page.text, "pypdf", "a part of this page could not be read")
+                page = replace(page, note="a part of this page could not be read")
             pages.append(page)
         return pages
     finally:
@@ -157,7 +167,8 @@ def _read_page(reader: pypdf.PdfReader, index: int) -> RawPage:
         page = reader.pages[index]
         fields = _read_fields(page)
         text = _read_lines(page)
-        return RawPage(valid_text(f"{text}\n\n{fields}" if fields else text), "pypdf")
+        shown = f"{text}\n\n{fields}" if fields else text
+        return RawPage(valid_text(shown), "pypdf", frame=_read_frame(page))
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (see read_pdf)
@@ -170,6 +181,15 @@ def _read_lines(page: pypdf.PageObject) -> str:
     plain = page.extract_text(visitor_text=joiner.add)
     joined = joiner.text()
     return joined if joined.split() == plain.split() else plain  # never another text
+
+
+def _read_frame(page: pypdf.PageObject) -> PageFrame | None:
+    try:
+        return make_frame(page.cropbox, page.rotation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (a frame is no reason to lose a page)
+        return None
 
 
 def _read_fields(page: pypdf.PageObject) -> str:
@@ -196,3 +216,23 @@ def _read_title(reader: pypdf.PdfReader) -> str:
         raise
     except Exception:  # noqa: BLE001 (a title is no reason to lose a document)
         return ""
+
+
+def _read_outline(reader: pypdf.PdfReader) -> tuple[OutlineEntry, ...]:
+    try:
+        return tuple(_walk_outline(reader, reader.outline, 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (an outline is no reason to lose a document)
+        return ()
+
+
+def _walk_outline(reader: pypdf.PdfReader, items: Any, level: int) -> Iterator[OutlineEntry]:
+    """The entries in their order; pypdf puts those below an entry into a list after it."""
+    for item in items:
+        if isinstance(item, list):
+            yield from _walk_outline(reader, item, level + 1)
+            continue
+        page = reader.get_destination_page_number(item)
+        if page is not None:
+            yield make_entry(level, valid_text(str(item.title or "")), page + 1)

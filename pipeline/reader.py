@@ -36,7 +36,7 @@ from pipeline.records import Document, FoundFile
 from pipeline.scans import decode_texts, read_scans, scans_at_once
 
 # Changes whenever the same bytes may give another Document, so that stored ones are read again.
-READER_VERSION = f"3 pypdf-{version('pypdf')} lxml-{version('lxml')} {ocr_version()}".strip()
+READER_VERSION = f"4 pypdf-{version('pypdf')} lxml-{version('lxml')} {ocr_version()}".strip()
 
 _SMALL_TEXT_BYTES = 65_536
 _ATTEMPTS = 3

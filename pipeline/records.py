@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pipeline.alignment import Alignment
 from pipeline.evidence import Evidence
+from pipeline.outline import OutlineEntry
+from pipeline.page_frames import PageFrame
 
 DocumentStatus = Literal["read", "failed"]
 PageSource = Literal["pypdf", "ocr", "text", "html", "email"]
@@ -52,6 +54,7 @@ class Page:
         start_char: Where `text` begins in the document's normalised text.
         source: What read it; "ocr": it is a picture, and its letters were guessed.
         note: Why the page has no text or not all of it, in plain words; empty if all is well.
+        frame: Of a page of a PDF, what of it is shown.
     """
 
     number: int
@@ -61,6 +64,7 @@ class Page:
     start_char: int
     source: PageSource
     note: str = ""
+    frame: PageFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Document:
             with an empty password, pages without text.
         failure_kind: A short stable word, e.g. "encrypted", "damaged", "timeout", "too_large".
         failure: What happened and what to do, in plain words.
+        outline: The headings that its format tells: a PDF's outline, those of HTML and Markdown.
     """
 
     sha256: str
@@ -91,6 +96,7 @@ class Document:
     notes: tuple[str, ...] = ()
     failure_kind: str = ""
     failure: str = ""
+    outline: tuple[OutlineEntry, ...] = ()
 
     @property
     def text(self) -> str:
@@ -134,8 +140,7 @@ class Field:
         values: The choices of an enum.
         items: The element of a list.
         fields: The members of an object.
-        max_chars: Longest string.
-        max_items: Longest list in one answer.
+        max_chars, max_items: Longest string, and longest list in one answer.
         max_merged_items: Longest list joined from the answers about the parts of a long document.
         labels: Words that stand near the value in documents, the surest first, or parts of the
             layout; see `pipeline.choices`.
@@ -171,13 +176,14 @@ class Limits:
         max_tokens: Longest answer, in tokens.
         chunk_tokens: Longest piece of a document the model sees at once, in tokens.
         overlap_tokens: Context that a chunk sees before its own words, in tokens.
-        max_document_tokens: A longer document is a recorded failure, never cut.
+        max_document_tokens: A longer document is a recorded failure, never cut. The default, 1,000
+            dense pages, bounds the hours that one takes; memory hardly grows (`benchmarks/`).
     """
 
     max_tokens: int = 256
     chunk_tokens: int = 1500
     overlap_tokens: int = 0
-    max_document_tokens: int = 400_000
+    max_document_tokens: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +202,7 @@ class Task:
         fields: The answer's fields, for "fields".
         limits: Bounds.
         settings: Generation settings, as named in `pipeline.engine.interface.Sampling`.
-        fingerprint: Hash of everything above that can change an answer.
-        source: The TOML file.
+        fingerprint, source: Hash of all above that can change an answer; the TOML file.
         examples: (answer, text) of short documents, shown before the question. The answer is a
             class, a text, or JSON of each field's value with its quote.
         words: Of a "class" task: (class, words that tell it).
@@ -228,7 +233,6 @@ class Job:
 
     Attributes:
         key: Hex SHA-256 over (text_sha256, task fingerprint, model fingerprint).
-        document_sha256: The document.
         task: The task's name.
     """
 

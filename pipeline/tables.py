@@ -110,7 +110,7 @@ ORDER BY live.path
 _PAGES = """
 SELECT d.sha256 AS document_id, p.number AS page_number, p.text,
     coalesce(p.raw, p.text) AS raw_text, p.start_char, p.start_char + length(p.text) AS end_char,
-    p.source, nullif(p.note, '') AS note
+    p.source, nullif(p.note, '') AS note, p.frame
 FROM pages p JOIN documents d ON d.revision = p.document_revision JOIN live USING (sha256)
 """
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from pipeline.calibration import Calibration, FieldShare
 from pipeline.evidence import Evidence, Support, page_spans
+from pipeline.page_frames import PageFrame
 from pipeline.parquet import publish
+from pipeline.quote_places import Box
 from pipeline.records import Document, Failure, Field
 from pipeline.store import Store
 from tests.library import (
@@ -57,6 +59,26 @@ HOSTILE = (
 )
 HOSTILE_NAME = "\u202efdp.<b>\x07\n.txt"
 FAILED = "broken.pdf"
+
+
+FRAMES = (PageFrame(0, 0, 612, 792), PageFrame(10, 20, 410, 620, 90))
+BOXES = {
+    "12.50": (Box(1, 72, 130, 110, 142),),
+    "the last": (Box(1, 300, 130, 360, 142),),
+    "day of April 2026": (Box(2, 20, 40, 32, 120), Box(2, 40, 40, 52, 90)),
+    "A-17": (Box(1, 100, 700, 140, 712),),
+}
+"""Where some of the quotes stand, as if they had been measured."""
+
+
+def make_acme() -> Document:
+    """The document with the answers: as if it had been read from a PDF."""
+    document = make_document(*PAGES, title="Invoice A-17", media_type="application/pdf")
+    pages = [
+        replace(page, source="pypdf", frame=frame)
+        for page, frame in zip(document.pages, FRAMES, strict=True)
+    ]
+    return replace(document, pages=tuple(pages))
 
 
 def quote(words: str) -> tuple[Any, ...]:
@@ -118,7 +140,7 @@ def make_library(out: Path, others: int = 0) -> None:
         others: How many plain documents it has beside those four that differ.
     """
     documents: list[tuple[str, Document]] = [
-        ("2026/acme.pdf", make_document(*PAGES, title="Invoice A-17")),
+        ("2026/acme.pdf", make_acme()),
         (HOSTILE_NAME, make_document(HOSTILE, title=HOSTILE)),
         ("late.txt", make_document("Not answered yet.")),
         (FAILED, make_failed()),
@@ -129,6 +151,9 @@ def make_library(out: Path, others: int = 0) -> None:
         store.documents.save("run1", READER, [(make_file(n), d) for n, d in documents])
         names = {document.sha256: name for name, document in documents}
         _answer(store, names)
+        for unmeasured in store.boxes.list_unmeasured("run1"):
+            quotes = store.boxes.load_quotes(unmeasured)
+            store.boxes.save(unmeasured, [(q, BOXES.get(q.query.words)) for q in quotes])
         store.runs.record_failure("run1", Failure("unreadable", "no permission", "locked.txt"))
         publish(store, TASKS, "run1", CALIBRATIONS)
 

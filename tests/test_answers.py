@@ -13,10 +13,11 @@ from typing import Literal
 import pytest
 
 from pipeline.answers import DocumentText, answer_job
-from pipeline.budget import chunk_limits
+from pipeline.budget import chunk_limits, most_parts
 from pipeline.chunks import cut_chunks
 from pipeline.engine.interface import Completion, ModelInfo, Request, TokenLogprob
 from pipeline.errors import EngineError, InputError, RequestError, ResultError
+from pipeline.headings import find_sections
 from pipeline.records import Job, Limits, Task
 from pipeline.task_files import read_task
 from pipeline.tokens import load_tokens
@@ -127,6 +128,68 @@ def test_every_word_of_a_long_document_is_seen_and_merged_as_a_tree(model: Model
     assert result.calls == len(questions)
     assert len({request.id for request in engine.requests}) == len(questions)
     assert all(request.id.startswith("k" * 16) for request in engine.requests)
+
+
+def sectioned_of(task: Task, model: ModelInfo) -> DocumentText:
+    """A document of five chapters, each of some chunks."""
+    text = "\n\n".join(
+        f"Chapter {n}\n" + " ".join(f"word{n}x{m}." for m in range(300)) for n in range(1, 6)
+    )
+    sections = find_sections(text)
+    tokens = load_tokens(model.tokenizer_json)
+    chunks = cut_chunks(text, (), tokens, chunk_limits(task, model), sections)
+    return DocumentText("", text, chunks, sections)
+
+
+def test_the_parts_of_a_section_are_merged_first_and_its_title_is_told(model: ModelInfo) -> None:
+    task = task_of(PLAIN)
+    document = sectioned_of(task, model)
+    engine = ScriptedEngine(model, lambda _, number: f"Answer {number} is fine.")
+    result = answer_job(JOB, task, document, engine, model)
+    questions = [request.messages[1].content for request in engine.requests]
+    merges = [
+        re.findall(r'(?m)^Part \d+(?:, of "(.*)")?: Answer', text)
+        for text in questions
+        if text.startswith("Part 1")
+    ]
+    assert len(document.chunks) > 15
+    chapters = [f"Chapter {n}" for n in range(1, 6)]
+    for chapter in chapters:
+        assert [chapter] * 3 in merges or [chapter] * 4 in merges  # its own parts
+        mixed = [titles for titles in merges if chapter in titles and len(set(titles)) > 1]
+        assert [titles.count(chapter) for titles in mixed] == [1]  # whole, once
+    assert merges[-1] == ["", ""]  # five chapters are more than fit one request
+    assert [titles for titles in merges if len(set(titles)) > 1] == [chapters[:2], chapters[2:]]
+    assert result.value == f"Answer {len(questions)} is fine."
+
+
+@pytest.mark.parametrize("context", [1100, 1200, 2048])
+def test_no_merge_is_too_long_whatever_the_answers_are(model: ModelInfo, context: int) -> None:
+    """The engine checks each prompt; answers are as long as can be, and longer written anew."""
+    model = dataclasses.replace(model, context_tokens=context)
+    limits = PLAIN.replace("chunk_tokens = 200", "chunk_tokens = 5000")
+    for task in (task_of(PLAIN), task_of(limits)):
+        most = most_parts(task, model, titled=True)
+        for answer in ("x" * 39 + ".", "\u0e01" * 40 + "."):
+            engine = ScriptedEngine(model, lambda _, __, answer=answer: answer)
+            result = answer_job(JOB, task, sectioned_of(task, model), engine, model)
+            joins = [r.messages[1].content for r in engine.requests]
+            joins = [text for text in joins if text.startswith("Part 1")]
+            assert joins
+            for text in joins:
+                assert 2 <= len(re.findall("(?m)^Part [0-9]+[,:]", text)) <= most
+            assert result.cut == (answer[0] != "x")
+
+
+def test_a_context_without_room_for_titles_merges_without_them(model: ModelInfo) -> None:
+    task = task_of(PLAIN)
+    contexts = range(700, 1400, 10)
+    models = [dataclasses.replace(model, context_tokens=context) for context in contexts]
+    sizes = [[most_parts(task, m, titled=titled) for titled in (False, True)] for m in models]
+    tight = next(m for m, (plain, titled) in zip(models, sizes, strict=True) if plain > 1 >= titled)
+    engine = ScriptedEngine(tight, lambda _, __: "Fine.")
+    answer_job(JOB, task, sectioned_of(task, tight), engine, tight)
+    assert not any('of "Chapter' in r.messages[1].content for r in engine.requests)
 
 
 def test_fields_of_a_long_document_are_merged_by_rules(model: ModelInfo) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.chunks import cut_chunks
 from pipeline.errors import DocumentError, InputError
+from pipeline.outline import Section
 from pipeline.records import Alignment, Chunk, Limits, Page
 from pipeline.tokens import BLOCK_CHARS, load_tokens
 from tests.byte_tokenizer import byte_tokens
@@ -121,6 +122,36 @@ def test_a_paragraph_is_a_better_place_than_a_sentence_and_that_than_a_word() ->
 
     words = re.sub(r"[.]", ",", flat)
     assert words[cut(words, limits)[0].own_end - 1] == " "
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, LIMITS, st.sets(st.integers(0, 300), max_size=9))
+def test_sections_move_borders_and_nothing_else(
+    text: str, limits: Limits, starts: set[int]
+) -> None:
+    sections = tuple(Section(1 + at % 3, "s", at) for at in sorted(starts) if at < len(text))
+    chunks = cut_chunks(text, (), byte_tokens(), limits, sections)
+    assert "".join(text[chunk.own_start : chunk.own_end] for chunk in chunks) == text
+    for chunk in chunks:
+        seen = text[chunk.start_char : chunk.end_char]
+        assert byte_tokens().count(seen) == chunk.tokens <= limits.chunk_tokens
+
+
+def test_the_beginning_of_a_section_is_the_best_place_and_of_a_higher_one_better() -> None:
+    sentence = "The board approved the budget. "
+    text = f"{sentence * 5}\n1 Rules\n{sentence * 2}\n1.1 Fees\n{sentence}\n\n{sentence * 4}"
+    limits = Limits(chunk_tokens=byte_tokens().count(text[: -len(sentence) * 3]))
+    rules, fees = (Section(n, "s", text.index(str(s))) for n, s in ((1, "1 Rules"), (2, "1.1")))
+
+    def begin(*sections: Section) -> str:
+        end = cut_chunks(text, (), byte_tokens(), limits, sections)[0].own_end
+        return text[end : end + 7]
+
+    assert begin() == sentence[:7]
+    assert begin(fees) == "1.1 Fee"
+    assert begin(rules, fees) == "1 Rules"
+    early = Section(1, "s", text.index("The board", 5))  # in the first half of the chunk
+    assert begin(early) == begin()
 
 
 @pytest.mark.parametrize("mark", ["。", "！", "？", "؟", "।"])

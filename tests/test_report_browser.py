@@ -130,6 +130,38 @@ def test_each_click_leads_to_the_next_of_several_places(open_page: Any) -> None:
     expect(due).to_contain_text("pp. 1\N{EN DASH}2")
 
 
+def test_a_sketch_shows_where_on_the_page_the_words_stand_and_leads_there(open_page: Any) -> None:
+    page = open_page(color_scheme="dark")
+    open_acme(page)
+    total, due = value(page, "Total"), value(page, "Due")
+    sketches = page.locator(".why:not([hidden]) button.sketch")
+    expect(sketches).to_have_count(0)
+    total.click()
+    expect(sketches).to_have_count(1)
+    expect(page.get_by_role("button", name="page 1, lower third: show in the text")).to_be_visible()
+    picture, spot = sketches.locator("svg"), sketches.locator("rect.spot")
+    sheet, mark = picture.bounding_box(), spot.bounding_box()
+    assert sheet["width"] / sheet["height"] == pytest.approx(612 / 792, abs=0.02)
+    assert (mark["x"] - sheet["x"]) / sheet["width"] == pytest.approx(72 / 612, abs=0.02)
+    assert (mark["y"] - sheet["y"]) / sheet["height"] == pytest.approx(650 / 792, abs=0.02)
+    colours = "(e) => [getComputedStyle(e).fill, getComputedStyle(e.previousElementSibling).fill]"
+    assert len(set(spot.evaluate(colours))) == 2
+
+    due.focus()
+    page.keyboard.press("Enter")
+    expect(sketches).to_have_count(2)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_attribute("title", "page 2, upper third")
+    turned = sketches.nth(1).locator("svg").bounding_box()
+    assert turned["width"] / turned["height"] == pytest.approx(600 / 400, abs=0.02)
+    page.keyboard.press("Enter")
+    expect(page.locator("mark.on", has_text="day of April 2026")).to_be_in_viewport()
+    expect(page.locator(".sheet").nth(1)).to_be_in_viewport()
+    page.locator("button.sketch[title='page 1, lower third']:visible").click()
+    expect(page.locator("mark.on", has_text="the last")).to_be_in_viewport()
+
+
 def test_hover_and_focus_show_the_words(open_page: Any) -> None:
     page = open_page()
     open_acme(page)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.alignment import Alignment, Run
 from pipeline.errors import InputError
+from pipeline.outline import OutlineEntry
 from pipeline.records import Document, Failure, FoundFile, Job
 from pipeline.store import CutDocument, Store
 from pipeline.store.database import Database
@@ -109,6 +110,19 @@ def test_a_document_comes_back_with_its_pages_and_maps(tmp_path: Path) -> None:
         assert (stored.title, stored.text) == (document.title, document.text)
         assert store.documents.load("0" * 64) is None
         assert store.documents.load_text("0" * 64) is None
+
+
+def test_an_outline_comes_back_with_the_text(tmp_path: Path) -> None:
+    outline = (OutlineEntry(1, "Rules \ud800", 1), OutlineEntry(2, "Of keepers", 2))
+    document = make_document("Rules", "Of keepers", outline=outline)
+    with open_store(tmp_path) as store:
+        ingest(store, "run1", (make_file("a.pdf"), document))
+        stored = store.documents.load_text(document.sha256)
+        whole = store.documents.load(document.sha256)
+    kept = (replace(outline[0], title=storable(outline[0].title)), outline[1])
+    assert stored is not None
+    assert whole is not None
+    assert stored.outline == whole.outline == kept
 
 
 def test_a_failed_document_comes_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ made from the published parquet only, so it can be made at any time.
     rows.py      reads the tables of one snapshot
     shown.py     makes visible what hides in text
     places.py    from offsets of the tables to those of a browser
+    sketches.py  from places in a PDF to drawings of its pages
     answers.py   ties values to their evidence
     build.py     puts rows together, document by document
     view.py      the records that this gives

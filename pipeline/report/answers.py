@@ -11,6 +11,7 @@ from typing import Any, cast
 from pipeline.report.places import PageOffsets
 from pipeline.report.rows import AnswerRow, EvidenceRow, JobRow
 from pipeline.report.shown import visible
+from pipeline.report.sketches import Sketcher
 from pipeline.report.view import Answer, Place, Proof, Value
 
 _PROSE = "text"
@@ -20,8 +21,9 @@ _DOUBTED = frozenset({"unsupported", "not_found"})
 class ProofBook:
     """The proofs of one document, in the order in which they came."""
 
-    def __init__(self, offsets: PageOffsets) -> None:
+    def __init__(self, offsets: PageOffsets, sketcher: Sketcher) -> None:
         self._offsets = offsets
+        self._sketcher = sketcher
         self.proofs: list[Proof] = []
 
     def add(self, rows: Sequence[EvidenceRow]) -> "TaskProofs":
@@ -56,6 +58,7 @@ class ProofBook:
             first.chosen,
             first.chosen and has_value and first.support in _DOUBTED,
             tuple(places),
+            sketches=self._sketcher.draw(box for row in spans for box in row.boxes),
         )
         found.note(first.field, first.item, len(self.proofs))
         self.proofs.append(proof)

@@ -23,6 +23,7 @@ from pipeline.report.rows import (
     RunRow,
 )
 from pipeline.report.shown import visible, visible_line
+from pipeline.report.sketches import Sketcher
 from pipeline.report.view import (
     Answer,
     DocumentView,
@@ -97,7 +98,7 @@ def _view(
     order: list[str],
 ) -> DocumentView:
     pages = sorted(page_rows, key=lambda page: page.page_number)
-    book = ProofBook(PageOffsets(pages))
+    book = ProofBook(PageOffsets(pages), Sketcher(pages))
     rows = {row.task: row for row in answer_rows}
     states = {job.task: job for job in jobs}
     # An answer without a job is of an older library; a job without an answer has yet to be done.

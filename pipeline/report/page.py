@@ -29,6 +29,7 @@ _PROGRAM = (
     "elements.js",
     "search.js",
     "library.js",
+    "sketches.js",
     "answers.js",
     "document.js",
     "start.js",

@@ -46,6 +46,7 @@ class PageRow:
     start_char: int = 0
     source: str = ""
     note: str = ""
+    frame: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class EvidenceRow:
     reason: str = ""
     start_char: int | None = None
     end_char: int | None = None
+    boxes: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,24 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Sketch:
+    """A page with the lines of a quote, in points, as the page is read.
+
+    Attributes:
+        page: Place in `DocumentView.pages`, from 0.
+        width, height: Of the page.
+        boxes: For each line (left, top, width, height) from the page's upper left corner.
+        where: Which part of the page they are in, in words.
+    """
+
+    page: int
+    width: float
+    height: float
+    boxes: tuple[tuple[float, float, float, float], ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What speaks for a value, or against it.
 
@@ -30,6 +48,7 @@ class Proof:
         support: As in the table, "" if it is not known.
         flagged: Whether the value is one to be doubted.
         others: Places in `DocumentView.proofs` of the alternatives that lost.
+        sketches: One for each page of a PDF with words of the quote whose place is known.
     """
 
     field: str
@@ -44,6 +63,7 @@ class Proof:
     flagged: bool
     places: tuple[Place, ...]
     others: tuple[int, ...] = ()
+    sketches: tuple[Sketch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.store.boxes import QuoteBoxes
+from pipeline.store.calls import Calls
 from pipeline.store.chunks import Chunks, CutDocument
 from pipeline.store.database import Database, Session
 from pipeline.store.documents import Documents, StoredText
@@ -53,6 +54,7 @@ class Store:
         documents: Documents and pages.
         chunks: Chunks of documents.
         jobs: Jobs and results, with their evidence.
+        calls: What the model has answered for jobs that are not done yet.
         evidence: Where quotes stand in raw pages.
         boxes: Where quotes stand on the pages of PDFs.
         removal: Takes documents out for good.
@@ -66,6 +68,7 @@ class Store:
         self.documents = Documents(database)
         self.chunks = Chunks(database)
         self.jobs = Jobs(database)
+        self.calls = Calls(database)
         self.evidence = EvidencePlaces(database)
         self.boxes = QuoteBoxes(database)
         self.removal = Removal(database)

@@ -3,70 +3,41 @@
 In: documents as they were read. Out: the same, loaded back, and what planning has to know of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.jobs import DocumentEntry
+from pipeline.outline import OutlineEntry
 from pipeline.records import Document, FoundFile, Page
 from pipeline.store.chunks import delete_cuts
 from pipeline.store.database import Database, Session
+from pipeline.store.document_rows import (
+    DOCUMENTS,
+    PAGES,
+    document_row,
+    page_rows,
+    read_frame,
+    read_outline,
+)
 from pipeline.store.evidence import OF_PAIRS
 from pipeline.store.files import save_files
 from pipeline.store.memory import make_room
-from pipeline.store.texts import folder_text, pack_alignment, storable, unpack_alignment
+from pipeline.store.texts import folder_text, unpack_alignment
 
 _DOCUMENTS_AT_ONCE = 5000
-_TEXTS = pa.list_(pa.string())
-_DOCUMENTS = pa.schema(
-    [
-        ("sha256", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("media_type", pa.string()),
-        ("status", pa.string()),
-        ("title", pa.string()),
-        ("text_sha256", pa.string()),
-        ("page_count", pa.int32()),
-        ("char_count", pa.int64()),
-        ("notes", _TEXTS),
-        ("failure_kind", pa.string()),
-        ("failure", pa.string()),
-        ("reader_version", pa.string()),
-        ("read_run_id", pa.string()),
-        ("read_at", pa.timestamp("us", "UTC")),
-        ("attempts", pa.int32()),
-    ]
-)
-_PAGES = pa.schema(
-    [
-        ("document_sha256", pa.string()),
-        ("number", pa.int32()),
-        ("raw", pa.string()),
-        ("text", pa.string()),
-        ("alignment", pa.binary()),
-        ("start_char", pa.int64()),
-        ("source", pa.string()),
-        ("note", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """What cutting and asking need of a document.
-
-    Attributes:
-        title: Its title, or empty.
-        text: Its normalised text.
-    """
+    """What cutting and asking need of a document; see `Document`."""
 
     title: str
     text: str
+    outline: tuple[OutlineEntry, ...] = ()
 
 
 class Documents:
@@ -95,10 +66,10 @@ class Documents:
             before = _failed_before(session, reader_version, documents)
             session.offer(
                 "new_documents",
-                _DOCUMENTS,
+                DOCUMENTS,
                 (
                     (
-                        *_document_row(document),
+                        *document_row(document),
                         reader_version,
                         run_id,
                         read_at,
@@ -114,8 +85,8 @@ class Documents:
             )
             session.offer(
                 "new_pages",
-                _PAGES,
-                (row for document in documents.values() for row in _page_rows(document)),
+                PAGES,
+                (row for document in documents.values() for row in page_rows(document)),
             )
             session.run(
                 "INSERT INTO pages BY NAME "
@@ -147,39 +118,41 @@ class Documents:
         with self._database.transaction() as session:
             rows = session.rows(
                 "SELECT sha256, size_bytes, media_type, status, title, text_sha256, notes, "
-                "failure_kind, failure FROM documents WHERE sha256 = ?",
+                "failure_kind, failure, outline FROM documents WHERE sha256 = ?",
                 sha256,
             )
             pages = session.rows(
-                "SELECT number, coalesce(raw, text), text, alignment, start_char, source, note "
-                "FROM pages WHERE document_revision = ? ORDER BY number",
+                "SELECT number, coalesce(raw, text), text, alignment, start_char, source, note, "
+                "frame FROM pages WHERE document_revision = ? ORDER BY number",
                 _revision(session, sha256),
             )
         if not rows:
             return None
-        *head, notes, failure_kind, failure = rows[0]
+        *head, notes, failure_kind, failure, outline = rows[0]
         return Document(
             *head,
             pages=tuple(
-                Page(number, raw, text, unpack_alignment(alignment), *rest)
-                for number, raw, text, alignment, *rest in pages
+                Page(number, raw, text, unpack_alignment(alignment), *rest, frame=read_frame(frame))
+                for number, raw, text, alignment, *rest, frame in pages
             ),
             notes=tuple(notes),
             failure_kind=failure_kind,
             failure=failure,
+            outline=read_outline(outline),
         )
 
     def load_text(self, sha256: str) -> StoredText | None:
-        """A document's title and normalised text, None if it isn't stored."""
+        """What cutting and asking need of a document, None if it isn't stored."""
         with self._database.transaction() as session:
-            rows = session.rows("SELECT title FROM documents WHERE sha256 = ?", sha256)
+            rows = session.rows("SELECT title, outline FROM documents WHERE sha256 = ?", sha256)
             pages = session.rows(
                 "SELECT text FROM pages WHERE document_revision = ? ORDER BY number",
                 _revision(session, sha256),
             )
         if not rows:
             return None
-        return StoredText(rows[0][0], "\f".join(text for (text,) in pages))
+        title, outline = rows[0]
+        return StoredText(title, "\f".join(text for (text,) in pages), read_outline(outline))
 
     def list_live(self, root: Path, **asked: Any) -> tuple[DocumentEntry, ...]:
         """All that `list_batches` gives, at once."""
@@ -278,34 +251,3 @@ def _forget(session: Session) -> None:
     )
     delete_cuts(session, [revision for (revision,) in cuts])
     session.run("DELETE FROM documents WHERE sha256 IN (SELECT sha256 FROM new_documents)")
-
-
-def _document_row(document: Document) -> tuple[Any, ...]:
-    last = document.pages[-1] if document.pages else None
-    return (
-        document.sha256,
-        document.size_bytes,
-        document.media_type,
-        document.status,
-        storable(document.title),
-        document.text_sha256,
-        len(document.pages),
-        last.start_char + len(last.text) if last else 0,
-        [storable(note) for note in document.notes],
-        document.failure_kind,
-        storable(document.failure),
-    )
-
-
-def _page_rows(document: Document) -> Iterable[Sequence[Any]]:
-    for page in document.pages:
-        yield (
-            document.sha256,
-            page.number,
-            None if page.raw == page.text else storable(page.raw),
-            storable(page.text),
-            pack_alignment(page.alignment),
-            page.start_char,
-            page.source,
-            storable(page.note),
-        )

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.jobs import TRANSIENT_KINDS, JobPlan
 from pipeline.records import Failure, Job, Result
 from pipeline.store.backoff import is_due
+from pipeline.store.calls import delete_calls
 from pipeline.store.database import Database, Session
 from pipeline.store.evidence import save_evidence
 from pipeline.store.memory import make_room
@@ -148,6 +149,7 @@ class Jobs:
             session.run("UPDATE assignments SET done_key = job_key WHERE job_key = ?", job.key)
             save_evidence(session, job.key, result.evidence)
             session.run("DELETE FROM failures WHERE job_key = ?", job.key)
+            delete_calls(session, job.key)
 
     def fail(self, run_id: str, job: Job, failure: Failure) -> None:
         """Saves that a job failed. An older result stays until a job for the same is done.

@@ -176,6 +176,20 @@ MIGRATIONS = (
         "evidence: how sure the model was is a probability; a confidence is what was measured",
         "ALTER TABLE quotes RENAME COLUMN confidence TO probability",
     ),
+    Migration(
+        7,
+        "documents, pages: outlines and frames; calls: what a stopped job was answered already",
+        """
+        ALTER TABLE documents
+            ADD COLUMN outline STRUCT("level" INTEGER, title VARCHAR, page INTEGER)[] DEFAULT [];
+        ALTER TABLE pages
+            ADD COLUMN frame STRUCT(x0 DOUBLE, y0 DOUBLE, x1 DOUBLE, y1 DOUBLE, rotation INTEGER);
+        CREATE TABLE calls (
+            job_key VARCHAR, call_key VARCHAR, completion VARCHAR NOT NULL,
+            PRIMARY KEY (job_key, call_key)
+        );
+        """,
+    ),
 )
 
 

@@ -27,6 +27,8 @@ _UNUSED = (
         "AND key NOT IN (SELECT done_key FROM assignments WHERE done_key IS NOT NULL)"
     ),
     "DELETE FROM results WHERE job_key NOT IN (SELECT key FROM jobs)",
+    # Of a question that was changed, or that is not for its document any more.
+    "DELETE FROM calls WHERE job_key NOT IN (SELECT job_key FROM assignments)",
     "DELETE FROM quoted_jobs WHERE job_key NOT IN (SELECT key FROM jobs)",
     "DELETE FROM quotes WHERE quoted_revision NOT IN (SELECT revision FROM quoted_jobs)",
     *(

@@ -119,7 +119,8 @@ class Questions:
             group: Of the parts.
         """
         task = self._variants.summary
-        return self._question("merge", task, Asked(ask_to_merge(task, answers)), group)
+        parts = [("", answer) for answer in answers]
+        return self._question("merge", task, Asked(ask_to_merge(task, parts)), group)
 
     def _places(self, texts: Sequence[Text], split: Split, count: int) -> Iterator[Place]:
         """What to ask of which passage, in an order that only the seed and the texts decide."""

@@ -57,7 +57,7 @@ function drawValue(value, view) {
     item.append(make("div.row", { title: isNull ? null : "No source is recorded for this value" }, ...children));
     return item;
   }
-  const why = drawWhy(proof, view);
+  const why = drawWhy(proof, value.proof, view);
   item.append(asButton(make("button.row", { type: "button" }, ...children), value.proof, why), why);
   return item;
 }
@@ -83,7 +83,7 @@ function drawProse(value, view) {
   const text = make("p.prose", { dir: "auto", lang: "" }, ...value.members.map((piece) => {
     const proof = view.proofs[piece.proof];
     if (!proof) return piece.text;
-    const why = drawWhy(proof, view);
+    const why = drawWhy(proof, piece.proof, view);
     reasons.push(why);
     const what = proof.flagged ? "span.sentence.flagged" : "span.sentence";
     // A span: a button would not break over lines.
@@ -93,10 +93,11 @@ function drawProse(value, view) {
 }
 
 // What is shown of a value when it is chosen.
-function drawWhy(proof, view) {
-  const others = proof.others.map((number) =>
-    drawValue({ name: "", text: view.proofs[number].value, proof: number }, view));
+function drawWhy(proof, number, view) {
+  const others = proof.others.map((other) =>
+    drawValue({ name: "", text: view.proofs[other].value, proof: other }, view));
   return make("div.why", { hidden: true },
+    drawSketches(proof, number, view),
     proof.quote ? quoted("blockquote", proof.quote) : null,
     make("p", {}, [SUPPORT[proof.support], proof.confidence !== null && `right ${percent(proof.confidence)} of the time`,
       proof.probability !== null && `model ${percent(proof.probability)} sure`,

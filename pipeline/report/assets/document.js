@@ -154,6 +154,16 @@ function lead(proof) {
   requestAnimationFrame(bring); // pages that were out of sight have their true height only now
 }
 
+// Brings the words on one of the pages into the middle of the text.
+function leadToPage(proof, page) {
+  if (chosen?.proof !== proof) choose(proof, false);
+  const sheet = byId("text").children[page];
+  const at = runs(marks.get(proof) ?? []).findIndex((mark) => sheet.contains(mark));
+  if (at < 0) return;
+  chosen.place = at - 1;
+  lead(proof);
+}
+
 // The first mark of each run of marks: neighbours are one quote.
 const runs = (all) => all.filter((mark, place) => place === 0 || mark.previousSibling !== all[place - 1]);
 
