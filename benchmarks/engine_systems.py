@@ -44,6 +44,7 @@ class Answers:
         forward_s: Time under the forwards while decoding; 0 if it was not measured.
         widths: Steps by the width of the verify; "drafter" those that ran it.
         exact: If asked for, the answers' tokens with their likeliest rivals.
+        peak_mb: Most memory that the system had; filled in by `engine_memory` where MLX has it.
     """
 
     texts: list[str] = field(default_factory=list[str])
@@ -56,6 +57,7 @@ class Answers:
     forward_s: float = 0.0
     widths: dict[str, int] = field(default_factory=dict[str, int])
     exact: list[tuple[TokenLogprob, ...]] = field(default_factory=list[tuple[TokenLogprob, ...]])
+    peak_mb: int = 0
 
 
 class System(Protocol):
