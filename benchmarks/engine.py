@@ -30,6 +30,7 @@ import mlx.core as mx
 from engine_memory import Systems
 from engine_peers import PACKAGES, make_peer, why_not
 from engine_prompts import TASKS, Prompt, loops, make_prompts
+from engine_summary import summarise
 from engine_systems import SYSTEMS, Answers, System, make_system
 from machine import describe_surroundings
 
@@ -221,6 +222,7 @@ class Report:
         self.data["ratios"] = {
             rows: ratios(with_one_by_one(tasks, cells)) for rows, tasks in cells.items()
         }
+        self.data["summary"] = summarise(cells)
         for rows, found in self.data["ratios"].items():
             print(f"{rows:>3s} rows", found, flush=True)
         self.write()
