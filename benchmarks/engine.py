@@ -18,8 +18,6 @@ import json
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +25,13 @@ from statistics import geometric_mean
 from typing import Any
 
 import mlx.core as mx
+from engine_lossless import compare_tokens
 from engine_memory import Systems
 from engine_peers import PACKAGES, make_peer, why_not
 from engine_prompts import TASKS, Prompt, loops, make_prompts
 from engine_summary import summarise
 from engine_systems import SYSTEMS, Answers, System, make_system
-from machine import describe_surroundings
+from machine import describe_surroundings, say
 
 from pipeline.engine.blas import engine_environment
 from pipeline.engine.models import resolve_model
@@ -48,6 +47,8 @@ SERIAL = 3
 ONE_BY_ONE = ("mlx_lm_serial", *PACKAGES)
 PEERS = ("mlx_lm_serial", "mlx_lm_batch", "plain", *PACKAGES)
 FREE = ("plain", "copies", "drafter")
+LOOKS_FOR_LOOPS = "plain, to find answers that loop"
+"""One of its own, so that the rows it takes are not in the memory of the one that is measured."""
 CHOICES = (*SYSTEMS, *PACKAGES)
 BEGUN = "DOCFLASH_BENCHMARK_BEGUN"
 
@@ -59,7 +60,8 @@ class Cell:
     Attributes:
         tokens: Of all answers.
         tokens_per_s: Over the whole time, prompts included; `decode_tokens_per_s` without them.
-        first_token_ms: The mean; waiting for a free row counts, but for mlx-lm's `generate`.
+        first_token_ms: The mean; waiting for a free row counts, but for `ONE_BY_ONE`.
+        from_row_ms: The mean without that wait; 0 if it is not known.
         step_ms: The mean; `host_share` of it is spent outside of the forwards.
         per_verify: Tokens gained per row and forward.
         peak_mb: Most memory that MLX held, for all systems; `own_peak_mb` for this one alone
@@ -70,6 +72,7 @@ class Cell:
     tokens_per_s: float
     decode_tokens_per_s: float
     first_token_ms: float
+    from_row_ms: float
     step_ms: float
     host_share: float
     per_verify: float
@@ -88,6 +91,7 @@ def main() -> None:
         say(f"loading {name}")
         if name in PACKAGES:
             return make_peer(name, info, options.drafter)
+        name = "plain" if name == LOOKS_FOR_LOOPS else name
         return make_system(name, info, options.drafter, max(options.rows))
 
     systems = Systems(load)
@@ -115,7 +119,9 @@ def fill_cells(
     """Each system on each task with each number of rows; the peers with one row only."""
     for rows in options.rows:
         for task in options.tasks:
-            chosen = without_loops(systems.get("plain"), prompts[task], rows, options.tokens)
+            chosen = without_loops(
+                systems.get(LOOKS_FOR_LOOPS), prompts[task], rows, options.tokens
+            )
             for name in options.systems:
                 if rows == 1 or name not in PACKAGES:
                     report.fill(rows, task, name, lambda n=name: systems.get(n), chosen)
@@ -149,10 +155,6 @@ def device_name() -> str:
         return f"cpu-{platform.machine()}"
     name = str(mx.device_info().get("device_name", "gpu"))
     return "-".join(word.lower() for word in name.split() if word not in {"NVIDIA", "Apple"})
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) -> list[Prompt]:
@@ -239,6 +241,7 @@ def measure(answers: Answers) -> Cell:
         tokens_per_s=tokens / answers.wall_s,
         decode_tokens_per_s=tokens / answers.decode_s,
         first_token_ms=1e3 * sum(answers.first_s) / max(1, len(answers.first_s)),
+        from_row_ms=1e3 * sum(answers.from_row_s) / max(1, len(answers.from_row_s)),
         step_ms=1e3 * answers.decode_s / max(1, answers.steps),
         host_share=max(0.0, 1 - answers.forward_s / answers.decode_s) if answers.forward_s else 0.0,
         per_verify=tokens / max(1, answers.row_steps),
@@ -271,36 +274,6 @@ def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
                     mean = geometric_mean(a / b for a, b in pairs)
                     found[f"{ours}_over_{peer}_{rate}"] = round(mean, 2)
     return found
-
-
-def compare_tokens(
-    plain: System, drafted: System, prompts: dict[str, list[Prompt]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Whether speculation writes what plain batched decoding does; the margin where it doesn't.
-
-    Without penalties, so that the margin of two tokens is that of their logits.
-    """
-    rows, divergences, same = 8, list[dict[str, Any]](), 0
-    for task in options.tasks:
-        some = prompts[task][: options.lossless]
-        answers = [
-            system.answer(some, rows, options.tokens, nonce="same", exact=True)
-            for system in (plain, drafted)
-        ]
-        for place, (a, b) in enumerate(zip(answers[0].exact, answers[1].exact, strict=True)):
-            first = next(differences([t.token for t in a], [t.token for t in b]), None)
-            if first is None:
-                same += 1
-                continue
-            top = a[first].top if first < len(a) else ()
-            margin = round(top[0][1] - top[1][1], 4) if len(top) > 1 else None
-            divergences.append({"task": task, "row": place, "token": first, "margin": margin})
-        say(f"lossless {task}: {same} the same, {len(divergences)} differ: {divergences[-3:]}")
-    return {"rows": rows, "identical": same, "divergences": divergences}
-
-
-def differences(a: list[str], b: list[str]) -> Iterator[int]:
-    return iter([i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1]])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from typing import Any
 
 from chart_svg import Chart, Look, Mark, Panel, draw
 from engine_summary import (
+    BATCHED,
+    OURS,
     Series,
     by_context,
     by_rows,
@@ -45,9 +47,11 @@ DRAFTING = ("drafter", "copies", "dflash", "dflash_mlx", "mlx_dspark")
 TOLD = {
     "tokens_per_s": ("tokens/s", 0),
     "per_verify": ("tokens a verify", 2),
-    "first_token_ms": ("first token, ms", 0),
+    "first_token_ms": ("first token with the wait, ms", 0),
+    "from_row_ms": ("first token from a free row, ms", 0),
     "own_peak_mb": ("memory, MB", 0),
 }
+ONE_BY_ONE = tuple(name for name, look in LOOKS.items() if look.alone)
 ROWS, CONTEXT = "rows", "tokens of context"
 
 
@@ -60,19 +64,29 @@ class Kind:
         figure: Its key in a cell.
         title: What is drawn, and in what.
         note: What to know of it.
+        systems: Whose it is; if none of ours has it, nothing is drawn.
     """
 
     name: str
     figure: str
     title: str
     note: str
+    systems: Sequence[str] = tuple(LOOKS)
+
+    def among(self, series: Series) -> Series:
+        """The series that are drawn."""
+        if not any(name in series for name in OURS):
+            return {}
+        return {name: points for name, points in series.items() if name in self.systems}
 
 
 KINDS = (
     Kind("speed", "tokens_per_s", "Tokens per second, prompts included",
          "All requests come at once."),
-    Kind("first-token", "first_token_ms", "Time to the first token, in ms",
-         "From the request, with the wait for a free row; one that answers one by one: without."),
+    Kind("first-token", "first_token_ms", "Time to the first token with the wait, in ms",
+         "All requests come at once, so most wait for a free row.", BATCHED),
+    Kind("first-token-alone", "from_row_ms", "Time from a free row to the first token, in ms",
+         "batch_generate does not tell when it takes a request up.", (*OURS, *ONE_BY_ONE)),
     Kind("memory", "own_peak_mb", "Peak memory, in MB",
          "What MLX held for the system: weights, keys, values, work; llama.cpp: its process."),
 )  # fmt: skip
@@ -115,11 +129,11 @@ def make_charts(data: dict[str, Any]) -> Iterator[tuple[str, Chart]]:
     cells, contexts = data.get("cells", {}), data.get("contexts", {})
     where = f"{data['device']}, at most {data['most_answer_tokens']} tokens an answer"
     for kind in KINDS:
-        series = by_rows(cells, kind.figure)
+        series = kind.among(by_rows(cells, kind.figure))
         if series:
             title, note = f"{kind.title}: {where}", notes(f"{kind.note} {MEAN}", [series])
             yield kind.name, Chart(title, note, [panel("", ROWS, series)], LOOKS)
-        found = [by_context(contexts, n, kind.figure) for n in context_rows(contexts)]
+        found = [kind.among(by_context(contexts, n, kind.figure)) for n in context_rows(contexts)]
         if any(found):
             panels = [
                 panel(rows_title(n), CONTEXT, some)

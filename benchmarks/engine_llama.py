@@ -6,7 +6,6 @@ its own, without the BLAS and the settings that are loaded for MLX; its memory i
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from pipeline.engine.interface import ModelInfo
 
-KIB_PER_RSS = 1024 if sys.platform == "darwin" else 1
-"""What `ru_maxrss` counts, in a KiB: bytes on macOS, KiB elsewhere."""
 FOR_MLX = ("LD_PRELOAD", "LD_LIBRARY_PATH", "OPENBLAS_NUM_THREADS")
 
 
@@ -58,7 +55,8 @@ class LlamaCpp:
             env={name: os.environ[name] for name in os.environ.keys() - {*FOR_MLX, *MALLOC}},
             text=True,
         )
-        self._ask(file=str(find_gguf()), threads=usable_cores(), context=info.context_tokens)
+        threads = int(os.environ.get("OPENBLAS_NUM_THREADS", usable_cores()))  # as many as MLX has
+        self._ask(file=str(find_gguf()), threads=threads, context=info.context_tokens)
 
     def answer(
         self,
@@ -83,6 +81,7 @@ class LlamaCpp:
             answers.first_s.append(given["first_s"])
             answers.decode_s += (given["last_s"] - given["first_s"]) * count / max(1, count - 1)
             answers.peak_mb = given["peak_mb"]
+        answers.from_row_s = answers.first_s
         answers.wall_s = time.perf_counter() - began
         answers.steps = answers.row_steps = sum(answers.tokens)
         return answers
@@ -141,8 +140,15 @@ def decode(model: Any, order: dict[str, Any]) -> dict[str, Any]:
         "text": model.detokenize(given).decode("utf-8", "replace"),
         "first_s": times[0],
         "last_s": times[-1],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KIB_PER_RSS >> 10,
+        "peak_mb": peak_mb(),
     }
+
+
+def peak_mb() -> int:
+    """Most memory of this process since it began; `getrusage` has its parent's in it, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    (peak,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak.split()[1]) >> 10
 
 
 if __name__ == "__main__":

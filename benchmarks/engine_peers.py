@@ -25,13 +25,12 @@ from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 
-PACKAGES = {
+PACKAGES = {  # by the name of the system
     "dflash": "dflash",
     "dflash_mlx": "dflash-mlx",
     "mlx_dspark": "mlx-dspark",
     "llama_cpp": "llama-cpp-python",
 }
-PEERS = tuple(PACKAGES)
 INSTALL = "install it with `make peers`"
 TRIED_TOKENS = 4
 LONGEST_REASON = 300
@@ -40,7 +39,7 @@ Round = tuple[list[int], float]
 
 
 def make_peer(name: str, info: ModelInfo, drafter: str) -> System:
-    """Loads one of `PEERS`.
+    """Loads one of `PACKAGES`.
 
     Raises:
         Exception: Whatever the peer raises that can't load them.
@@ -93,7 +92,7 @@ class Port:
             answers.decode_s += (last_s - first_s) * count / max(1, count - 1)
             answers.steps += len(rounds)
         answers.wall_s = time.perf_counter() - began
-        answers.row_steps = answers.steps
+        answers.row_steps, answers.from_row_s = answers.steps, answers.first_s
         return answers
 
     def _load(self, drafter: str) -> None:
@@ -197,7 +196,7 @@ def why_not(
     """Tries a peer on one prompt.
 
     Args:
-        name: One of `PEERS`.
+        name: One of `PACKAGES`.
         load_it: Loads it.
         prompt: What to ask.
         words: What stands in a message in the place of a folder of this machine.

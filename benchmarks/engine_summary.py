@@ -10,7 +10,14 @@ from typing import Any
 
 OURS = ("drafter", "copies", "plain")
 BATCHED = (*OURS, "mlx_lm_batch")
-FIGURES = ("tokens_per_s", "decode_tokens_per_s", "per_verify", "first_token_ms", "own_peak_mb")
+FIGURES = (
+    "tokens_per_s",
+    "decode_tokens_per_s",
+    "per_verify",
+    "first_token_ms",
+    "from_row_ms",
+    "own_peak_mb",
+)
 Cells = dict[str, dict[str, dict[str, dict[str, float]]]]
 """By rows, task, system and figure."""
 
@@ -62,7 +69,7 @@ def by_context(contexts: Cells, rows: int, figure: str) -> Series:
     found: Series = {}
     for context, by_number in in_order(contexts):
         for name, cell in by_number.get(str(rows), {}).items():
-            if figure in cell:
+            if cell.get(figure):
                 found.setdefault(name, []).append(Point(context, cell[figure]))
     return found
 
