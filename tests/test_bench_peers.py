@@ -1,6 +1,8 @@
 """What the engine's benchmark compares with: the authors' port, drafters written out, refusals."""
 
+import argparse
 import itertools
+import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from engine import Report, ratios, with_one_by_one
 from engine_llama import decode
 from engine_memory import Systems
 from engine_peers import PACKAGES, count_rounds, make_peer, why_not
@@ -192,3 +195,30 @@ def test_memory_is_counted_for_each_system_alone(prompt: Prompt) -> None:
     assert small.peak_mb - 24 in {-1, 0, 1}
     assert large.peak_mb - 68 in {-1, 0, 1}
     assert systems.get("small") is systems.get("small")
+
+
+def test_one_at_a_time_is_compared_with_any_number_of_rows() -> None:
+    def cell(speed: float) -> dict[str, float]:
+        return {"tokens_per_s": speed, "decode_tokens_per_s": speed}
+
+    one = {"plain": cell(10), "drafter": cell(20), "dflash": cell(5)}
+    cells = {"1": {"summary": one}, "8": {"summary": {"drafter": cell(80)}}}
+    found = ratios(with_one_by_one(cells["8"], cells))
+    assert found == {
+        "drafter_over_dflash_tokens_per_s": 16,
+        "drafter_over_dflash_decode_tokens_per_s": 16,
+    }
+
+
+def test_a_report_tells_who_ran_and_who_did_not(tmp_path: Path) -> None:
+    out = tmp_path / "engine-x.json"
+    options = argparse.Namespace(out=out, tokens=8, fresh=False, device="x")
+    refusal = {"at": "load", "error": "no"}
+    report = Report(options)
+    assert report.try_peer("dflash", {})
+    assert not report.try_peer("llama_cpp", refusal)
+    again = Report(options)
+    assert not again.try_peer("dflash", {"at": "install", "error": "gone"})
+    told = json.loads(out.read_text("utf-8"))
+    assert told["peers_run"] == {"dflash": f"dflash {version('dflash')}"}
+    assert told["peers_not_run"] == {"llama_cpp": refusal}
