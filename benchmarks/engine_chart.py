@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ RATED = {"mlx_lm_serial": "mlx-lm's `generate`", "mlx_lm_batch": "mlx-lm's `batc
          "mlx_dspark": "`mlx-dspark`", "llama_cpp": "llama.cpp"}  # fmt: skip
 DRAFTING = ("drafter", "copies", "dflash", "dflash_mlx", "mlx_dspark")
 TOLD = {
-    "tokens_per_s": ("tokens/s", 0),
+    "tokens_per_s": ("tokens/s", 1),
     "per_verify": ("tokens a verify", 2),
     "first_token_ms": ("first token with the wait, ms", 0),
     "from_row_ms": ("first token from a free row, ms", 0),
@@ -243,7 +244,11 @@ def make_table(file: str, data: dict[str, Any]) -> Iterator[str]:
             yield from table_row(f"{device}, {rows_title(rows)}: over {word}", file, data, key, 2)
     for rows, systems in in_order(data.get("summary", {})):
         for name in (name for name in LOOKS if name in systems):
+            if rows > 1 and LOOKS[name].alone:
+                continue
             for figure, (word, digits) in TOLD.items():
+                if figure == "per_verify" and name not in DRAFTING:
+                    continue
                 what = f"{device}, {rows_title(rows)}, {LOOKS[name].name}: {word}"
                 yield from table_row(what, file, data, f"summary.{rows}.{name}.{figure}", digits)
     for name, refusal in data.get("peers_not_run", {}).items():
@@ -257,7 +262,8 @@ def table_row(what: str, file: str, data: dict[str, Any], key: str, digits: int)
     for part in key.split("."):
         value = value.get(part, {})
     if isinstance(value, (int, float)):
-        yield f"| {what} | **{value:,.{digits}f}** <!-- {file}: {key} --> |"
+        told = round(Decimal(str(value)), digits)  # as the README's test does
+        yield f"| {what} | **{told:,}** <!-- {file}: {key} --> |"
 
 
 if __name__ == "__main__":

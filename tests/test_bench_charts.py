@@ -137,7 +137,10 @@ def test_the_table_has_figures_that_can_be_checked(cells: dict[str, Any]) -> Non
     rows = list(make_table("engine-h1.json", data))
     told = {found[3]: found[1] for row in rows if (found := FIGURE.search(row))}
     assert told["ratios.8.drafter_over_mlx_lm_batch_tokens_per_s"] == "8.00"
-    assert told["summary.1.drafter.tokens_per_s"] == "20"
+    assert told["summary.1.drafter.tokens_per_s"] == "20.0"
+    assert "summary.1.drafter.per_verify" in told
+    assert "summary.1.plain.per_verify" not in told
+    assert "summary.8.dflash.tokens_per_s" not in told
     assert len(told) == len(rows) - 3
     assert rows[-1].endswith("`dflash-mlx` 0.1.8 (load: no such target).")
 
