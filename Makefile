@@ -5,7 +5,7 @@
 BIN := .venv/bin
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help setup demo test bench-engine clean
+.PHONY: help setup demo test peers bench-engine clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -24,6 +24,9 @@ test: .venv/.ready
 	@.ci/step "pyright" $(BIN)/pyright
 	@.ci/step "lint-imports" $(BIN)/lint-imports
 	@$(BIN)/python -m pytest
+
+peers: .venv/.ready
+	@.ci/step "install peers" .ci/setup --group peers
 
 bench-engine: .venv/.ready
 	@$(BIN)/python benchmarks/engine.py $(BENCH)

@@ -6,41 +6,52 @@
 All systems run in one process with the same weights and prompts: mlx-lm's `generate` (one request
 after the other) and `batch_generate`, our plain batched decoding, ours with drafts that cost
 nothing (forced tokens, copies), ours with the drafter. Ours answers as the product's tasks ask:
-with their penalties and schemas; mlx-lm decodes greedily without, which is less work. Requests all
-come at once, so a rate over the whole time includes reading the prompts. Tasks weigh equally;
+with their penalties and schemas; the others decode greedily without, which is less work. Requests
+all come at once, so a rate over the whole time includes reading the prompts. Tasks weigh equally;
 prompts whose plain answers loop are left out. The section "contexts" asks one question about texts
-of so many tokens, passages joined where one is too short. Done cells are kept in the report and
-not run again (--fresh forgets them). Writes benchmarks/engine-DEVICE.json.
+of so many tokens, passages joined where one is too short. Other ports of DFlash, and llama.cpp on
+CPUs, answer with 1 row only (`make peers` installs them); of one that can't, the report has its own
+words. Done cells are kept in the report and not run again (--fresh forgets them). Writes
+benchmarks/engine-DEVICE.json, which `engine_chart.py` draws.
 """
 
 import argparse
 import json
+import os
 import platform
-import time
-from collections.abc import Iterator
+import sys
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
 import mlx.core as mx
-from engine_prompts import TASKS, Prompt, loops, make_long_prompts, make_prompts
+from engine_cells import SECTIONS, Place, cells_of, wanted_prompts
+from engine_lossless import compare_tokens
+from engine_memory import Systems
+from engine_peers import PACKAGES, make_peer, why_not
+from engine_prompts import TASKS, Prompt, loops, make_prompts
+from engine_summary import summarise
 from engine_systems import SYSTEMS, Answers, System, make_system
-from machine import describe_surroundings
+from machine import describe_surroundings, say
 
+from pipeline.engine.blas import engine_environment
 from pipeline.engine.heap import keep_for_good
 from pipeline.engine.models import resolve_model
+from pipeline.engine.shipped import drafter_of
 from pipeline.settings import EMBEDDED_MODEL
 
-FEWEST, TURNS = 4, 2
-"""Requests of a cell: so many at least, so many for each row, or the rows that end sooner thanks to
-drafts would leave the longest answer alone."""
 WARM_TOKENS = 24
 SERIAL = 3
-"""Requests of a cell of mlx-lm's `generate`, whose rate does not depend on how many there are."""
-SECTIONS = ("rates", "contexts", "lossless")
-PEERS = ("mlx_lm_serial", "mlx_lm_batch", "plain")
+"""Requests of a cell of `ONE_BY_ONE`, whose rates do not depend on how many there are."""
+ONE_BY_ONE = ("mlx_lm_serial", *PACKAGES)
+PEERS = ("mlx_lm_serial", "mlx_lm_batch", "plain", *PACKAGES)
 FREE = ("plain", "copies", "drafter")
+LOOKS_FOR_LOOPS = "plain, to find answers that loop"
+"""One of its own, so that the rows it takes are not in the memory of the one that is measured."""
+CHOICES = (*SYSTEMS, *PACKAGES)
+BEGUN = "DOCFLASH_BENCHMARK_BEGUN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,85 +61,80 @@ class Cell:
     Attributes:
         tokens: Of all answers.
         tokens_per_s: Over the whole time, prompts included; `decode_tokens_per_s` without them.
-        first_token_ms: The mean; waiting for a free row counts, but for mlx-lm's `generate`.
+        first_token_ms: The mean; waiting for a free row counts, but for `ONE_BY_ONE`.
+        from_row_ms: The mean without that wait; 0 if it is not known.
         step_ms: The mean; `host_share` of it is spent outside of the forwards.
         per_verify: Tokens gained per row and forward.
-        peak_mb: Most memory that MLX held.
+        peak_mb: Most memory that MLX held, for all systems; `own_peak_mb` for this one alone
+            (llama.cpp: its whole process).
     """
 
     tokens: int
     tokens_per_s: float
     decode_tokens_per_s: float
     first_token_ms: float
+    from_row_ms: float
     step_ms: float
     host_share: float
     per_verify: float
     peak_mb: int
+    own_peak_mb: int
 
 
 def main() -> None:
     options = read_options()
     info = resolve_model(options.model)
     report = Report(options)
-    count = max(TURNS * max(options.rows), FEWEST, options.lossless)
+    count = max(wanted_prompts(max(options.rows)), options.lossless)
     prompts = make_prompts(options.passages, count, samples=options.samples)
-    made: dict[str, System] = {}
 
-    def system(name: str) -> System:
-        if name not in made:
-            say(f"loading {name}")
-            made[name] = make_system(name, info, options.drafter, max(options.rows))
-        return made[name]
+    def load(name: str) -> System:
+        say(f"loading {name}")
+        if name in PACKAGES:
+            return make_peer(name, info, options.drafter)
+        name = "plain" if name == LOOKS_FOR_LOOPS else name
+        return make_system(name, info, options.drafter, max(options.rows))
 
+    systems = Systems(load)
     if "lossless" in options.sections:
         report.data["lossless"] = compare_tokens(
-            system("plain"), system("drafter"), prompts, options
+            systems.get("plain"), systems.get("drafter"), prompts, options
         )
         report.write()
-    for place, found in cells_of(options, prompts):
-        rows = place.rows
-        chosen = without_loops(system("plain"), found, rows, options.tokens)
-        for name in options.systems:
-            report.fill(place, name, lambda n=name: system(n), chosen)
+    words = {info.folder: "TARGET", options.drafter: "DRAFTER"}
+    first = prompts[options.tasks[0]][0]
+    for name in [name for name in options.systems if name in PACKAGES]:
+        if not report.try_peer(name, why_not(name, systems.get, first, words)):
+            options.systems.remove(name)
+    fill_cells(report, systems, prompts, options)
     report.conclude()
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a cell stands in the report: `keys` lead there."""
-
-    rows: int
-    label: str
-    keys: tuple[str, ...]
-
-
-def cells_of(
-    options: argparse.Namespace, prompts: dict[str, list[Prompt]]
-) -> Iterator[tuple[Place, list[Prompt]]]:
-    """The report's cells and the prompts to choose from."""
-    if "rates" in options.sections:
-        for rows in options.rows:
-            for task in options.tasks:
-                yield Place(rows, task, ("cells", str(rows), task)), prompts[task]
-    if "contexts" in options.sections:
-        count = max(TURNS * max(options.rows), FEWEST)
-        for tokens in options.contexts:
-            found = make_long_prompts(options.passages, tokens, count, samples=options.samples)
-            for rows in options.rows:
-                yield Place(rows, f"{tokens} tokens", ("contexts", str(tokens), str(rows))), found
+def fill_cells(
+    report: "Report",
+    systems: Systems,
+    prompts: dict[str, list[Prompt]],
+    options: argparse.Namespace,
+) -> None:
+    """Each system in each cell; the peers with one row only."""
+    for place, found in cells_of(options, prompts):
+        chosen = without_loops(systems.get(LOOKS_FOR_LOOPS), found, place.rows, options.tokens)
+        for name in options.systems:
+            if place.rows == 1 or name not in PACKAGES:
+                report.fill(place, name, lambda n=name: systems.get(n), chosen)
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", choices=CHOICES, default=list(CHOICES))
     parser.add_argument("--sections", nargs="+", default=["rates"], choices=SECTIONS)
     parser.add_argument("--contexts", type=int, nargs="+", default=[512, 2000, 8000])
     parser.add_argument("--tokens", type=int, default=96, help="the most of an answer")
     parser.add_argument("--lossless", type=int, default=0, help="prompts per task to compare")
     parser.add_argument("--model", default=EMBEDDED_MODEL)
-    parser.add_argument("--drafter", default="", help="folder of a DFlash checkpoint")
+    parser.add_argument("--drafter", default="", help="folder of one, 'shipped', or 'none'")
     parser.add_argument("--passages", type=Path, help='lines of {"text": ...}, beside sample_docs')
     parser.add_argument("--no-samples", dest="samples", action="store_false")
     parser.add_argument("--device", default=device_name(), help="names the machine in the report")
@@ -136,6 +142,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.out = options.out or Path(__file__).with_name(f"engine-{options.device}.json")
+    options.drafter = drafter_of(options.model, options.drafter)
     if not options.drafter:
         options.systems = [name for name in options.systems if name != "drafter"]
     return options
@@ -148,13 +155,9 @@ def device_name() -> str:
     return "-".join(word.lower() for word in name.split() if word not in {"NVIDIA", "Apple"})
 
 
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
 def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) -> list[Prompt]:
     """The first prompts whose plain answers don't loop, as many as the cell needs."""
-    wanted, chosen = max(TURNS * rows, FEWEST), list[Prompt]()
+    wanted, chosen = wanted_prompts(rows), list[Prompt]()
     unknown = [prompt for prompt in prompts if prompt.loops is None][: 2 * wanted]
     if sum(prompt.loops is False for prompt in prompts) < wanted and unknown:
         answers = plain.answer(unknown, max(rows, 8), tokens, nonce="look")
@@ -178,6 +181,19 @@ class Report:
             "most_answer_tokens": options.tokens,
         }
 
+    def try_peer(self, name: str, refusal: dict[str, str]) -> bool:
+        """Notes whether a peer answers, by what `why_not` says."""
+        refused: dict[str, Any] = self.data.setdefault("peers_not_run", {})
+        ran: dict[str, str] = self.data.setdefault("peers_run", {})
+        refused.pop(name, None)
+        if not refusal:
+            ran[name] = f"{PACKAGES[name]} {version(PACKAGES[name])}"
+        elif name not in ran:  # an earlier run may have had what is not installed now
+            refused[name] = refusal
+            say(f"{name} can't run: {refusal['error']}")
+        self.write()
+        return not refusal
+
     def fill(self, place: Place, name: str, load: Any, prompts: list[Prompt]) -> None:
         """Runs a cell unless it is there already."""
         rows, cells = place.rows, self.data
@@ -186,12 +202,11 @@ class Report:
         if name in cells:
             return
         system: System = load()
-        prompts = prompts[:SERIAL] if name == "mlx_lm_serial" else prompts
-        # The whole, so that every shape has been compiled; of mlx-lm's loop one is like the other.
-        warm = WARM_TOKENS if name == "mlx_lm_serial" else self._tokens
+        prompts = prompts[:SERIAL] if name in ONE_BY_ONE else prompts
+        # The whole, so that every shape has been compiled; of the others' one is like the other.
+        warm = WARM_TOKENS if name in ONE_BY_ONE else self._tokens
         system.answer(prompts, rows, warm, nonce=f"warm{rows}")
         keep_for_good()  # as the engine does when it has loaded a model
-        mx.reset_peak_memory()
         answers = system.answer(prompts, rows, self._tokens, nonce=f"run{rows}")
         cell = measure(answers)
         cells[name] = {key: round(value, 3) for key, value in asdict(cell).items()}
@@ -206,11 +221,15 @@ class Report:
 
     def conclude(self) -> None:
         """Adds the ratios over the tasks and prints them."""
-        self.data["ratios"] = {rows: ratios(tasks) for rows, tasks in self.data["cells"].items()}
+        cells = self.data["cells"]
+        self.data["ratios"] = {
+            rows: ratios(with_one_by_one(tasks, cells)) for rows, tasks in cells.items()
+        }
         self.data["context_ratios"] = {
-            tokens: {rows: ratios({"question": cells}) for rows, cells in by_rows.items()}
+            tokens: {rows: ratios({"question": cell}) for rows, cell in by_rows.items()}
             for tokens, by_rows in self.data.get("contexts", {}).items()
         }
+        self.data["summary"] = summarise(cells)
         for rows, found in self.data["ratios"].items():
             print(f"{rows:>3s} rows", found, flush=True)
         self.write()
@@ -227,11 +246,22 @@ def measure(answers: Answers) -> Cell:
         tokens_per_s=tokens / answers.wall_s,
         decode_tokens_per_s=tokens / answers.decode_s,
         first_token_ms=1e3 * sum(answers.first_s) / max(1, len(answers.first_s)),
+        from_row_ms=1e3 * sum(answers.from_row_s) / max(1, len(answers.from_row_s)),
         step_ms=1e3 * answers.decode_s / max(1, answers.steps),
         host_share=max(0.0, 1 - answers.forward_s / answers.decode_s) if answers.forward_s else 0.0,
         per_verify=tokens / max(1, answers.row_steps),
         peak_mb=mx.get_peak_memory() >> 20,
+        own_peak_mb=answers.peak_mb,
     )
+
+
+def with_one_by_one(tasks: dict[str, Any], cells: dict[str, Any]) -> dict[str, Any]:
+    """The cells of some number of rows, with those of 1 row of what never has more."""
+    alone = {task: cells.get("1", {}).get(task, {}) for task in tasks}
+    return {
+        task: {name: cell for name, cell in alone[task].items() if name in ONE_BY_ONE} | found
+        for task, found in tasks.items()
+    }
 
 
 def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
@@ -251,35 +281,7 @@ def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
     return found
 
 
-def compare_tokens(
-    plain: System, drafted: System, prompts: dict[str, list[Prompt]], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Whether speculation writes what plain batched decoding does; the margin where it doesn't.
-
-    Without penalties, so that the margin of two tokens is that of their logits.
-    """
-    rows, divergences, same = 8, list[dict[str, Any]](), 0
-    for task in options.tasks:
-        some = prompts[task][: options.lossless]
-        answers = [
-            system.answer(some, rows, options.tokens, nonce="same", exact=True)
-            for system in (plain, drafted)
-        ]
-        for place, (a, b) in enumerate(zip(answers[0].exact, answers[1].exact, strict=True)):
-            first = next(differences([t.token for t in a], [t.token for t in b]), None)
-            if first is None:
-                same += 1
-                continue
-            top = a[first].top if first < len(a) else ()
-            margin = round(top[0][1] - top[1][1], 4) if len(top) > 1 else None
-            divergences.append({"task": task, "row": place, "token": first, "margin": margin})
-        say(f"lossless {task}: {same} the same, {len(divergences)} differ: {divergences[-3:]}")
-    return {"rows": rows, "identical": same, "divergences": divergences}
-
-
-def differences(a: list[str], b: list[str]) -> Iterator[int]:
-    return iter([i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1]])
-
-
 if __name__ == "__main__":
+    if BEGUN not in os.environ and (added := engine_environment()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | added | {BEGUN: "1"})  # noqa: S606
     main()

@@ -40,10 +40,12 @@ class Answers:
         texts, tokens: Of each answer the text and the number of tokens.
         wall_s: From the first request to the last answer; `decode_s` without the prompts.
         first_s: For each answer, from its request to its first token.
+        from_row_s: The same without the wait for a free row; empty if that is not known.
         steps, row_steps: Forwards while decoding, and rows in all of them.
         forward_s: Time under the forwards while decoding; 0 if it was not measured.
         widths: Steps by the width of the verify; "drafter" those that ran it.
         exact: If asked for, the answers' tokens with their likeliest rivals.
+        peak_mb: Most memory that the system had; filled in by `engine_memory` where MLX has it.
     """
 
     texts: list[str] = field(default_factory=list[str])
@@ -51,11 +53,13 @@ class Answers:
     wall_s: float = 0.0
     decode_s: float = 0.0
     first_s: list[float] = field(default_factory=list[float])
+    from_row_s: list[float] = field(default_factory=list[float])
     steps: int = 0
     row_steps: int = 0
     forward_s: float = 0.0
     widths: dict[str, int] = field(default_factory=dict[str, int])
     exact: list[tuple[TokenLogprob, ...]] = field(default_factory=list[tuple[TokenLogprob, ...]])
+    peak_mb: int = 0
 
 
 class System(Protocol):
@@ -120,6 +124,7 @@ class Serial(MlxLm):
             answers.decode_s += (times[-1] - times[0]) * len(times) / max(1, len(times) - 1)
         answers.wall_s = time.perf_counter() - began
         answers.steps = answers.row_steps = sum(answers.tokens)
+        answers.from_row_s = answers.first_s
         return answers
 
 
@@ -169,6 +174,7 @@ class Ours:
     ) -> Answers:
         """See `System`; the core's own bound on rows holds, so requests come as rows are free."""
         answers, done, first = Answers(), dict[str, Done](), dict[str, float]()
+        given_s: dict[str, float] = {}
         before, began = self._core.stats(), time.perf_counter()
 
         def see(event: Event) -> None:
@@ -195,6 +201,7 @@ class Ours:
         with self._watch:
             while waiting or len(done) < len(names):
                 while waiting and len(names) - len(waiting) - len(done) < rows:
+                    given_s[waiting[0].id] = time.perf_counter() - began
                     self._core.submit(waiting.pop(0), see)
                 self._core.step()
         answers.wall_s = time.perf_counter() - began
@@ -203,6 +210,7 @@ class Ours:
         answers.steps = after.steps - before.steps
         answers.row_steps, answers.forward_s = self._watch.row_steps, self._watch.forward_s
         answers.first_s = list(first.values())
+        answers.from_row_s = [first_s - given_s[name] for name, first_s in first.items()]
         if after.speculation and before.speculation:
             old = dict(before.speculation.steps_by_width)
             now = after.speculation.steps_by_width

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,3 +31,8 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def say(text: str) -> None:
+    """Prints a line with the time of day, at once."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

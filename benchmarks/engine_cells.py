@@ -1,0 +1,42 @@
+"""The cells of the engine's benchmark, by rows and task or by context, and their prompts."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine_prompts import Prompt, make_long_prompts
+
+SECTIONS = ("rates", "contexts", "lossless")
+FEWEST, TURNS = 4, 2
+"""Requests of a cell: so many at least, so many for each row, or the rows that end sooner thanks to
+drafts would leave the longest answer alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cell stands in the report: `keys` lead there."""
+
+    rows: int
+    label: str
+    keys: tuple[str, ...]
+
+
+def cells_of(
+    options: argparse.Namespace, prompts: dict[str, list[Prompt]]
+) -> Iterator[tuple[Place, list[Prompt]]]:
+    """The report's cells and the prompts to choose from."""
+    if "rates" in options.sections:
+        for rows in options.rows:
+            for task in options.tasks:
+                yield Place(rows, task, ("cells", str(rows), task)), prompts[task]
+    if "contexts" in options.sections:
+        count = wanted_prompts(max(options.rows))
+        for tokens in options.contexts:
+            found = make_long_prompts(options.passages, tokens, count, samples=options.samples)
+            for rows in options.rows:
+                yield Place(rows, f"{tokens} tokens", ("contexts", str(tokens), str(rows))), found
+
+
+def wanted_prompts(rows: int) -> int:
+    """Requests of a cell with so many rows."""
+    return max(TURNS * rows, FEWEST)
