@@ -176,7 +176,7 @@ def test_answers_go_with_their_document_and_with_their_question(tmp_path: Path) 
         store.calls.save("of a changed question", "c", "answer")
         assert store.calls.find(job.key, "c") == "answer"
         assert store.calls.find(job.key, "d") is None
-        store.removal.forget(store.removal.find("/in/nothing"))
+        store.removal.forget_old_runs()
         assert store.calls.find(job.key, "c") == "answer"
         assert store.calls.find("of a changed question", "c") is None
         store.removal.forget(store.removal.find("/in/a.txt"))
