@@ -59,14 +59,14 @@ def write_document(tmp_path: Path) -> Path:
     return documents
 
 
-def stop_in_the_middle(order_of: ScriptedRun) -> None:
+def stop_in_the_middle(run: ScriptedRun) -> None:
     try:
-        order_of.ingest()
+        run.ingest()
         with pytest.raises(EngineError):
-            answer_all(order_of, order_of.plan())
-        order_of.publish("stopped")
+            answer_all(run, run.plan())
+        run.publish("stopped")
     finally:
-        order_of.close()
+        run.close()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.95])
