@@ -19,6 +19,7 @@ from pipeline.derive import find_words, judge, read_values, value_text
 from pipeline.evidence import Evidence, page_spans
 from pipeline.ingest import Search, ingest_folder
 from pipeline.jobs import plan_jobs
+from pipeline.measuring import measure_quotes
 from pipeline.parquet import publish
 from pipeline.progress import Progress
 from pipeline.prompts import load_tasks
@@ -71,6 +72,7 @@ def make_library(out: Path, folder: Path = SAMPLES / "documents") -> None:
                 task = next(task for task in tasks if task.name == job.task)
                 _answer(store, run.run_id, job, task, (name, expected.get(name, {})))
                 jobs += 1
+        measure_quotes(store, run.run_id, Progress())
         store.runs.save(
             replace(
                 run, finished_at=_STARTED + timedelta(minutes=14), state="done", files=done.files,

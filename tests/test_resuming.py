@@ -59,14 +59,14 @@ def write_document(tmp_path: Path) -> Path:
     return documents
 
 
-def stop_in_the_middle(order_of: ScriptedRun) -> None:
+def stop_in_the_middle(run: ScriptedRun) -> None:
     try:
-        order_of.ingest()
+        run.ingest()
         with pytest.raises(EngineError):
-            answer_all(order_of, order_of.plan())
-        order_of.publish("stopped")
+            answer_all(run, run.plan())
+        run.publish("stopped")
     finally:
-        order_of.close()
+        run.close()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.95])
@@ -176,7 +176,7 @@ def test_answers_go_with_their_document_and_with_their_question(tmp_path: Path) 
         store.calls.save("of a changed question", "c", "answer")
         assert store.calls.find(job.key, "c") == "answer"
         assert store.calls.find(job.key, "d") is None
-        store.removal.forget(store.removal.find("/in/nothing"))
+        store.removal.forget_old_runs()
         assert store.calls.find(job.key, "c") == "answer"
         assert store.calls.find("of a changed question", "c") is None
         store.removal.forget(store.removal.find("/in/a.txt"))

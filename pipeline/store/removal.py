@@ -16,6 +16,8 @@ KEPT_DAYS = 180
 _PATH = "rtrim(folder, '/') || '/' || name"
 _INSIDE = "({path} = ? OR starts_with({path}, ? || '/'))"
 
+# Of a question that was changed, or that is not for its document any more.
+_UNUSED_CALLS = "DELETE FROM calls WHERE job_key NOT IN (SELECT job_key FROM assignments)"
 _UNUSED = (
     "DELETE FROM pages WHERE document_revision NOT IN (SELECT revision FROM documents)",
     "DELETE FROM cuts WHERE document_sha256 NOT IN (SELECT sha256 FROM documents)",
@@ -27,8 +29,7 @@ _UNUSED = (
         "AND key NOT IN (SELECT done_key FROM assignments WHERE done_key IS NOT NULL)"
     ),
     "DELETE FROM results WHERE job_key NOT IN (SELECT key FROM jobs)",
-    # Of a question that was changed, or that is not for its document any more.
-    "DELETE FROM calls WHERE job_key NOT IN (SELECT job_key FROM assignments)",
+    _UNUSED_CALLS,
     "DELETE FROM quoted_jobs WHERE job_key NOT IN (SELECT key FROM jobs)",
     "DELETE FROM quotes WHERE quoted_revision NOT IN (SELECT revision FROM quoted_jobs)",
     *(
@@ -131,11 +132,15 @@ class Removal:
     def forget_old_runs(self, kept_days: int = KEPT_DAYS) -> int:
         """Deletes runs that ended so long ago and to which nothing refers any more.
 
+        With them go answers to parts of documents for jobs that are no longer wanted.
+
         Returns:
-            How many there were.
+            How many runs there were.
         """
         before = datetime.now(UTC) - timedelta(days=kept_days)
         with self._database.transaction() as session:
+            if session.count("SELECT count(*) FROM calls"):
+                session.run(_UNUSED_CALLS)
             # Nearly always there is none, and nothing else to look at.
             old = "SELECT count(*) FROM runs WHERE coalesce(finished_at, updated_at) < ?"
             if not session.count(old, before):
