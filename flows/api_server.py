@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0  # the first start makes the database: 6 s on two idle cores
 STOP_TIMEOUT_S = 5.0
 GRACE_S = 4.0
-LOG_BYTES = 1_000_000
 
 # What only a server that outlives its run has a use for. Who finished which task is still kept.
 _LEAN = {
@@ -139,9 +138,7 @@ def one_migration_at_a_time() -> Generator[None]:
 
 
 def _open_log() -> BinaryIO:
-    path = _log_path()
-    too_long = path.exists() and path.stat().st_size > LOG_BYTES
-    return path.open("wb" if too_long else "ab")
+    return _log_path().open("ab")  # cut by `flows.tidying` when it is long
 
 
 def _log_path() -> Path:

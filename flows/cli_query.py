@@ -1,7 +1,10 @@
 """`docflash sql` and `docflash status`: what is in the published tables."""
 
 import json
+import os
+import resource
 import sys
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +22,7 @@ Out = Annotated[
 
 _CELL_CHARS = 400
 _TABLE_ROWS = 1000
+_LEAST_MEMORY_BYTES = 4 << 30
 
 
 class Format(StrEnum):
@@ -55,19 +59,36 @@ def sql(
         else:
             print_table(("table",), [(name,) for name in names])
         return
-    _print_rows(query(library, statement), form)
+    limit = memory_bytes()
+    _limit_memory(limit)
+    try:
+        _print_rows(query(library, statement), form)
+    except MemoryError as error:
+        raise InputError(
+            f"the query or its rows need more than memory_bytes={limit!r}; read fewer columns or "
+            "rows"
+        ) from error
+
+
+def memory_bytes() -> int:
+    """The most that a query and its rows may take; DuckDB's limit is about its own work only."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(_LEAST_MEMORY_BYTES, machine // 4)
+
+
+def _limit_memory(limit: int) -> None:
+    """Takes it from this process for good; where it can't be (macOS), nothing is limited."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _print_rows(table: Any, form: Format) -> None:
-    from pipeline.formats import write_table
+    from pipeline.formats import rows_of, write_table
 
     if form is Format.TABLE:
-        rows = table.slice(0, _TABLE_ROWS)
-        columns = [column.to_pylist() for column in rows.columns]
-        print_table(
-            table.column_names,
-            [[_cell(value) for value in row] for row in zip(*columns, strict=True)],
-        )
+        rows = rows_of(table.slice(0, _TABLE_ROWS))
+        print_table(table.column_names, [[_cell(value) for value in row] for row in rows])
         if table.num_rows > _TABLE_ROWS:
             left = table.num_rows - _TABLE_ROWS
             stderr_console().print(f"... and {left} more rows; --format csv prints all")

@@ -59,5 +59,5 @@ def _text_columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 
 
 def _delete(database: sqlite3.Connection, table: str, column: str, names: Sequence[str]) -> int:
-    sql = f'DELETE FROM "{table}" WHERE instr(CAST("{column}" AS TEXT), ?)'  # noqa: S608
+    sql = f'DELETE FROM "{table}" WHERE instr(CAST("{column}" AS TEXT), ?)'
     return sum(database.execute(sql, (name,)).rowcount for name in names)

@@ -27,6 +27,7 @@ from flows.reporting import report_run, summary_line
 from flows.run_log import RunLog
 from flows.steps import RUNS, Running, ingest, publish
 from flows.stopping import BY_SYSTEM, stop_on_sigterm
+from flows.tidying import tidy_state
 from pipeline.errors import BusyError, DocflashError, EngineError, InputError
 from pipeline.folder_run import FolderRun, RunState
 from pipeline.settings import EMBEDDED_MODEL
@@ -114,9 +115,10 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
 
 
 def _begin(parameters: Parameters, control: Control) -> FolderRun:
-    """The run, once Prefect has been told of those whose process is gone."""
+    """The run, once Prefect knows of those whose process is gone, and no more of old ones."""
     with suppress(PrefectException, DocflashError):  # the run itself can do without
         clear_up(str(flow_run.id))
+        tidy_state()
     try:
         return _take_library(parameters, control)
     except DocflashError as error:

@@ -37,7 +37,8 @@ LEAD_CHARS = 48
 
 _CODE_CHARS = 3
 _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
-_CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w))*)"  # noqa: RUF001
+# Bounded, and never taken back: a text without a space would be gone through from each letter on.
+_CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w)){{0,80}}+)"  # noqa: RUF001
 _FORM = r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?|[ ]plc\b)"
 _LABEL_AFTER_FORM = (
     r"(?!(?:(?<=Ltd)|(?<=Ltd\.)|(?<=Inc)|(?<=Inc\.)|(?<=LLC)|(?<=LLP)|(?<=plc)|(?<=GmbH)|(?<=Limited))"

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from pipeline.alignment import Alignment, Run
 from pipeline.encodings import decode_text
@@ -19,7 +19,7 @@ from pipeline.normalise import normalise
 from pipeline.ocr import INSTALL as INSTALL_OCR
 from pipeline.outline import OutlineEntry, highest_entries, make_entry
 from pipeline.page_frames import PageFrame, decode_frame, encode_frame
-from pipeline.records import Document, Page, PageSource
+from pipeline.records import Document, DocumentStatus, Page, PageSource
 from pipeline.running_heads import set_heads_apart
 
 NO_TEXT = (
@@ -41,6 +41,8 @@ MEDIA_TYPES = {
 
 _TITLE_CHARS = 300
 _PAGES_NAMED = 20
+_MOST_BYTES = 2**63 - 1
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Private use characters and U+FFFD: glyphs whose fonts don't say which letters they are.
 _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd]")
 
@@ -253,14 +255,19 @@ def decode_document(data: bytes) -> Document:
     """The document that `encode_document` encoded.
 
     Raises:
-        DocumentError: Kind "crashed": the bytes are not such a document, or not all of it.
+        DocumentError: Kind "crashed": the bytes are not such a document, or not all of it. The
+            process that made them may have been taken over by what it read.
     """
     try:
         record, pages = json.loads(data)
         outline = tuple(make_entry(*entry) for entry in record["outline"])
         parts = {"notes": tuple(record["notes"]), "pages": _read_pages(pages), "outline": outline}
-        return Document(**record | parts)
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        document = Document(**record | parts)
+        _check(document)
+        return document  # noqa: TRY300
+    except (
+        ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise DocumentError(
             "crashed", "the process that read this document gave no whole answer; run again"
         ) from error
@@ -275,6 +282,34 @@ def _read_pages(records: list[list[Any]]) -> tuple[Page, ...]:
         pages.append(Page(number, *found))
         start_char += len(text) + 1
     return tuple(pages)
+
+
+def _check(document: Document) -> None:
+    """Raises ValueError if a value is none of its type: the store could not be written then."""
+    texts = [document.sha256, document.media_type, document.title, document.text_sha256]
+    texts += [document.failure_kind, document.failure, *document.notes]
+    texts += [entry.title for entry in document.outline]
+    for page in document.pages:
+        texts += [page.raw, page.text, page.note]
+        ends = (len(page.text), len(page.text), len(page.raw), len(page.raw))
+        for run in page.alignment.runs:
+            bounds = (run.text_start, run.text_end, run.raw_start, run.raw_end)
+            if not all(_is_count(at, end) for at, end in zip(bounds, ends, strict=True)):
+                raise ValueError(bounds)
+    is_sound = (
+        all(isinstance(text, str) for text in texts)  # pyright: ignore[reportUnnecessaryIsInstance]
+        and _SHA256.fullmatch(document.sha256)
+        and _is_count(document.size_bytes, _MOST_BYTES)
+        and document.media_type in MEDIA_TYPES.values()
+        and document.status in get_args(DocumentStatus)
+        and all(page.source in get_args(PageSource) for page in document.pages)
+    )
+    if not is_sound:
+        raise ValueError(document.status)
+
+
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def _flatten(alignment: Alignment) -> list[int]:

@@ -158,14 +158,16 @@ def _find_choice(choice: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _read_numbers(field: Field, text: str) -> list[Reading]:
-    dates = read_dates(text, "1 January 2000")  # days without a year, too, are no numbers
+    in_date = bytearray(len(text))
+    for day in read_dates(text, "1 January 2000"):  # days without a year, too, are no numbers
+        in_date[day.start : day.end] = b"\1" * (day.end - day.start)
     readings: list[Reading] = []
     words = read_number_words(text) if field.type == "integer" else []
     for found in sorted([*read_numbers(text), *words], key=lambda found: found.start):
         values = tuple(
             value for number in found.numbers if (value := _fit(field, number)) is not None
         )
-        is_plain = not any(day.start < found.end and found.start < day.end for day in dates)
+        is_plain = not any(in_date[found.start : found.end])
         is_plain = is_plain and not text[found.end : found.end + 1].isalnum()
         is_plain = is_plain and not _NUMBERING.match(text, max(found.start - 1, 0), found.end + 2)
         if values:

@@ -81,11 +81,16 @@ def read_dates(text: str, context: str = "") -> list[DateReading]:
         context: The document around it, for days without a year.
     """
     matches: list[re.Match[str]] = []
+    taken = bytearray(len(text))
     for pattern in _PATTERNS:
         for match in pattern.finditer(text):
-            if not any(m.start() < match.end() and match.start() < m.end() for m in matches):
+            start, end = match.span()
+            if not any(taken[start:end]):
+                taken[start:end] = b"\1" * (end - start)
                 matches.append(match)
-    readings = [_read(match, context) for match in sorted(matches, key=re.Match[str].start)]
+    # Once: a text may have thousands of days without a year.
+    first = None if all(match["year"] for match in matches) else first_whole_date(context)
+    readings = [_read(match, first) for match in sorted(matches, key=re.Match[str].start)]
     month_first = _puts_months_first(matches)
     return [_turn(reading) if month_first else reading for reading in readings if reading.days]
 
@@ -114,12 +119,11 @@ def _turn(reading: DateReading) -> DateReading:
     return replace(reading, days=reading.days[::-1])
 
 
-def _read(match: re.Match[str], context: str) -> DateReading:
+def _read(match: re.Match[str], first: date | None) -> DateReading:
     if match["year"]:
         days = _days(match)
         note = "day and month could be the other way round" if len(days) > 1 else ""
         return DateReading(match.start(), match.end(), days, note)
-    first = first_whole_date(context)
     month, day = _NUMBERS[match["month"].lower()], int(match["day"])
     years = (first.year - 1, first.year, first.year + 1) if first else ()
     days = [found for year in years if (found := _real(year, month, day))]

@@ -34,16 +34,14 @@ def write_table(table: Any, table_format: TableFormat, stream: BinaryIO) -> None
         stream: Where to; need not be seekable.
 
     Raises:
-        InputError: There is no such format.
+        InputError: There is no such format, or none of its values is like one of the table.
     """
     if table_format == "csv":
         _write_csv(table, stream)
     elif table_format == "json":
         _write_json(table, stream)
     elif table_format == "parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(table, stream, compression="zstd")
+        _write_parquet(table, stream)
     else:
         raise InputError(
             f"there is no format={table_format!r}; choose one of {', '.join(get_args(TableFormat))}"
@@ -90,16 +88,45 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _rows(table: Any) -> Iterator[list[Any]]:
-    """Row by row, with values of columns that share a name kept apart."""
+def rows_of(table: Any) -> Iterator[list[Any]]:
+    """The rows of a `pyarrow.Table`, with values of columns that share a name kept apart.
+
+    Raises:
+        InputError: A value is none of Python's: a date after the year 9999, say.
+    """
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+        columns = [
+            _values(name, column)
+            for name, column in zip(table.column_names, batch.columns, strict=True)
+        ]
         yield from map(list, zip(*columns, strict=True))
+
+
+def _values(name: str, column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise InputError(
+            f"the column={name!r} has a value of type={str(column.type)!r} that can't be written "
+            f"({type(error).__name__}), such as a date after the year 9999; cast it to VARCHAR"
+        ) from None
+
+
+def _write_parquet(table: Any, stream: BinaryIO) -> None:
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(table, stream, compression="zstd")
+    except NotImplementedError as error:  # pyarrow's is one of these
+        raise InputError(
+            f"the table has a column of a type that parquet has none for ({error}); cast it to "
+            "VARCHAR"
+        ) from None
 
 
 def _write_csv(table: Any, stream: BinaryIO) -> None:
     stream.write(_csv_line(table.column_names))
-    stream.writelines(map(_csv_line, _rows(table)))
+    stream.writelines(map(_csv_line, rows_of(table)))
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:
@@ -112,7 +139,7 @@ def _csv_line(values: Iterable[Any]) -> bytes:
 def _write_json(table: Any, stream: BinaryIO) -> None:
     names = [_quote(name) for name in _distinct(table.column_names)]
     opening = "["
-    for row in _rows(table):
+    for row in rows_of(table):
         members = (f"{name}: {encode_json(v)}" for name, v in zip(names, row, strict=True))
         line = f"{opening}\n  {{{', '.join(members)}}}"
         stream.write(line.encode(errors="replace"))

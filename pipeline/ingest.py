@@ -112,7 +112,8 @@ def ingest_folder(store: Store, run_id: str, search: Search, progress: Progress)
     """
     done = Ingest()
     readers = readers_of_a_run()
-    with Reader() as reader, ThreadPoolExecutor(readers) as pool:
+    links = search.selection.symlinks
+    with Reader(follows_links=links) as reader, ThreadPoolExecutor(readers) as pool:
         reading = _Reading(store, run_id, reader, pool, readers)
         for batch in batch_files(_found(store, run_id, search, done)):
             checked = store.files.check(run_id, batch, READER_VERSION, retry=search.retry)

@@ -6,8 +6,11 @@ comes in the field's list.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from pipeline.derive import find_words
@@ -38,6 +41,7 @@ _NONE = re.compile(
     r"|aucune?|néant)\b"
 )
 _SENTENCE_OVER = re.compile(r"\.\s+[A-ZÀ-Þ]")
+_START = itemgetter(1)
 _LINE_BREAK = re.compile(r"[\n\f]")
 
 Placed = Mapping[tuple[int, int], float]
@@ -95,6 +99,7 @@ def near_labels(
         ]
     if field.type == "date":
         places = [place for place in places if not _is_stray_particle(text, spots, place)]
+    places.sort(key=_START)
     scores = [_score(text, spot, places, most) for spot in spots]
     scores = [
         max(score, _placed_score(field, s, placed)) for s, score in zip(spots, scores, strict=True)
@@ -160,13 +165,16 @@ def leave_unlike(field: Field, text: str, spots: list[Spot]) -> list[Spot]:
     """The spots without an unlike word in them, or before them and nearer than a label."""
 
     def ends(words: tuple[str, ...]) -> list[int]:
-        return [end for word in words for _, end in find_words(word, text)]
+        return sorted(end for word in words for _, end in find_words(word, text))
+
+    def last_before(ends: list[int], end: int) -> int:
+        number = bisect_right(ends, end)
+        return ends[number - 1] if number else -1
 
     bad, good = ends(field.unlike), ends(field.labels)
     kept: list[Spot] = []
     for spot in spots:
-        last_bad = max((end for end in bad if end <= spot.end), default=-1)
-        last_good = max((end for end in good if end <= spot.end), default=-1)
+        last_bad, last_good = last_before(bad, spot.end), last_before(good, spot.end)
         if last_bad < last_good or last_bad < 0 or (not good and last_bad <= spot.start):
             kept.append(spot)
     return kept
@@ -175,7 +183,10 @@ def leave_unlike(field: Field, text: str, spots: list[Spot]) -> list[Spot]:
 def _score(text: str, spot: Spot, places: list[tuple[int, int, int]], most: int) -> float:
     """How near and sure the best label is: before the value, or after it, at most a line below."""
     best = 0.0
-    for rank, start, end in places:
+    longest = max((end - start for _, start, end in places), default=0)
+    first = bisect_left(places, spot.start - most - longest, key=_START)
+    last = bisect_right(places, spot.end + most, key=_START)
+    for rank, start, end in places[first:last]:  # none of the others is near enough
         if end <= spot.start:
             between = text[end : spot.start]
             # A list may be a column, and goes on to the next paragraph.
@@ -212,5 +223,11 @@ def _begins_line(text: str, start: int) -> bool:
 
 def line_end(text: str, start: int) -> int:
     """Where the line ends that a place is in."""
-    match = _LINE_BREAK.search(text, start)
-    return match.start() if match else len(text)
+    ends = _line_ends(text)
+    return ends[bisect_left(ends, start)]
+
+
+@lru_cache(maxsize=4)
+def _line_ends(text: str) -> list[int]:
+    """Looked for once: in a text that is one line, a thousand values have the same end."""
+    return [*(match.start() for match in _LINE_BREAK.finditer(text)), len(text)]

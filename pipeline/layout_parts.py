@@ -134,7 +134,8 @@ def _blocks(text: str) -> list[_Block]:
     names: list[_Line] = []
     in_address = in_town = False  # the last line was of an address, or names a town below one
     lines = _lines(text)
-    for line, following in zip(lines, [*lines[1:], _Line(len(text), "")], strict=True):
+    following_lines = [*lines[1:], *[_Line(len(text), "")] * bool(lines)]
+    for line, following in zip(lines, following_lines, strict=True):
         if _ATTENTION.fullmatch(line.text):
             names = [*names, line] if names else []
         elif _is_address(line.text, following.text):

@@ -94,7 +94,7 @@ def _region(text: str, start: int, end: int) -> Span | None:
 
 def _sentence_end(text: str, begin: int) -> int:
     """Where a list in running text ends: its sentence, or the last line that goes on."""
-    end = _line_end(text, begin)
+    end = min(_line_end(text, begin), begin + MOST_CHARS)
     while end < len(text) and end - begin < MOST_CHARS and text[end] == "\n":
         line = text[begin:end]
         next_end = _line_end(text, end + 1)

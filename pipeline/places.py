@@ -22,11 +22,14 @@ from pipeline.records import Field
 
 _OF_BEGINNINGS = {TOP, "@letterhead", "@addressee", "@greeted", "@subject", "@parties"}
 _COLUMN_CHARS = 400
+_ROW_CHARS = 1000  # of the line of a table
 _DATE_COLUMN = re.compile(
     r"\b(?:\w+[ ])?(?:date|datum)\b(?:[ ]due\b(?![ ]date))?|\b(?:due|issued|fällig|échéance)\b",
     re.IGNORECASE,
 )
 _HAS_DIGIT = re.compile("[0-9]")
+# No word, and no value: from each of its characters on, a pattern with "+" would go through it.
+_LONG_RUN = re.compile(r"[!-~]{200,}")
 _LATER = 0.3  # what each further place of one part loses
 
 
@@ -55,8 +58,9 @@ def find_placed(field: Field, text: str, *, in_list: bool) -> Placed:
         in_list: It is an item.
     """
     placed: dict[tuple[int, int], float] = {}
+    seen = _LONG_RUN.sub(lambda run: "\0" * len(run[0]), text) if field.patterns else ""
     for rank, pattern in enumerate(field.patterns):
-        for match in _compiled(pattern).finditer(text):
+        for match in _compiled(pattern).finditer(seen):
             placed.setdefault(match.span("value"), 1 / (1 + rank / 10))
     for rank, label in enumerate(field.labels):
         under = _under(text, label) if field.type == "date" else iter(())
@@ -92,8 +96,11 @@ def _under(text: str, label: str) -> Iterator[tuple[int, int]]:
     """The date below a label in a row of labels, by its place among the labels of dates."""
     for start, end in find_words(label, text):
         first, last = text.rfind("\n", 0, start) + 1, line_end(text, end)
+        if last - first > _ROW_CHARS:
+            continue
         columns = [column.span() for column in _DATE_COLUMN.finditer(text, first, last)]
-        dates = read_dates(text[last + 1 : line_end(text, last + 1)])
+        below = min(line_end(text, min(last + 1, len(text))), last + _ROW_CHARS)
+        dates = read_dates(text[last + 1 : below])
         place = next((n for n, (a, b) in enumerate(columns) if a < end and start < b), -1)
         is_row = len(dates) == len(columns) > 1 and not _HAS_DIGIT.search(text[first:last])
         if is_row and place >= 0:

@@ -114,7 +114,7 @@ def decode_boxes(contents: bytes, queries: Sequence[Query]) -> list[Boxes]:
         rows: Any = json.loads(contents)
         if len(rows) == len(queries):
             return [_decode(row, query.page) for row, query in zip(rows, queries, strict=True)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     return [None] * len(queries)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pipeline
 from pipeline.contents import FileBytes
 from pipeline.errors import DocflashError
-from pipeline.orders import ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
+from pipeline.orders import ENDED_FULL, ENDED_KILLED, ENDED_LATE, ENDED_WELL, Order
 
 _GRACE_S = 10.0
 _START_S = 60.0
@@ -91,7 +91,7 @@ class Server:
             try:
                 with data_out, status_out:
                     self._send(order, [file_fd, data_out.fileno(), status_out.fileno()])
-                return _receive(data, status, order.timeout_s + _GRACE_S)
+                return _receive(data, status, order.timeout_s + _GRACE_S, order.memory_bytes)
             except OSError:
                 self._process.kill()
                 self._process.wait()
@@ -107,12 +107,19 @@ class Server:
                 raise ConnectionResetError
 
 
-def _receive(data: socket.socket, status: socket.socket, timeout_s: float) -> Answer:
+def _receive(
+    data: socket.socket, status: socket.socket, timeout_s: float, most_bytes: int
+) -> Answer:
+    """An answer; it has what its maker could hold, unless a document has taken that over."""
     data.settimeout(timeout_s)
     status.settimeout(_GRACE_S)
     pieces: list[bytes] = []
+    left = most_bytes
     try:
         while piece := data.recv(_RECEIVE_BYTES):
+            left -= len(piece)
+            if left < 0:
+                return Answer(None, b"", ENDED_FULL)
             pieces.append(piece)
     except TimeoutError:
         # The child's alarm did not end it: it, or the server, is stopped.
@@ -120,7 +127,7 @@ def _receive(data: socket.socket, status: socket.socket, timeout_s: float) -> An
     head, _, contents = b"".join(pieces).partition(b"\n")
     try:
         file = FileBytes(**json.loads(head))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         file, contents = None, b""  # it ended before it had read the bytes
     if contents.endswith(b"\n"):
         return Answer(file, contents, ENDED_WELL)

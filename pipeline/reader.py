@@ -6,6 +6,7 @@ that a document that takes too long, too much memory, or its parser down with it
 row. The bytes that are hashed are the bytes that are parsed.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -54,6 +55,8 @@ class Reader:
             `memory_bytes`.
         reads_scans: Whether pages without text are read by OCR, each few of them within the same
             limits; as a rule if the extra `ocr` is installed.
+        follows_links: Whether a symbolic link on the way from the root to a file is followed. A
+            search that finds none may still be followed by one: somebody puts it there meanwhile.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class Reader:
         max_bytes: int = 16 << 20,
         *,
         reads_scans: bool | None = None,
+        follows_links: bool = True,
     ) -> None:
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self.max_bytes = max_bytes
         self.reads_scans = bool(ocr_version()) if reads_scans is None else reads_scans
+        self.follows_links = follows_links
         self._lock = threading.Lock()
         self._scans = threading.BoundedSemaphore(scans_at_once(memory_bytes))
         self._server: Server | None = None
@@ -106,12 +111,18 @@ class Reader:
             DocflashError: The read server can't be started.
         """
         try:
-            file_fd = _open(found.path)
+            file_fd = _open(found.path) if self.follows_links else _open_below(found)
             try:
                 return self._read_open(file_fd, found)
             finally:
                 os.close(file_fd)
         except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                raise DocumentError(
+                    "not_a_file",
+                    f"name={found.name!r} was a file when it was found, and is now behind a "
+                    "symbolic link; exclude it, or follow links with --symlinks",
+                ) from error
             raise DocumentError(*describe_os_error(error, found.name)) from error
 
     def find_boxes(self, path: Path, sha256: str, queries: Sequence[Query]) -> list[Boxes]:
@@ -218,6 +229,21 @@ class Reader:
 def _open(path: Path) -> int:
     # Without O_NONBLOCK a pipe put in a file's place would never open.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _open_below(found: FoundFile) -> int:
+    """Opens a file step by step from its root on, and follows no link on the way."""
+    *folders, name = found.path.relative_to(found.root).parts
+    kept = os.O_RDONLY | os.O_CLOEXEC
+    folder_fd = os.open(found.root, kept | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            inner_fd = os.open(folder, kept | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder_fd)
+            os.close(folder_fd)
+            folder_fd = inner_fd
+        return os.open(name, kept | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=folder_fd)
+    finally:
+        os.close(folder_fd)
 
 
 def _read_small(data: bytes, suffix: str) -> Document:

@@ -63,7 +63,7 @@ def decode_texts(contents: bytes, count: int, end: bytes) -> list[str] | str:
         texts: Any = json.loads(contents)
         if len(texts) == count and all(isinstance(text, str) for text in texts):
             return list(texts)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     reasons = {ENDED_LATE: "OCR took longer than it may", ENDED_FULL: "OCR took too much memory"}
     return reasons.get(end, "OCR failed on it")

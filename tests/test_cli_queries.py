@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,29 @@ def test_other_statements_are_refused(library: Home, statement: str, message: st
     plain = library.docflash("sql", statement)
     assert (plain.code, plain.out) == (2, "")
     assert plain.err.startswith("docflash: ")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS limits no process's memory")
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "FROM range(20000000000)",  # DuckDB's limit does not count the rows that it hands over,
+        "SELECT length(format('{:>2000000000}', 1))",  # nor what a function has for itself
+    ],
+)
+def test_a_query_takes_no_more_memory_than_it_may(library: Home, bomb: str) -> None:
+    less = "import flows.cli_query; flows.cli_query.memory_bytes = lambda: 1 << 30"
+    done = library.docflash("sql", bomb, "--json", before=less)
+    assert (done.code, done.error["kind"]) == (2, "InputError")
+    assert "memory" in done.error["message"]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_values_that_cant_be_written_are_told(library: Home, form: str) -> None:
+    value = "INTERVAL 1 YEAR" if form == "parquet" else "DATE '290000-01-01'"
+    done = library.docflash("sql", f"SELECT {value} AS late", "--format", form)
+    assert done.code == 2, done.err
+    assert "cast it to VARCHAR" in done.err
 
 
 def test_a_reader_that_leaves_ends_the_query_in_silence(library: Home) -> None:

@@ -384,6 +384,10 @@ def test_what_can_never_be_answered_is_refused_at_once(folder: Path) -> None:
     with pytest.raises(RequestError, match="kv_bytes") as found:
         small.core.submit(ask("d", "Minutes", 1000), lambda _: None)
     assert found.value.kind == "context_too_long"
+    # Its tokens are not even looked for: that takes the only thread half a minute for 16 MB.
+    with pytest.raises(RequestError, match="characters=2000000") as found:
+        desk.core.submit(ask("e", "x" * 2_000_000), lambda _: None)
+    assert found.value.kind == "context_too_long"
 
     desk.finish()
     desk.finish(ask("r", "Minutes"))  # the id is free again

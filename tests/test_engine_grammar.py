@@ -15,6 +15,7 @@ from pipeline.engine.interface import Done, Event, Message, Request, Sampling, T
 from pipeline.engine.row import UNDONE_TOKENS, Row
 from pipeline.engine.sampling import History
 from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.errors import RequestError
 from pipeline.schema import answer_schema
 from pipeline.task_files import read_task
 from tests.byte_tokenizer import write_tokenizer
@@ -239,3 +240,41 @@ def _after(bench: Bench, tokens: list[int]) -> list[int]:
     matcher = bench.grammars.matcher(SCHEMA)
     matcher.consume(tokens)
     return matcher.forced()
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+QUOTE = {"type": "string", "x-quote-of-source": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "source", "message"),
+    [
+        ({"type": "integer", "multipleOf": 1_878_533_073}, "", "multipleOf=1878533073"),
+        ({"items": [{"type": "number", "multipleOf": 1_000.003}]}, "", "multipleOf=1000.003"),
+        ({"type": "integer", "multipleOf": 10**400}, "", "too large|out of range|digits"),
+        (nested(150), "", "recursion"),
+        (nested(480), "", "nested too deeply|recursion"),
+        (QUOTE, "a word " * 200_000, "characters=1400000, more than 100000"),
+        ({"enum": [f"value {number}" for number in range(200_000)]}, "", "too big"),
+        ({"type": "string", "pattern": "a?" * 100_000}, "", "too big"),
+        ({"$ref": "file:///etc/hostname"}, "", "not present in a registry"),
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_schema_that_would_be_compiled_for_minutes_is_refused(
+    bench: Bench, schema: dict[str, Any], source: str, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message) as refused:
+        bench.grammars.matcher(schema, source)
+    assert refused.value.kind == "bad_schema"
+
+
+@pytest.mark.parametrize("multiple", [1, 5, 0.01, 2.5, 1_000_000_000, 99_999])
+def test_ordinary_multiples_are_taken(bench: Bench, multiple: float) -> None:
+    assert bench.grammars.matcher({"type": "number", "multipleOf": multiple}).count_allowed([]) == 0

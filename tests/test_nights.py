@@ -196,6 +196,34 @@ def test_a_run_by_hand_is_among_the_nights(deployed: tuple[Home, Any]) -> None:
     assert (after[0]["deployment"], after[0]["state"]) == ("", "Completed")
 
 
+def test_old_nights_leave_prefects_history(deployed: tuple[Home, Any]) -> None:
+    home, _ = deployed
+    wait_for_rows(home)
+    wait_for_end(home)
+    path = Path(home.environment["DOCFLASH_STATE"]) / "prefect" / "prefect.db"
+    with closing(sqlite3.connect(path, timeout=60)) as database:
+        columns = database.execute("PRAGMA table_info(flow_run)").fetchall()
+        names = [name for _, name, *_ in columns]
+        new = {"id": "printf('%032x', number)", "idempotency_key": "NULL"}
+        values = ", ".join(new.get(name, f"r.{name}") for name in names)
+        database.execute(
+            f"INSERT INTO flow_run ({', '.join(names)}) "  # noqa: S608
+            "WITH RECURSIVE numbers(number) AS "
+            "(SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT 300) "
+            f"SELECT {values} FROM numbers, "
+            "(SELECT * FROM flow_run WHERE state_type = 'COMPLETED' LIMIT 1) r"
+        )
+        database.commit()
+    done = home.run("--prompts", home.prompts, "--task", "quick")
+    assert done.code == 1, done.out + done.err  # the empty file
+    with closing(sqlite3.connect(path, timeout=60)) as database:
+        ended = "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'"
+        assert database.execute(ended).fetchone() == (201,)  # and the one that tidied up
+        assert database.execute("SELECT count(*) FROM task_run").fetchone()[0] > 0
+        # Events would be most of the file, and nobody reads them.
+        assert database.execute("SELECT count(*) FROM events").fetchone() == (0,)
+
+
 def test_a_killed_run_is_cleared_up_and_gone_on_with(shared_home: Home, tmp_path: Path) -> None:
     """The machine stops at night: server, worker and run are gone at once, and start again."""
     from tests.home import LONG

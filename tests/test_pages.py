@@ -31,7 +31,7 @@ JAPANESE = "\u8acb\u6c42\u66f8\u3067\u3059\u3002\u4e00\u4e07\u5186\u3067\u3059\u
 
 
 def document_of(data: bytes, suffix: str) -> Document:
-    return make_document(FileBytes("00", len(data), "?"), read_contents(data, suffix))
+    return make_document(FileBytes("00" * 32, len(data), "?"), read_contents(data, suffix))
 
 
 def texts(contents: Contents) -> list[str]:
@@ -294,8 +294,36 @@ def test_a_document_survives_the_way_between_processes() -> None:
     assert decode_document(encode_document(document)) == document
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1, 2]", b'[{"sha256": 1}, []]', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[1, 2]", b'[{"sha256": 1}, []]', b"\xff", b"[" * 100_000, b'["a", []]']
+)
 def test_an_answer_that_is_no_document_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError) as failure:
         decode_document(data)
+    assert failure.value.kind == "crashed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"status":"read"', '"status":"evil"'),
+        ('"title":""', '"title":[5]'),
+        ('"title":""', '"title":"","other":1'),
+        ('"notes":[]', '"notes":[{}]'),
+        ('"size_bytes":', '"size_bytes":1e99,"x":'),
+        ('"size_bytes":', '"size_bytes":18446744073709551616'),
+        ('"media_type":"application/pdf"', '"media_type":"text/evil"'),
+        ('"sha256":"', '"sha256":"../'),
+        ('"pypdf"', '"magic"'),
+        ("[0,", "[-1,"),
+        ("[0,", "[9999,"),
+        ("[0,", "[true,"),
+        ('["An', '[7,"An'),
+    ],
+)
+def test_an_answer_of_a_parser_that_was_taken_over_is_refused(old: str, new: str) -> None:
+    text = encode_document(document_of(make_pdf("An example."), ".pdf")).decode()
+    assert old in text
+    with pytest.raises(DocumentError) as failure:
+        decode_document(text.replace(old, new, 1).encode())
     assert failure.value.kind == "crashed"

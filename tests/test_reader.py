@@ -3,19 +3,22 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import psutil
 import pytest
 
-from pipeline import readserver
+from pipeline import read_client, readserver
 from pipeline.errors import DocflashError, DocumentError
+from pipeline.orders import ENDED_FULL
 from pipeline.reader import Reader
 from pipeline.records import Document, FoundFile
 from tests.pdfs import make_pdf, make_pdf_of, make_slow_pdf, make_swelling_pdf
@@ -224,6 +227,46 @@ def test_a_pipe_in_the_place_of_a_file(reader: Reader, tmp_path: Path) -> None:
     with pytest.raises(DocumentError) as failure:
         reader.read(find(tmp_path / "pipe.txt"))
     assert failure.value.kind == "not_a_file"
+
+
+@pytest.mark.parametrize("way", ["file", "folder", "folder above"])
+def test_a_link_put_in_the_place_of_a_file_is_not_followed(tmp_path: Path, way: str) -> None:
+    """Between the search and the reading, by somebody who may write into the folder."""
+    private, root = tmp_path / "private" / "inner", tmp_path / "shared"
+    found = root / "a" / "inner" / "letter.txt"
+    for path in (private / "letter.txt", found):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"in {path.parent.parent.name}")
+    file = FoundFile(root, found, "a/inner/letter.txt", 0, 0)
+    with Reader(follows_links=False) as careful, Reader() as following:
+        assert careful.read(file).text == "in a"
+        place = {"file": found, "folder": found.parent, "folder above": found.parent.parent}[way]
+        target = {"file": private / "letter.txt", "folder": private, "folder above": private.parent}
+        place.rename(tmp_path / "away")
+        place.symlink_to(target[way])
+        with pytest.raises(DocumentError, match="behind a symbolic link") as failure:
+            careful.read(file)
+        assert failure.value.kind == "not_a_file"
+        assert following.read(file).text == "in private"
+
+
+@pytest.mark.parametrize("sent", [b"x" * 65_536, b"[" * 65_536])
+def test_an_answer_without_end_does_not_fill_the_memory(sent: bytes) -> None:
+    data, data_out = socket.socketpair()
+    status, status_out = socket.socketpair()
+
+    def send() -> None:
+        with data_out, suppress(OSError):
+            while True:
+                data_out.sendall(sent)
+
+    sender = threading.Thread(target=send)
+    with status, status_out:
+        sender.start()
+        with data:
+            answer = read_client._receive(data, status, 60.0, 1 << 24)
+        sender.join()
+    assert (answer.file, answer.contents, answer.end) == (None, b"", ENDED_FULL)
 
 
 def test_what_is_hashed_is_what_is_parsed_while_the_file_changes(

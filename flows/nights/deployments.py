@@ -38,7 +38,8 @@ TAG = "docflash"
 FLOW = "process-folder"
 ENTRYPOINT = "flows.process_folder.process_folder"
 
-_SOON = timedelta(seconds=5)
+# To the first run; if making the deployment takes longer, it is a whole interval late.
+_SOON = timedelta(seconds=15)
 _NO_NAME = re.compile(r"[^\w.+-]+")
 _DESCRIPTION = (
     "Reads new and changed documents, asks the model about them, publishes the tables. "

@@ -20,7 +20,6 @@ from pipeline.errors import EngineError, InputError
 START_TIMEOUT_S = 180.0  # the first start makes the database
 END_TIMEOUT_S = 180.0  # a run that is at work publishes
 _POLL_S = 0.1
-_LOG_BYTES = 1_000_000
 
 
 def ensure_server(port: int | None = None) -> str:
@@ -106,10 +105,9 @@ def _wait(role: Role, home: NightHome | None, process: "subprocess.Popen[bytes] 
 
 
 def _open_log(role: Role) -> BinaryIO:
-    path = log_file(role)
-    too_long = os.path.exists(path) and os.path.getsize(path) > _LOG_BYTES  # noqa: PTH110, PTH202
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if too_long else os.O_APPEND)
-    return os.fdopen(os.open(path, flags, 0o600), "ab")
+    # To append, since a run may cut it meanwhile (`flows.tidying`).
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.fdopen(os.open(log_file(role), flags, 0o600), "ab")
 
 
 def _last_line(role: Role) -> str:

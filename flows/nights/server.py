@@ -23,8 +23,10 @@ _QUEUE = 128
 
 _SETTINGS = {
     "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",  # done here, under a lock
-    # What is older than 90 days goes: events, and runs with all that is kept of them.
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    # Of each document it would keep 20 KB of events, which say no more than its tasks do. What is
+    # older than 90 days goes: runs with all that is kept of them (`flows.tidying` is stricter).
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "flow_runs",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     "PREFECT__SERVER_FINAL": "1",

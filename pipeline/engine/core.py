@@ -97,6 +97,7 @@ class Core:
                 "bad_parameter", f"max_tokens={request.max_tokens!r} must be at least 1"
             )
         self._check_bias(request)
+        self._room.check_characters(request.messages)
         prompt = self._tokenizer.render(request.messages)
         self._room.check_length(len(prompt), request.max_tokens)
         matcher = None

@@ -21,6 +21,7 @@ from llguidance.numpy import (
 from numpy.typing import NDArray
 
 from pipeline.engine.quoting import has_quotes, quoting_grammar
+from pipeline.engine.schema_bounds import check_schema, check_source
 from pipeline.errors import RequestError
 
 MASK_THREADS = 4
@@ -59,9 +60,13 @@ class Grammars:
         Raises:
             RequestError: llguidance can't compile the schema ("bad_schema").
         """
-        text = json.dumps(schema, ensure_ascii=False)
-        quotes = has_quotes(schema)
-        compiled = self._compile_quoting(text, source) if quotes else self._compile(text)
+        check_schema(schema)
+        try:
+            text = json.dumps(schema, ensure_ascii=False)
+            quotes = has_quotes(schema)
+            compiled = self._compile_quoting(text, source) if quotes else self._compile(text)
+        except RecursionError:
+            raise RequestError("bad_schema", "the JSON schema is nested too deeply") from None
         return Matcher(
             compiled.deep_copy(), self._tokenizer, self._words, self._stop, quotes=quotes
         )
@@ -113,6 +118,7 @@ class Grammars:
         return self._compile_grammar(grammar)
 
     def _compile_with_quotes(self, schema: str, source: str) -> LLMatcher:
+        check_source(source)
         return self._compile_grammar(quoting_grammar(json.loads(schema), source))
 
     def _compile_grammar(self, grammar: str) -> LLMatcher:

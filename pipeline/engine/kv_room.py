@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from pipeline.engine.cache import GROWTH_COLUMNS
-from pipeline.engine.interface import CoreOptions
+from pipeline.engine.interface import CoreOptions, Message
 from pipeline.engine.prefix import PrefixCache, as_tokens, common_length
 from pipeline.engine.row import Row
 from pipeline.engine.target import Target
@@ -18,6 +18,8 @@ from pipeline.errors import RequestError
 
 BLOCK_COLUMNS = 16
 """Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
+TOKEN_CHARACTERS = 64
+"""No text has more to a token but one of spaces; a text of words has four."""
 
 
 class KvRoom:
@@ -38,6 +40,21 @@ class KvRoom:
     def size_bytes(self) -> int:
         """Memory of rows and kept prefixes now."""
         return self._cache.size_bytes + self._prefixes.size_bytes
+
+    def check_characters(self, messages: Sequence[Message]) -> None:
+        """Refuses a text that is too long whatever its tokens are; to find them takes a while.
+
+        Raises:
+            RequestError: "context_too_long": for the model.
+        """
+        characters = sum(len(message.content) for message in messages)
+        limit = self._target.info.context_tokens
+        if characters > limit * TOKEN_CHARACTERS:
+            raise RequestError(
+                "context_too_long",
+                f"the messages have characters={characters}, over {TOKEN_CHARACTERS} for each of "
+                f"the {limit} tokens of the model's context; send less text",
+            )
 
     def check_length(self, prompt_tokens: int, max_tokens: int) -> None:
         """Refuses what can never fit.
