@@ -203,8 +203,7 @@ class Task:
         limits: Bounds.
         settings: Generation settings, as named in `pipeline.engine.interface.Sampling`.
         fingerprint, source: Hash of all above that can change an answer; the TOML file.
-        examples: (answer, text) of short documents, shown before the question. The answer is a
-            class, a text, or JSON of each field's value with its quote.
+        examples: (answer, text) shown before the question; an answer about fields is JSON, quoted.
         words: Of a "class" task: (class, words that tell it).
         form: Of a "fields" task: how its fields are asked for, see `pipeline.forms`.
     """
