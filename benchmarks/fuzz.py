@@ -5,9 +5,9 @@
 Mutants of sample_docs and of the hostile files of the tests, the same for the same number. Each is
 read as a run reads it, in a child under limits; what became of it is counted by kind. A hang is an
 answer that comes later than the limit and its grace (with --ocr each few pages that are pictures
-have the limit anew, as in a run); a crash is anything else than a row. Writes benchmarks/fuzz.json,
-with the numbers of the slowest mutants and of those that took their reader down, so that they can
-be looked into.
+have the limit anew, as in a run, and each of them if they fail together); a crash is anything else
+than a row. Writes benchmarks/fuzz.json, with the numbers of the slowest mutants and of those that
+took their reader down, so that they can be looked into.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from machine import describe_surroundings  # noqa: E402
 from pipeline.errors import DocumentError  # noqa: E402
 from pipeline.ocr import ocr_version  # noqa: E402
 from pipeline.reader import Reader  # noqa: E402
-from pipeline.records import FoundFile  # noqa: E402
-from pipeline.scans import PAGES_AT_ONCE  # noqa: E402
+from pipeline.records import Document, FoundFile  # noqa: E402
+from pipeline.scans import PAGES_AT_ONCE, count_failures  # noqa: E402
 from tests import hostile, pdfs  # noqa: E402
 from tests.mutate import Seed, mutate  # noqa: E402
 
@@ -138,8 +138,7 @@ def read_mutant(reader: Reader, folder: Path, seeds: Sequence[Seed], number: int
     try:
         document = reader.read(FoundFile(folder, path, path.name, 0, 0))
         kind = document.failure_kind or document.status
-        pictures = sum(page.source == "ocr" for page in document.pages)
-        limit_s *= 1 + math.ceil(pictures / PAGES_AT_ONCE)
+        limit_s *= 1 + count_orders(document)
     except DocumentError as error:
         kind = error.kind
     except Exception as error:  # noqa: BLE001  this is what is looked for
@@ -147,6 +146,16 @@ def read_mutant(reader: Reader, folder: Path, seeds: Sequence[Seed], number: int
     seconds = time.perf_counter() - began
     path.unlink()
     return Outcome(number, mutant.name, kind, seconds, limit_s)
+
+
+def count_orders(document: Document) -> int:
+    """How often pages were given to OCR, each time with a limit of its own.
+
+    Where some at once fail, each of them is tried alone.
+    """
+    failed = count_failures(document.pages)
+    read = sum(page.source == "ocr" for page in document.pages)
+    return math.ceil((read + failed) / PAGES_AT_ONCE) * (1 if not failed else 1 + PAGES_AT_ONCE)
 
 
 def describe(outcome: Outcome) -> str:

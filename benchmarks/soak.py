@@ -7,7 +7,8 @@ and again by `docflash run` with a tiny random model: before each night document
 and go. Some nights are killed (SIGKILL) or stopped (SIGTERM) at a random moment, in some the engine
 is killed. After each night that ends by itself the answers must be those of the documents that are
 there, each once. What engine, server and worker hold is read after each; the figures are medians of
-the third quarter of the nights and of the last. Writes benchmarks/soak.json.
+the third quarter of the nights and of the last. Writes benchmarks/soak.json; soak-tidied.json is of
+10 minutes with `flows.tidying` (--out), since which the state folder stays flat.
 """
 
 import argparse

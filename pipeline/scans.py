@@ -5,7 +5,7 @@ what OCR found on them, marked as such. A page that fails, or takes too long, ta
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.contents import UNREADABLE, RawPage, replace_pages
@@ -14,6 +14,12 @@ from pipeline.records import Document, Page
 
 PAGES_AT_ONCE = 4
 _PART_OF_MEMORY = 4  # OCR takes most of what a reader may have; the model needs the rest
+
+MOST_FAILURES = 8
+"""Pages of a document: each takes the whole time of one, and a PDF can have thousands of them."""
+REASONS = {ENDED_LATE: "OCR took longer than it may", ENDED_FULL: "OCR took too much memory"}
+OTHER_REASON = "OCR failed on it"
+GIVEN_UP = f"OCR was not tried on it: it had failed on {MOST_FAILURES} pages of this document"
 
 ReadPictures = Callable[[Sequence[int]], list[str] | str]
 """From page numbers to their texts, or to the reason why they can't be read."""
@@ -35,9 +41,18 @@ def read_scans(document: Document, read: ReadPictures) -> Document:
     if not numbers:
         return document
     pages: dict[int, RawPage] = {}
+
+    def read_or_give_up(some: Sequence[int]) -> list[str] | str:
+        return GIVEN_UP if count_failures(pages.values()) >= MOST_FAILURES else read(some)
+
     for begin in range(0, len(numbers), PAGES_AT_ONCE):
-        pages |= _read_some(document, numbers[begin : begin + PAGES_AT_ONCE], read)
+        pages |= _read_some(document, numbers[begin : begin + PAGES_AT_ONCE], read_or_give_up)
     return replace_pages(document, pages)
+
+
+def count_failures(pages: Iterable[RawPage | Page]) -> int:
+    """How many of the pages OCR was tried on in vain, by their notes."""
+    return sum(page.note.endswith((*REASONS.values(), OTHER_REASON)) for page in pages)
 
 
 def scans_at_once(memory_bytes: int) -> int:
@@ -65,8 +80,7 @@ def decode_texts(contents: bytes, count: int, end: bytes) -> list[str] | str:
             return list(texts)
     except (ValueError, TypeError, RecursionError):
         pass
-    reasons = {ENDED_LATE: "OCR took longer than it may", ENDED_FULL: "OCR took too much memory"}
-    return reasons.get(end, "OCR failed on it")
+    return REASONS.get(end, OTHER_REASON)
 
 
 def _read_some(document: Document, numbers: list[int], read: ReadPictures) -> dict[int, RawPage]:

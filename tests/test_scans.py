@@ -14,7 +14,11 @@ from pipeline.contents import (
 from pipeline.orders import ENDED_BROKEN, ENDED_FULL, ENDED_LATE, ENDED_WELL
 from pipeline.records import Document
 from pipeline.scans import (
+    GIVEN_UP,
+    MOST_FAILURES,
     PAGES_AT_ONCE,
+    REASONS,
+    count_failures,
     decode_texts,
     find_scans,
     read_scans,
@@ -89,6 +93,22 @@ def test_a_page_that_fails_takes_no_other_along() -> None:
     ]
     assert document.pages[2].note == "no text on this page: OCR failed on it"
     assert asked == [PAGES_AT_ONCE, 1, 1, 1, 1, 2]
+
+
+def test_a_document_on_which_ocr_fails_again_and_again_is_given_up() -> None:
+    """Each page that fails takes the whole time of a document, and thousands would take a night."""
+    asked: list[int] = []
+
+    def read(numbers: Sequence[int]) -> list[str] | str:
+        asked.append(len(numbers))
+        return "OCR took longer than it may"
+
+    document = read_scans(document_of("words", *[""] * 1000), read)
+    assert asked == [PAGES_AT_ONCE, *[1] * PAGES_AT_ONCE] * (MOST_FAILURES // PAGES_AT_ONCE)
+    notes = [page.note for page in document.pages[1:]]
+    assert notes[:MOST_FAILURES] == [f"no text on this page: {REASONS[ENDED_LATE]}"] * MOST_FAILURES
+    assert set(notes[MOST_FAILURES:]) == {f"no text on this page: {GIVEN_UP}"}
+    assert (document.text.strip(), count_failures(document.pages)) == ("words", MOST_FAILURES)
 
 
 def test_memory_bounds_how_many_are_read_at_once() -> None:
