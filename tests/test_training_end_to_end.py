@@ -27,6 +27,7 @@ from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
 from pipeline.engine.plan import RowView
 from pipeline.engine.target import Target
 from pipeline.errors import BusyError, EngineError, InputError
+from pipeline.training.card import EARLIER, earlier_rounds
 from pipeline.training.examples import Example
 from pipeline.training.features import Features
 from pipeline.training.judge import Judge
@@ -206,7 +207,11 @@ def test_quantised_weights_are_gone_on_from(trained: TrainJob, tmp_path: Path) -
     )
     for name, value in before.items():
         np.testing.assert_allclose(np.array(after[name]), np.array(value), rtol=1e-3, atol=1e-4)
-    assert "gone on from" in (Path(warm.out) / "README.md").read_text("utf-8")
+    card = (Path(warm.out) / "README.md").read_text("utf-8")
+    assert "gone on from" in card
+    latest, first_round = earlier_rounds(card)
+    assert latest in card.partition(EARLIER)[0]
+    assert "from random weights" in first_round
     assert read_config(Path(warm.out)).quantization is None
 
 

@@ -12,10 +12,15 @@ from pipeline.training.report import Evaluation, Figure, TrainReport
 from pipeline.training.shards import Answer
 
 MOST_SOURCES = 40
+MADE, EARLIER = "## How it was made", "## Earlier rounds"
 
 
 def model_card(
-    job: TrainJob, report: TrainReport, answers: Sequence[Answer], fingerprint: str
+    job: TrainJob,
+    report: TrainReport,
+    answers: Sequence[Answer],
+    fingerprint: str,
+    begun_from: str = "",
 ) -> str:
     """The card's text.
 
@@ -24,6 +29,7 @@ def model_card(
         report: What came of it.
         answers: That were learnt from.
         fingerprint: Of the target.
+        begun_from: The card of the drafter that the weights were gone on from, if it has one.
     """
     recipe = asdict(job.recipe)
     told = "\n".join(f"| {name} | {value} |" for name, value in recipe.items())
@@ -34,7 +40,7 @@ def model_card(
             f"{' (the one embedded in docflash)' if job.model == 'embedded' else ''}. It can't "
             "change what the target writes, only how soon."
         ),
-        "## How it was made",
+        MADE,
         _made(job, report),
         f"| recipe | |\n| --- | --- |\n{told}",
         "## Data",
@@ -42,10 +48,24 @@ def model_card(
         "## Course",
         _course(report),
     ]
+    if rounds := earlier_rounds(begun_from):
+        parts += [EARLIER, "\n".join(f"- {one}" for one in rounds)]
     if report.evaluation is not None:
         parts += ["## Figures", _figures(report.evaluation)]
     parts += ["## Limits", _limits(job, report)]
     return "\n\n".join(parts) + "\n"
+
+
+def earlier_rounds(card: str) -> list[str]:
+    """How the drafter of a card was made, and those that it was gone on from, the latest first."""
+    made = _section(card, MADE).split("\n\n")[0]
+    before = [line[2:] for line in _section(card, EARLIER).splitlines() if line.startswith("- ")]
+    return [made, *before] if made else before
+
+
+def _section(card: str, head: str) -> str:
+    """The text under a heading of a card."""
+    return card.partition(f"{head}\n\n")[2].partition("\n\n## ")[0]
 
 
 def _made(job: TrainJob, report: TrainReport) -> str:

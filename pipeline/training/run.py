@@ -264,7 +264,9 @@ def _write_card(
     job: TrainJob, report: TrainReport, answers: Sequence[Answer], info: ModelInfo
 ) -> None:
     learnt = [answer for answer in answers if answer.split == "train" and not answer.loops]
-    card = model_card(job, report, learnt, info.fingerprint)
+    begun = Path(job.warm_start) / "README.md"
+    before = begun.read_text("utf-8") if job.warm_start and begun.is_file() else ""
+    card = model_card(job, report, learnt, info.fingerprint, before)
     write_whole(Path(job.out) / "README.md", card.encode())
 
 
