@@ -23,6 +23,7 @@ from machine import describe_surroundings
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, Done, Event, Request, TextDelta
+from pipeline.engine.loader import bound_cache
 from pipeline.engine.models import resolve_model
 from pipeline.settings import EMBEDDED_MODEL
 
@@ -40,6 +41,7 @@ class Run:
             max_rows=options.rows, kv_bytes=KV_BYTES, drafter=options.drafter, speculate=True
         )
         self._core = Core(self._info, core_options)
+        bound_cache()  # as the engine does
         self._options = options
         self._left = options.requests
         self._open: set[str] = set()

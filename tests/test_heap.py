@@ -1,9 +1,15 @@
-"""Freed memory goes back to the system."""
+"""Freed memory goes back to the system, and what stays is not looked through again and again."""
 
+import gc
 import subprocess
 import sys
 
+import mlx.core as mx
 import pytest
+
+from pipeline.engine.heap import keep_for_good
+from pipeline.engine.interface import CoreOptions
+from pipeline.engine.loader import CACHE_BYTES, MlxLoader, bound_cache
 
 HOLES = """
 import ctypes, psutil
@@ -29,3 +35,21 @@ print(before - psutil.Process().memory_info().rss)
 def test_holes_in_the_heap_are_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 50_000_000
+
+
+def test_mlx_keeps_no_more_freed_memory_than_the_engine_lets_it() -> None:
+    before = mx.set_cache_limit(8 * CACHE_BYTES)
+    try:
+        bound_cache()
+        assert mx.set_cache_limit(1 << 20) == CACHE_BYTES
+        bound_cache()
+        assert mx.set_cache_limit(1 << 20) == 1 << 20  # less, as MLX has it on a CPU, stays
+    finally:
+        mx.set_cache_limit(before)
+
+
+def test_a_loaded_model_is_no_matter_of_garbage_collections_until_it_is_dropped() -> None:
+    keep_for_good()
+    assert gc.get_freeze_count() > 0
+    MlxLoader(CoreOptions()).free()
+    assert gc.get_freeze_count() == 0

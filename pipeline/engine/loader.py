@@ -28,6 +28,9 @@ LIBRARY_SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """For mlx-lm's own imports: no network, no advice on standard error, no other framework loaded."""
+CACHE_BYTES = 2 << 30
+"""MLX's own limit is all memory that a GPU may use, and on a Mac that is everybody's: in 10,000
+requests the cache came to 17.8 GB on a GPU of 140."""
 
 
 class Core(Protocol):
@@ -85,6 +88,7 @@ class MlxLoader:
 
         drafter = drafter_of(info.name, self._options.drafter)
         core = MlxCore(info, replace(self._options, drafter=drafter), progress)
+        bound_cache()
         keep_for_good()
         return core
 
@@ -96,6 +100,15 @@ class MlxLoader:
             import mlx.core as mx
 
             mx.clear_cache()
+
+
+def bound_cache() -> None:
+    """Keeps MLX from holding more freed memory than `CACHE_BYTES` for later."""
+    import mlx.core as mx
+
+    before = mx.set_cache_limit(CACHE_BYTES)
+    if before < CACHE_BYTES:  # as on a CPU
+        mx.set_cache_limit(before)
 
 
 def added_stats(past: EngineStats, now: EngineStats, waiting: int) -> EngineStats:
