@@ -25,6 +25,8 @@ class Systems:
         self._load = load
         self._made: dict[str, System] = {}
         self._held: dict[str, int] = {}
+        gc.collect()
+        self._before = mx.get_active_memory()
 
     def get(self, name: str) -> System:
         """The system of this name."""
@@ -44,8 +46,8 @@ class Systems:
         self._held[name] = self._held.get(name, 0) + mx.get_active_memory() - before
 
     def others(self, name: str) -> int:
-        """Bytes that the other systems hold."""
-        return sum(held for other, held in self._held.items() if other != name)
+        """Bytes that the other systems hold, and whoever was there before."""
+        return self._before + sum(held for other, held in self._held.items() if other != name)
 
 
 class Counted:

@@ -116,7 +116,7 @@ def process_folder(  # noqa: PLR0913 (each is a field of the form in Prefect's U
 
 def _begin(parameters: Parameters, control: Control) -> FolderRun:
     """The run, once Prefect knows of those whose process is gone, and no more of old ones."""
-    with suppress(PrefectException, DocflashError):  # the run itself can do without
+    with suppress(PrefectException, DocflashError, OSError):  # the run itself can do without
         clear_up(str(flow_run.id))
         tidy_state()
     try:
