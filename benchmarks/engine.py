@@ -31,7 +31,7 @@ from engine_cells import SECTIONS, Place, cells_of, wanted_prompts
 from engine_lossless import compare_tokens
 from engine_memory import Systems
 from engine_peers import PACKAGES, make_peer, why_not
-from engine_prompts import TASKS, Prompt, loops, make_prompts
+from engine_prompts import TASKS, Prompt, make_prompts
 from engine_summary import summarise
 from engine_systems import SYSTEMS, Answers, System, make_system
 from machine import describe_surroundings, say
@@ -41,6 +41,7 @@ from pipeline.engine.heap import keep_for_good
 from pipeline.engine.models import resolve_model
 from pipeline.engine.shipped import drafter_of
 from pipeline.settings import EMBEDDED_MODEL
+from pipeline.training.shards import repeats_itself
 
 WARM_TOKENS = 24
 SERIAL = 3
@@ -162,7 +163,7 @@ def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) 
     if sum(prompt.loops is False for prompt in prompts) < wanted and unknown:
         answers = plain.answer(unknown, max(rows, 8), tokens, nonce="look")
         for prompt, text in zip(unknown, answers.texts, strict=True):
-            prompt.loops = loops(text)
+            prompt.loops = repeats_itself(text)
     chosen = [prompt for prompt in prompts if prompt.loops is False][:wanted]
     return chosen or prompts[:wanted]
 

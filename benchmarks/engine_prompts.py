@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from pipeline.settings import EMBEDDED_MODEL
 TASKS = ("summary", "bullets", "entities", "question")
 SAMPLES = Path("sample_docs/documents")
 CHARS = {"summary": 2000, "bullets": 1800, "entities": 1600, "question": 9000}
-NGRAM, TIMES = 8, 4
 MOST_CHARS_PER_TOKEN, LEAST_CHARS_PER_TOKEN = 6, 2
 NONCE = "run00 00"
 QUESTION = "What does this document require, allow or forbid? Answer in three or four sentences."
@@ -125,10 +123,3 @@ def read_samples() -> list[str]:
                 except DocumentError:
                     continue
     return texts
-
-
-def loops(text: str) -> bool:
-    """Whether some eight words in a row stand in the answer four times or more."""
-    words = text.split()
-    grams = Counter(tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1))
-    return max(grams.values(), default=0) >= TIMES

@@ -99,9 +99,8 @@ class FusedDrafter(Drafter):
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
-        sizes, layers, (states, width, hidden) = (
-            self._sizes, len(self.config.target_layer_ids), taps[0].shape
-        )  # fmt: skip
+        sizes, layers = self._sizes, len(self.config.target_layer_ids)
+        states, width, hidden = taps[0].shape
         rows = states // layers
         fill_in(self._cache, self._layers, sizes.groups)
         return launch(

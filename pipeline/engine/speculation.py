@@ -72,7 +72,6 @@ class Speculation:
         self._trust = Trust()
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
-        self._credit = 1.0  # the factor in its milliseconds
         self._held = (0, False)  # width and drafter of the best plan at the last step
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
@@ -100,7 +99,6 @@ class Speculation:
         best = self._pick(candidates)
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
-        self._credit = made if chosen.drafter else free
         self._last = Plan(
             shape=Shape(len(rows), WIDTHS[chosen.width], context),
             offers=tuple(self._assign(view, chosen, arm) for view in rows),
@@ -167,9 +165,9 @@ class Speculation:
         ms = last.ms if self._seen_ms is None else self._seen_ms + self._planning_ms
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
+        promised_ms = last.ms * self._trust.factor(drafter=last.uses_drafter)  # as of the plan
         self._trust.plan()
         if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
-            promised_ms = last.ms * self._credit
             self._trust.note(
                 drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
             )

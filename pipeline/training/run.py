@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,19 @@ def run_training(job: TrainJob, stop: Callable[[], bool], tell: Tell) -> TrainRe
         _check_memory(job, info, shape)
         gathered = gather_answers(_gathering(job, info, work / "answers"), stop, tell)
         if gathered.written.stopped:
-            return _report(job, gathered, None, None, None)
+            return _report(job, gathered, None, None)
         examples = choose_examples(gathered.answers, "train", job.recipe.length)
         heldout = choose_examples(gathered.answers, "heldout", job.recipe.length)
         trained = _train(job, info, config, (examples, heldout), stop, tell)
         if trained.ending == "stopped":
-            return _report(job, gathered, examples, trained, None)
+            return _report(job, gathered, examples, trained)
         export_drafter(Path(job.out), shape, trained.parameters, job.bits)
         gc.collect()
         mx.clear_cache()
-        report = _report(job, gathered, examples, trained, None)
+        report = _report(job, gathered, examples, trained)
         _write_card(job, report, gathered.answers, info)  # whatever becomes of the evaluation
         evaluation = evaluate_drafter(info, Path(job.out), heldout, _unless(stop, tell))
-        report = _report(job, gathered, examples, trained, evaluation)
+        report = replace(report, evaluation=evaluation)
         _write_card(job, report, gathered.answers, info)
         return report
 
@@ -237,7 +237,6 @@ def _report(
     gathered: Gathered,
     examples: Chosen | None,
     trained: Trained | None,
-    evaluation: Evaluation | None,
 ) -> TrainReport:
     course = trained.course if trained else None
     return TrainReport(
@@ -255,7 +254,7 @@ def _report(
         written=gathered.written.answers,
         refused=gathered.written.refused,
         writing_s=gathered.written.seconds,
-        evaluation=evaluation,
+        evaluation=None,
         notes=gathered.notes,
     )
 
