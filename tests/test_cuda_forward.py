@@ -19,11 +19,15 @@ from mlx_lm.models.llama import Model, ModelArgs
 from numpy.typing import NDArray
 
 from pipeline.engine.cache import RaggedCache
+from pipeline.engine.constraints import Constraints
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused import forward_source, sizes_of
+from pipeline.engine.fused_choice import arrays_of
 from pipeline.engine.fused_drafter import pack_drafter
 from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
+from pipeline.engine.interface import Sampling
+from pipeline.engine.sampling import choose_tokens
 
 SIZES = Sizes(layers=2, hidden=128, heads=3, groups=1, inner=192, vocabulary=256)
 COLUMNS, EPS, TAPS, BLOCK = 128, 1e-5, 2, 8
@@ -292,3 +296,47 @@ def test_the_drafters_kernels_compute_what_its_modules_do(tmp_path: Path) -> Non
             exact = np.array(theirs[:, i : i + 1])
             assert np.abs(floats(ours)[:1, :, :seen] - exact).max() < 0.05 * np.abs(exact).max()
     assert np.abs(floats(logits) - wanted).max() < 0.15 * wanted.std()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, width, vocabulary = 3, 4, SIZES.vocabulary
+    steps = rng.integers(-9, 9, (rows, width, vocabulary)) / 4  # many are alike: ties
+    logits = mx.array(steps.astype(np.float32)).astype(mx.bfloat16)
+    windows = [0, 3, 6]
+    recent = rng.integers(-1, vocabulary, (rows, 6 + width - 1)).astype(np.int32)
+    constraints = Constraints(
+        masks=rng.integers(-(2**31), 2**31, (5, vocabulary // 32)).astype(np.int32),
+        mask_of=rng.integers(-1, 5, (rows, width)).astype(np.int32),
+        penalties=rng.choice([1.0, 1.1, 3.0], (rows, width)).astype(np.float32),
+        recent=recent,
+        windows=windows,
+        shifts=[None] * rows,
+        settings=[Sampling()] * rows,
+        positions=[0] * rows,
+    )
+    constraints.masks[0] = 0  # nothing may come: the first token
+    wanted = np.array(choose_tokens(logits, constraints))
+    plan, masks = map(np.array, arrays_of(constraints, width))
+    chosen = np.zeros((rows, width), np.int32)
+    arrays = [words(logits), plan, masks, chosen]
+    library.run_choice(rows * width, *map(_pointer, arrays))
+    assert chosen.tolist() == wanted.tolist()
+    for b, t in np.ndindex(rows, width):  # in the plainest way there is
+        assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
+
+
+def plainly(logits: NDArray[np.float32], constraints: Constraints, b: int, t: int) -> int:
+    scores = logits[b, t].copy()
+    longest = constraints.recent.shape[1] - logits.shape[1] + 1
+    window = constraints.recent[b, t + longest - constraints.windows[b] : t + longest]
+    factor = mx.array(constraints.penalties[b, t]).astype(mx.bfloat16)
+    for token in {int(token) for token in window if token >= 0}:
+        score = mx.array(scores[token]).astype(mx.bfloat16)
+        scores[token] = (score / factor if scores[token] > 0 else score * factor).item()
+    which = constraints.mask_of[b, t]
+    if which >= 0:
+        bits = np.unpackbits(constraints.masks[which].view(np.uint8), bitorder="little")
+        scores[bits == 0] = -np.inf
+    return int(scores.argmax())

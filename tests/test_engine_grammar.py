@@ -11,9 +11,9 @@ from llguidance.numpy import fill_next_token_bitmask
 from tokenizers import Tokenizer
 
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.history import History
 from pipeline.engine.interface import Done, Event, Message, Request, Sampling, TextDelta
 from pipeline.engine.row import UNDONE_TOKENS, Row
-from pipeline.engine.sampling import History
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.errors import RequestError
 from pipeline.schema import answer_schema
@@ -214,7 +214,9 @@ def test_masks_of_many_rows_are_those_of_each_alone(bench: Bench) -> None:
     for matcher, (start, _) in zip(matchers, rows, strict=True):
         matcher.consume(answer[:start])
     drafts = [draft for _, draft in rows]
-    allowed = bench.grammars.fill_masks(masks, [*matchers, None], [*drafts, [1, 2]])
+    bench.grammars.fill_masks(masks, [*matchers, None], [*drafts, [1, 2]])
+    pairs = zip(matchers, drafts, strict=True)
+    allowed = [matcher.count_allowed(draft) for matcher, draft in pairs]
     for row, (start, draft) in enumerate(rows):
         alone = bench.grammars.matcher(SCHEMA).inner
         alone.consume_tokens(answer[:start])
@@ -232,8 +234,26 @@ def test_masks_of_many_rows_are_those_of_each_alone(bench: Bench) -> None:
             [] if start == len(answer) else _after(bench, answer[:start])
         )
     assert (masks[-1] == 7).all()
-    assert allowed[-1] == 2
-    assert allowed == [0, 6, 3, 2, 0, 0, 2]
+    assert allowed == [0, 6, 3, 2, 0, 0]
+
+
+@pytest.mark.parametrize("cut", range(len(ANSWER)))
+def test_a_mask_allows_what_may_be_said_one_by_one(bench: Bench, cut: int) -> None:
+    """What `Verifier` relies on where it makes no mask: the stop token is no exception."""
+    answer = bench.encode(ANSWER)
+    matcher = bench.grammars.matcher(SCHEMA)
+    matcher.consume(answer[:cut])
+    size = bench.tokens.get_vocab_size()
+    masks = np.zeros((1, 1, (size + 31) // 32), np.int32)
+    bench.grammars.fill_masks(masks, [matcher], [[]])
+    allowed = np.flatnonzero(np.unpackbits(masks[0, 0].view(np.uint8), bitorder="little")[:size])
+    if matcher.complete:
+        return
+    if forced := matcher.forced():
+        assert allowed.tolist() == forced[:1]
+    else:
+        taken = [token for token in range(size) if matcher.count_taken([token])]
+        assert allowed.tolist() == taken
 
 
 def _after(bench: Bench, tokens: list[int]) -> list[int]:

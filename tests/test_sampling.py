@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.engine.constraints import ALL_ALLOWED, Constraints, recent_tokens
 from pipeline.engine.core import Core
 from pipeline.engine.filters import draw_tokens, keep_likely
+from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Request, Sampling
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import ALL_ALLOWED, Constraints, History, choose_tokens
+from pipeline.engine.sampling import choose_tokens
 from pipeline.engine.shifts import row_shifts
 from pipeline.engine.target import Target
 from pipeline.errors import RequestError
@@ -114,15 +116,18 @@ def draw(logits: mx.array, settings: Sampling, seeds: Sequence[int]) -> NDArray[
         history.push(token)
     shifts = row_shifts(settings, history.counts, [], [True], lambda _: True)
     rows = len(seeds)
+    recent, windows = recent_tokens([history] * rows, [[]] * rows, 1, [None] * rows)
     constraints = Constraints(
-        masks=np.full((rows, 1, (VOCABULARY + 31) // 32), ALL_ALLOWED, np.int32),
-        masked=False,
-        penalised=[[history.penalised()]] * rows,
+        masks=np.full((rows, (VOCABULARY + 31) // 32), ALL_ALLOWED, np.int32),
+        mask_of=np.full((rows, 1), -1, np.int32),
+        penalties=np.full((rows, 1), settings.repetition_penalty, np.float32),
+        recent=recent,
+        windows=windows,
         shifts=[shifts] * rows,
         settings=[replace(settings, seed=seed) for seed in seeds],
         positions=[len(SAID)] * rows,
     )
-    chosen, _ = choose_tokens(mx.broadcast_to(logits, (rows, 1, VOCABULARY)), constraints)
+    chosen = choose_tokens(mx.broadcast_to(logits, (rows, 1, VOCABULARY)), constraints)
     return np.array(chosen)[:, 0]
 
 

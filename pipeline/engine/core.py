@@ -18,10 +18,10 @@ from pipeline.engine.draft import Drafts
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
 from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import History
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.target import Target, stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer

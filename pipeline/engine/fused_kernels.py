@@ -130,11 +130,9 @@ def cache_names(layers: int) -> list[str]:
 
 
 @cache
-def kernel_header() -> str:
+def kernel_header(source: str = "forward.cuh") -> str:
     """The functions that the kernels are made of."""
-    return "".join(
-        (SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", "forward.cuh")
-    )
+    return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", source))
 
 
 def kernel_start(layers: int) -> str:

@@ -76,7 +76,7 @@ class Grammars:
         masks: NDArray[np.int32],
         matchers: Sequence["Matcher | None"],
         drafts: Sequence[Sequence[int]],
-    ) -> list[int]:
+    ) -> None:
         """Writes the allowed tokens at each drafted position of all rows.
 
         What takes long is done in parallel: drafts, and where a quote begins, which takes a
@@ -90,9 +90,6 @@ class Grammars:
             masks: [B, T, V/32] words to write, T at least 1 + the longest draft.
             matchers: [B] None allows everything.
             drafts: [B] proposed tokens after the current states.
-
-        Returns:
-            For each row how many leading tokens of its draft the grammar allows.
         """
         width = masks.shape[1]
         places = [(m, b * width, drafts[b]) for b, m in enumerate(matchers) if m is not None]
@@ -105,10 +102,6 @@ class Grammars:
             fill_next_token_bitmask_par(self._executor, quoting, flat)
         if drafted := [(m.inner, place, list(draft)) for m, place, draft in places if draft]:
             fill_next_token_bitmask_par_with_draft_tokens(self._executor, drafted, flat)
-        return [
-            len(draft) if m is None else m.count_allowed(draft)
-            for m, draft in zip(matchers, drafts, strict=True)
-        ]
 
     def _compile_text(self, schema: str) -> LLMatcher:
         try:
@@ -158,10 +151,20 @@ class Matcher:
 
     def count_allowed(self, draft: Sequence[int]) -> int:
         """How many leading tokens of a draft the grammar allows; none that ends the answer."""
-        if not draft or self._matcher.is_stopped():
-            return 0
-        taken = self._matcher.validate_tokens(list(draft))
+        taken = self.count_taken(draft) if draft else 0
         return next((i for i, token in enumerate(draft[:taken]) if token in self._stop), taken)
+
+    def count_taken(self, tokens: Sequence[int]) -> int:
+        """How many tokens may follow one another, what ends the answer included.
+
+        That is what masks allow, but where tokens are forced: there a mask allows no other way to
+        write the same.
+        """
+        return 0 if self._matcher.is_stopped() else self._matcher.validate_tokens(list(tokens))
+
+    def rollback(self, count: int) -> None:
+        """Takes back the last tokens that were consumed."""
+        self._matcher.rollback(count)
 
     def forced(self) -> list[int]:
         """The tokens that must come next, if there is no choice; the state stays as it was."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.engine.check import Noise
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.history import History
 from pipeline.engine.interface import ModelInfo, Request
 from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import History
 from pipeline.engine.target import Target, stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.engine.verify import Verifier

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Matcher
+from pipeline.engine.history import History
 from pipeline.engine.interface import (
     Completion,
     Done,
@@ -15,7 +16,6 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
-from pipeline.engine.sampling import History
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
@@ -113,6 +113,19 @@ class Row:
             if self.finish_reason:
                 return
         self._send()
+
+    def go_on(self, token: int) -> None:
+        """Takes a token that its grammar allows as if it were said, until `go_back`."""
+        self.history.push(token)
+        if self.matcher:
+            self.matcher.consume([token])
+
+    def go_back(self, count: int) -> None:
+        """Takes back as many tokens as it went on by."""
+        for _ in range(count):
+            self.history.pop()
+        if self.matcher and count:
+            self.matcher.rollback(count)
 
     def finish(self) -> None:
         """Sends the completion: the row's last event."""

@@ -4,31 +4,49 @@ The token at each position is the one that the target chooses there given the to
 A drafted token is accepted iff it is that token, so the accepted text is the plain answer; the
 first position where they differ still gives one token, the target's own.
 (Leviathan et al. 2023, section 2, for a deterministic draft.)
+
+Where no mask was made (see `constrain`) the likeliest of all tokens was picked. It is the target's
+choice if the grammar allows it and it is not banned; else the choice is made again, under a mask.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.engine.constrain import Constrainer, needs_masks
+from pipeline.engine.constraints import Constraints
 from pipeline.engine.filters import draw_scores
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import (
-    ALL_ALLOWED,
-    Constraints,
-    ban_tokens,
-    choose_tokens,
-    shape_logits,
-)
-from pipeline.engine.shifts import Shifts, row_shifts
+from pipeline.engine.sampling import choose_tokens, mask_logits, shape_logits
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
 
-FREE_CHOICE = 64
-"""Where the grammar allows fewer tokens than this, penalties stay off: it is structure."""
+
+@dataclass(slots=True)
+class Walk:
+    """A row's way along its draft.
+
+    Attributes:
+        row: The row.
+        place: Its place among the logits.
+        draft: As far as the grammar allows it.
+        picked: What was chosen at each position.
+        sure: At how many positions, from the first, that is the target's choice.
+        gained: The target's choices so far.
+        gone: How many of them the row went on by, to see what may come next.
+    """
+
+    row: Row
+    place: int
+    draft: Sequence[int]
+    picked: list[int]
+    sure: int
+    gained: list[int] = field(default_factory=list[int])
+    gone: int = 0
 
 
 class Verifier:
@@ -49,10 +67,8 @@ class Verifier:
         stop_tokens: frozenset[int],
     ) -> None:
         self._target = target
-        self._grammars = grammars
         self._tokenizer = tokenizer
-        self._stop = stop_tokens
-        self._words = (target.vocabulary + 31) // 32
+        self._constrainer = Constrainer(tokenizer, grammars, stop_tokens, target.vocabulary)
 
     def verify_block(
         self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
@@ -72,89 +88,91 @@ class Verifier:
             for row, draft in zip(rows, drafts, strict=True)
         ]
         logits = self._target.forward(tokens)  # runs while the host prepares the constraints
-        constraints, allowed = self._constrain(rows, drafts, width)
-        chosen, masked = choose_tokens(logits, constraints)
-        mx.eval(chosen)
-        picked: NDArray[np.int64] = np.array(chosen)
-        gained: list[list[int]] = []
-        for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            accepted = accept_prefix(draft[: allowed[b]], picked[b].tolist())
-            self._target.cache.lengths[row.slot] += len(accepted)
-            if row.request.top_logprobs:
-                row.logprobs.extend(self._logprobs(masked[b], accepted, row.request.top_logprobs))
-            gained.append(accepted)
-        return gained
+        constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
+        picked = _evaluated(choose_tokens(logits, constraints))
+        walks = [
+            Walk(row, b, draft[: allowed[b]], picked[b], _sure(row, width))
+            for b, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+        ]
+        self._walk_on(walks, logits)
+        for walk in walks:
+            self._target.cache.lengths[walk.row.slot] += len(walk.gained)
+        self._note_logprobs(walks, logits, constraints)
+        return [walk.gained for walk in walks]
 
     def score_next(self, row: Row) -> mx.array:
         """The scores [V] whose best is the next token of the row in slot 0, as logits."""
         logits = self._target.forward([[row.pending]])
-        constraints, _ = self._constrain([row], [[]], 1)
-        shaped, _ = shape_logits(logits, constraints)
+        constraints, _ = self._constrainer.prepare([row], [[]], 1, whole=True)
+        shaped = shape_logits(logits, constraints)
         sampling = row.request.sampling
         if sampling.temperature > 0:
             stream = (sampling.seed, len(row.history.tokens))
             shaped = draw_scores(shaped, sampling, [stream]) * sampling.temperature
         return shaped[0, 0]
 
-    def _constrain(
-        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
-    ) -> tuple[Constraints, list[int]]:
-        """What shapes the choice at every position, and how much of each draft may be accepted."""
-        masks = np.full((len(rows), width, self._words), ALL_ALLOWED, np.int32)
-        penalised: list[list[list[int]]] = []
-        shifts: list[Shifts | None] = []
-        masked = False
-        allowed = self._grammars.fill_masks(masks, [row.matcher for row in rows], drafts)
-        for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            ids: list[list[int]] = [[] for _ in range(width)]
-            free = [False] * width
-            for t in range(allowed[b] + 1):
-                if t:
-                    row.history.push(draft[t - 1])
-                free[t] = row.matcher is None or _choices(masks[b, t]) >= FREE_CHOICE
-                if free[t]:
-                    banned = row.history.banned(self._has_quote if row.matcher else None)
-                    ban_tokens(masks[b, t], banned, tuple(self._stop))
-                    masked = masked or bool(banned)
-                    ids[t] = self._penalised(row)
-            for _ in range(allowed[b]):
-                row.history.pop()
-            penalised.append(ids)
-            shifts.append(self._shifts(row, draft[: allowed[b]], free))
-            masked = masked or row.matcher is not None
-        return (
-            Constraints(
-                masks=masks,
-                masked=masked,
-                penalised=penalised,
-                shifts=shifts,
-                settings=[row.request.sampling for row in rows],
-                positions=[len(row.history.tokens) for row in rows],
-            ),
-            allowed,
-        )
+    def _walk_on(self, walks: Sequence[Walk], logits: mx.array) -> None:
+        """Lets all rows go as far as they get; where one can't be sure, it chooses again."""
+        left = list(walks)
+        try:
+            while left := [walk for walk in left if not self._walk(walk)]:
+                index = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
+                positions = logits.reshape(-1, 1, logits.shape[-1])[mx.array(index)]  # [N, 1, V]
+                rows = [walk.row for walk in left]
+                here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
+                picked = _evaluated(choose_tokens(positions, here))
+                for walk, (token,) in zip(left, picked, strict=True):
+                    walk.picked[len(walk.gained)] = token
+                    walk.sure = len(walk.gained) + 1
+        finally:
+            for walk in walks:
+                walk.row.go_back(walk.gone)
 
-    def _penalised(self, row: Row) -> list[int]:
-        """Under a grammar the tokens that close a string stay free: else strings would run on."""
-        tokens = row.history.penalised()
-        if row.matcher is None:
-            return tokens
-        return [token for token in tokens if not self._has_quote(token)]
+    def _walk(self, walk: Walk) -> bool:
+        """Goes along a draft; False if it stops at a choice that does not stand."""
+        while True:
+            here = len(walk.gained)
+            if here >= walk.sure and not self._choose(walk):
+                return False
+            if here == len(walk.picked):
+                return True
+            walk.gained.append(walk.picked[here])
+            if not agrees(walk.draft, here, walk.picked[here]):
+                return True
+            if walk.sure < len(walk.picked):
+                walk.row.go_on(walk.picked[here])
+                walk.gone += 1
 
-    def _shifts(self, row: Row, draft: Sequence[int], free: Sequence[bool]) -> Shifts | None:
-        def is_open(token: int) -> bool:
-            return row.matcher is None or not self._has_quote(token)
+    def _choose(self, walk: Walk) -> bool:
+        """Makes sure of what was picked where the row stands; False if that is not to be had."""
+        row, here = walk.row, len(walk.gained)
+        if row.matcher:
+            if row.matcher.complete:  # nothing may follow
+                del walk.picked[here:]
+                return True
+            if forced := row.matcher.forced():  # then its mask allows this one alone
+                walk.picked[here] = forced[0]
+                return True
+            if not row.matcher.count_taken([walk.picked[here]]):
+                return False
+        return walk.picked[here] not in self._constrainer.banned(row)
 
-        return row_shifts(row.request.sampling, row.history.counts, draft, free, is_open)
-
-    def _has_quote(self, token: int) -> bool:
-        return '"' in self._tokenizer.token_text(token)
+    def _note_logprobs(
+        self, walks: Sequence[Walk], logits: mx.array, constraints: Constraints
+    ) -> None:
+        wanted = [walk for walk in walks if walk.row.request.top_logprobs]
+        if not wanted:
+            return
+        masked = mask_logits(logits, constraints)
+        for walk in wanted:
+            top = walk.row.request.top_logprobs
+            walk.row.logprobs.extend(self._logprobs(masked[walk.place], walk.gained, top))
 
     def _logprobs(self, logits: mx.array, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
         """Log-probabilities among the allowed tokens, at the first len(tokens) positions [T, V]."""
         scores = logits[: len(tokens)].astype(mx.float32)
         scores = scores - mx.logsumexp(scores, axis=-1, keepdims=True)
-        values: NDArray[np.float32] = np.array(scores)
+        values = np.array(scores)
         found: list[TokenLogprob] = []
         for token, row in zip(tokens, values, strict=True):
             some = np.argpartition(row, -top)[-top:]  # sorting all of V costs 4 ms a token
@@ -168,18 +186,17 @@ class Verifier:
         return found
 
 
-def accept_prefix(draft: Sequence[int], chosen: Sequence[int]) -> list[int]:
-    """The draft as far as the target agrees, and the target's own next token.
-
-    Args:
-        draft: Proposed tokens.
-        chosen: What the target chooses at each position, one more than the draft at least.
-    """
-    agreed = 0
-    while agreed < len(draft) and draft[agreed] == chosen[agreed]:
-        agreed += 1
-    return list(chosen[: agreed + 1])
+def agrees(draft: Sequence[int], place: int, token: int) -> bool:
+    """Whether what the target chose at a place is what was drafted there."""
+    return place < len(draft) and draft[place] == token
 
 
-def _choices(mask: NDArray[np.int32]) -> int:
-    return int(np.bitwise_count(mask.view(np.uint32)).sum())
+def _evaluated(chosen: mx.array) -> list[list[int]]:
+    mx.eval(chosen)
+    tokens: list[list[int]] = np.array(chosen).tolist()
+    return tokens
+
+
+def _sure(row: Row, width: int) -> int:
+    """At how many positions everything that may shape a row's choice has done so."""
+    return width if needs_masks(row) else int(row.matcher is not None)

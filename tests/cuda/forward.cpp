@@ -1,6 +1,7 @@
 // The kernels of pipeline/engine/cuda on a CPU, for a model of the sizes that the compiler is told.
 #include "primitives.h"
 #include "../../pipeline/engine/cuda/forward.cuh"
+#include "../../pipeline/engine/cuda/choice.cuh"
 
 
 extern "C" void run_target(int grid_size, const int* places, const bf16* embedded, const bf16* qkv,
@@ -34,5 +35,13 @@ extern "C" void run_drafter_context(int grid_size, const int* places, const bf16
     unsigned turn = 0, arrived[2];
     run_context<M_LAYERS, M_D, M_GROUPS, M_TAPS>(tokens, taps, fc, norm, kv, key_norms, turns, keys, values,
                                          features, eps, arrived, turn, shared[blockIdx.x].data());
+  });
+}
+
+extern "C" void run_choice(int positions, const bf16* logits, const int* plan, const int* masks,
+                           int* chosen) {
+  std::vector<std::vector<float>> shared(positions, std::vector<float>(1 << 10));
+  launch(positions, CHOOSERS, [&] {
+    choose_token<M_VOCABULARY>(logits, plan, masks, chosen, shared[blockIdx.x].data());
   });
 }

@@ -76,6 +76,8 @@ inline unsigned highs(unsigned a, unsigned b) { return a >> 16 | (b & 0xffff0000
 inline uint4 load_weights(const bf16* from) { uint4 x; memcpy(&x, from, 16); return x; }
 inline uint4 load_shared8(const bf16* from) { return load_weights(from); }
 inline unsigned load_pair(const bf16* from) { unsigned x; memcpy(&x, from, 4); return x; }
+inline unsigned load_one(const bf16* from) { return *from; }
+inline void clear_bit(unsigned* word, int bit) { *word &= ~(1u << bit); }
 inline void store_pair(bf16* to, unsigned pair) { memcpy(to, &pair, 4); }
 inline void store_one(bf16* to, float value) { *to = static_cast<bf16>(to_bf16(value)); }
 inline void prefetch(const void*) {}

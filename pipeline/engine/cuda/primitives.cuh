@@ -3,6 +3,7 @@
 
 using bf16 = __nv_bfloat16;
 
+__device__ inline float as_float(unsigned bits) { return __uint_as_float(bits); }
 __device__ inline float low(unsigned pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 
@@ -30,6 +31,12 @@ __device__ inline uint4 load_shared8(const bf16* from) {
 __device__ inline unsigned load_pair(const bf16* from) {
   return __ldcg(reinterpret_cast<const unsigned*>(from));
 }
+
+__device__ inline unsigned load_one(const bf16* from) {
+  return __ldcg(reinterpret_cast<const unsigned short*>(from));
+}
+
+__device__ inline void clear_bit(unsigned* word, int bit) { atomicAnd(word, ~(1u << bit)); }
 
 __device__ inline void store_pair(bf16* to, unsigned pair) {
   *reinterpret_cast<unsigned*>(to) = pair;
