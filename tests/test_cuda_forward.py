@@ -23,7 +23,7 @@ from pipeline.engine.constraints import Constraints
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused import forward_source, sizes_of
-from pipeline.engine.fused_choice import arrays_of
+from pipeline.engine.fused_choice import plan_of
 from pipeline.engine.fused_drafter import pack_drafter
 from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
 from pipeline.engine.interface import Sampling
@@ -318,9 +318,9 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
     )
     constraints.masks[0] = 0  # nothing may come: the first token
     wanted = np.array(choose_tokens(logits, constraints))
-    plan, masks = map(np.array, arrays_of(constraints, width))
+    plan = np.concatenate([part.ravel() for part in plan_of(constraints)])
     chosen = np.zeros((rows, width), np.int32)
-    arrays = [words(logits), plan, masks, chosen]
+    arrays = [words(logits), plan, constraints.masks, chosen]
     library.run_choice(rows * width, *map(_pointer, arrays))
     assert chosen.tolist() == wanted.tolist()
     for b, t in np.ndindex(rows, width):  # in the plainest way there is

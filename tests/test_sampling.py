@@ -109,7 +109,7 @@ def deviations(counts: NDArray[np.int64], chances: NDArray[np.float64]) -> float
     return float(((square / freedom) ** (1 / 3) - (1 - spread)) / spread**0.5)
 
 
-def draw(logits: mx.array, settings: Sampling, seeds: Sequence[int]) -> NDArray[np.int64]:
+def draw(logits: mx.array, settings: Sampling, seeds: Sequence[int]) -> NDArray[np.int32]:
     """The token after SAID, by each seed."""
     history = History(settings)
     for token in SAID:

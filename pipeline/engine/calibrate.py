@@ -19,6 +19,7 @@ from pipeline.engine.cost import CONTEXTS, Shape, StepCosts, measure, plan_shape
 from pipeline.engine.cost_file import load_costs, save_costs
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.target import Target
 from pipeline.settings import cache_folder
 
@@ -82,7 +83,7 @@ def _measure(
 
     def verify(rows: int, width: int, context: int) -> None:
         pretend(target.cache, rows, context)
-        mx.eval(mx.argmax(target.forward([[TOKEN] * width] * rows), axis=-1))
+        likeliest_tokens(target.forward([[TOKEN] * width] * rows))
 
     longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
     shapes = filter(fits, plan_shapes(options.max_rows, longest))
@@ -101,7 +102,7 @@ def _measure(
 
 def _draft(drafter: Drafter, cache: RaggedCache, rows: int, _width: int, context: int) -> None:
     pretend(cache, rows, context)
-    mx.eval(mx.argmax(drafter.draft_logits([TOKEN] * rows), axis=-1))
+    likeliest_tokens(drafter.draft_logits([TOKEN] * rows))
 
 
 def pretend(cache: RaggedCache, rows: int, context: int) -> None:

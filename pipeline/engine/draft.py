@@ -18,6 +18,7 @@ from pipeline.engine.acceptance import POSITIONS, Offer, checked
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
+from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
@@ -158,9 +159,7 @@ def _draft_blocks(
 ) -> list[tuple[list[int], mx.array]]:
     """The drafter's likeliest tokens for every row, and its logits [T, V]."""
     logits = drafter.draft_logits([row.pending for row in rows], drafted)
-    tokens = mx.argmax(logits, axis=-1)
-    mx.eval(tokens)
-    likeliest: list[list[int]] = np.array(tokens).tolist()
+    likeliest: list[list[int]] = likeliest_tokens(logits).tolist()
     return [(likeliest[b], logits[b]) for b in range(len(rows))]
 
 

@@ -21,6 +21,7 @@ from pipeline.engine.fused_kernels import (
     HEAD,
     LAYER_INPUTS,
     SCRATCH,
+    Inbox,
     Place,
     Sizes,
     buffers_of,
@@ -96,6 +97,7 @@ class Fused:
         self.table = self._weights[-1]
         self._eps = layers[0].input_layernorm.eps
         self._arrived = new_counters()
+        self._inbox = Inbox()
         mx.eval(self._weights, self._arrived)
 
     def forward(
@@ -121,11 +123,12 @@ class Fused:
             of the L tapped layers, [L B, T, D].
         """
         sizes, rows, width = self.sizes, len(tokens), len(tokens[0])
+        told, placed = self._inbox.put(tokens, where(places, width, caches))
         outputs = launch(
             _forward_kernel(sizes, taps, self._eps, logits),
             [
-                where(places, width, caches),
-                self._table[mx.array([list(row) for row in tokens])],
+                placed,
+                self._table[told],
                 *self._weights,
                 self._arrived,
                 *buffers_of(caches),
@@ -136,6 +139,7 @@ class Fused:
                 *scratch_shapes(sizes, rows * width),
             ],
         )
+        self._inbox.used_by(outputs[2])
         return outputs[0 if logits else 2], outputs[1]
 
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.engine.constraints import Constraints
 from pipeline.engine.fused_kernels import THREADS, device_blocks, kernel_header
+from pipeline.engine.mailbox import GrowingMailbox
 
 WORD = 32
+NO_MASK = np.zeros(1, np.int32)
 
 
 def can_choose_at_once(logits: mx.array) -> bool:
@@ -22,46 +25,73 @@ def can_choose_at_once(logits: mx.array) -> bool:
     return logits.dtype == mx.bfloat16 and logits.shape[-1] % WORD == 0 and device_blocks() > 0
 
 
-def choose_at_once(logits: mx.array, constraints: Constraints) -> mx.array:
+def choose_at_once(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
     """As `sampling.choose_tokens`, without draws and shifts."""
+    masks = constraints.masks if constraints.masked else NO_MASK
+    return _choice(logits.shape[-1]).choose(logits, plan_of(constraints), masks)
+
+
+def likeliest_at_once(logits: mx.array) -> NDArray[np.int32]:
+    """The best token at each position [B, T]."""
     rows, width, vocabulary = logits.shape
-    if not constraints.masked and not constraints.penalised:
-        return mx.argmax(logits, axis=-1)
-    kernel = _choice_kernel(vocabulary)
-    return kernel(
-        inputs=[logits, *arrays_of(constraints, width)],
-        template=[],
-        grid=(rows * width * THREADS, 1, 1),
-        threadgroup=(THREADS, 1, 1),
-        output_shapes=[(rows, width)],
-        output_dtypes=[mx.int32],
-    )[0]
+    free = np.full(rows * width, -1, np.int32), np.ones(rows * width, np.float32).view(np.int32)
+    plan = [np.array([width, 0], np.int32), *free, np.zeros(rows * width, np.int32)]
+    return _choice(vocabulary).choose(logits, plan, NO_MASK)
 
 
-def arrays_of(constraints: Constraints, width: int) -> list[mx.array]:
-    """The kernel's `plan` and `masks`: few arrays, since each is copied to the device."""
-    longest = constraints.recent.shape[1] - width + 1
-    plan = [
-        np.array([width, longest], np.int32),
-        constraints.mask_of.ravel(),
-        constraints.penalties.ravel().view(np.int32),
+def plan_of(constraints: Constraints) -> list[NDArray[np.int32]]:
+    """What `Choice` in `cuda/choice.cuh` is made of."""
+    width = constraints.mask_of.shape[1]
+    return [
+        np.array([width, constraints.recent.shape[1] - width + 1], np.int32),
+        constraints.mask_of,
+        constraints.penalties.view(np.int32),
         np.array(constraints.windows, np.int32),
-        constraints.recent.ravel(),
+        constraints.recent,
     ]
-    masks = constraints.masks if constraints.masked else np.zeros((1, 1), np.int32)
-    return [mx.array(np.concatenate(plan)), mx.array(masks)]
 
 
-@cache
+class _Choice:
+    """The kernel for a vocabulary, and what it shares with the host."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._kernel = _choice_kernel(vocabulary)
+        self._plan, self._masks, self._chosen = (GrowingMailbox() for _ in range(3))
+
+    def choose(
+        self, logits: mx.array, plan: list[NDArray[np.int32]], masks: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Chosen tokens [B, T]; waits for them, so the mailboxes are free again."""
+        rows, width, _ = logits.shape
+        chosen = self._chosen.room(rows * width)
+        done = self._kernel(
+            inputs=[logits, self._plan.put(*plan), self._masks.put(masks), chosen.array],
+            template=[],
+            grid=(rows * width * THREADS, 1, 1),
+            threadgroup=(THREADS, 1, 1),
+            output_shapes=[(rows * width,)],
+            output_dtypes=[mx.int32],
+        )
+        mx.eval(done)
+        return chosen.view[: rows * width].reshape(rows, width).copy()
+
+
+_choice = cache(_Choice)
+
+
 def _choice_kernel(vocabulary: int) -> Callable[..., Any]:
     made: Any = mx.fast.cuda_kernel(
         name=f"docflash_choice_{vocabulary}",
-        input_names=["logits", "plan", "masks"],
-        output_names=["chosen"],
+        input_names=["logits", "plan", "masks", "chosen"],
+        output_names=["done"],
         header=kernel_header("choice.cuh"),
         source=f"""
   extern __shared__ float shared[];
-  choose_token<{vocabulary}>(logits, plan, masks, chosen, shared);
+  const int token = choose_token<{vocabulary}>(logits, plan, masks, shared);
+  if (threadIdx.x == 0) {{
+    const_cast<int*>(chosen)[blockIdx.x] = token;
+    done[blockIdx.x] = token;
+  }}
 """,
         shared_memory=vocabulary // 8 + 256,
     )

@@ -17,6 +17,7 @@ from pipeline.engine.fused_kernels import (
     HEAD,
     LAYER_INPUTS,
     SCRATCH,
+    Inbox,
     Sizes,
     buffers_of,
     cache_names,
@@ -96,6 +97,7 @@ class FusedDrafter(Drafter):
         positions = target.info.context_tokens + config.block_size
         self._block_weights, self._context_weights = pack_drafter(weights, table, positions)
         self._arrived = new_counters()
+        self._inbox = Inbox()
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
@@ -106,7 +108,7 @@ class FusedDrafter(Drafter):
         return launch(
             _context_kernel(sizes, layers, self.config.rms_norm_eps),
             [
-                where(self._cache.window.places, width, self._layers),
+                mx.array(where(self._cache.window.places, width, self._layers), mx.int32),
                 taps[0],
                 *self._context_weights,
                 self._arrived,
@@ -120,23 +122,27 @@ class FusedDrafter(Drafter):
         self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
         drafted = block - 1 if width is None else min(width, block - 1)
-        anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
-        rows = anchors.shape[0]
+        known: list[int] = anchors.tolist() if isinstance(anchors, mx.array) else list(anchors)  # type: ignore[assignment]
+        rows = len(known)
         fill_in(self._cache, self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
-        masks = mx.full((rows, block - 1), config.mask_token_id, anchors.dtype)
-        tokens = mx.concatenate([anchors, masks], axis=1)
-        return launch(
+        tokens, places = self._inbox.put(
+            [[anchor, *[config.mask_token_id] * (block - 1)] for anchor in known],
+            where(self._cache.window.places, block, self._layers, drafted),
+        )
+        outputs = launch(
             _block_kernel(sizes, config.rms_norm_eps),
             [
-                where(self._cache.window.places, block, self._layers, drafted),
+                places,
                 self._embed(tokens),
                 *self._block_weights,
                 self._arrived,
                 *buffers_of(self._layers),
             ],
             [(rows, drafted, sizes.vocabulary), *scratch_shapes(sizes, rows * block)],
-        )[0]
+        )
+        self._inbox.used_by(outputs[1])
+        return outputs[0]
 
 
 @cache

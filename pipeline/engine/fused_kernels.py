@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from pipeline.engine.cache import LayerCache, RaggedCache
+from pipeline.engine.mailbox import Mailbox
 
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
@@ -24,6 +25,7 @@ COUNTERS = 1024
 """Two are used; MLX keeps arrays of 8 bytes in the host's memory, where counting takes 380 us."""
 LAYER_INPUTS = ["qkv", "o", "gate_up", "down", "norms"]
 SCRATCH = ["hidden", "q", "attended", "gated"]
+MOST_INBOX_WIDTH = 16
 Place = tuple[int, int]
 """A row's slot in the cache, and the column of its first new token."""
 
@@ -80,12 +82,39 @@ def buffers_of(caches: Sequence[LayerCache]) -> list[mx.array]:
 
 def where(
     places: Sequence[Place], width: int, caches: Sequence[LayerCache], more: int = 0
-) -> mx.array:
+) -> list[int]:
     """The kernels' `places`: numbers of rows, of tokens and of columns, `more`, and the rows'."""
     keys = caches[0].keys
     columns = 0 if keys is None else keys.shape[2]
-    flat = [number for place in places for number in place]
-    return mx.array([len(places), width, columns, more, *flat], mx.int32)
+    return [len(places), width, columns, more, *(number for place in places for number in place)]
+
+
+class Inbox:
+    """What a forward of few tokens is told: tokens and places, shared with the GPU.
+
+    What is still there belongs to the last forward, which is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._boxes: dict[tuple[int, int], tuple[Mailbox, Mailbox]] = {}
+        self._last: mx.array | None = None
+
+    def put(self, tokens: Sequence[Sequence[int]], places: list[int]) -> tuple[mx.array, mx.array]:
+        """Tokens [B, T] and places, as kernels take them."""
+        if self._last is not None:
+            mx.eval(self._last)
+        shape = len(tokens), len(tokens[0])
+        if shape[1] > MOST_INBOX_WIDTH:
+            return mx.array([list(row) for row in tokens]), mx.array(places, mx.int32)
+        if shape not in self._boxes:
+            self._boxes[shape] = Mailbox(shape), Mailbox((len(places),))
+        for box, numbers in zip(self._boxes[shape], (tokens, places), strict=True):
+            box.view[:] = numbers
+        return self._boxes[shape][0].array, self._boxes[shape][1].array
+
+    def used_by(self, output: mx.array) -> None:
+        """Names an output of the kernel that reads what was put last."""
+        self._last = output
 
 
 def scratch_shapes(sizes: Sizes, count: int) -> list[tuple[int, ...]]:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints
 from pipeline.engine.filters import draw_tokens
-from pipeline.engine.fused_choice import can_choose_at_once, choose_at_once
+from pipeline.engine.fused_choice import can_choose_at_once, choose_at_once, likeliest_at_once
 from pipeline.engine.shifts import shift_logits
 
 
-def choose_tokens(logits: mx.array, constraints: Constraints) -> mx.array:
+def choose_tokens(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
     """Applies masks, penalties and bias, then takes the best token or a seeded sample.
 
     Args:
@@ -24,7 +24,7 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> mx.array:
         constraints: For the same positions.
 
     Returns:
-        Chosen tokens [B, T].
+        Chosen tokens [B, T], computed.
     """
     drawn = any(settings.temperature > 0 for settings in constraints.settings)
     shifted = any(row is not None for row in constraints.shifts)
@@ -32,11 +32,21 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> mx.array:
         return choose_at_once(logits, constraints)
     shaped = shape_logits(logits, constraints)
     chosen = mx.argmax(shaped, axis=-1)
-    return (
-        draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
-        if drawn
-        else chosen
-    )
+    if drawn:
+        chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
+    return _computed(chosen)
+
+
+def likeliest_tokens(logits: mx.array) -> NDArray[np.int32]:
+    """The best token at each position [B, T], computed."""
+    if can_choose_at_once(logits):
+        return likeliest_at_once(logits)
+    return _computed(mx.argmax(logits, axis=-1))
+
+
+def _computed(tokens: mx.array) -> NDArray[np.int32]:
+    mx.eval(tokens)
+    return np.array(tokens).astype(np.int32)
 
 
 def shape_logits(logits: mx.array, constraints: Constraints) -> mx.array:

@@ -89,7 +89,7 @@ class Verifier:
         ]
         logits = self._target.forward(tokens)  # runs while the host prepares the constraints
         constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
-        picked = _evaluated(choose_tokens(logits, constraints))
+        picked = choose_tokens(logits, constraints).tolist()
         walks = [
             Walk(row, b, draft[: allowed[b]], picked[b], _sure(row, width))
             for b, (row, draft) in enumerate(zip(rows, drafts, strict=True))
@@ -120,7 +120,7 @@ class Verifier:
                 positions = logits.reshape(-1, 1, logits.shape[-1])[mx.array(index)]  # [N, 1, V]
                 rows = [walk.row for walk in left]
                 here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
-                picked = _evaluated(choose_tokens(positions, here))
+                picked = choose_tokens(positions, here).tolist()
                 for walk, (token,) in zip(left, picked, strict=True):
                     walk.picked[len(walk.gained)] = token
                     walk.sure = len(walk.gained) + 1
@@ -189,12 +189,6 @@ class Verifier:
 def agrees(draft: Sequence[int], place: int, token: int) -> bool:
     """Whether what the target chose at a place is what was drafted there."""
     return place < len(draft) and draft[place] == token
-
-
-def _evaluated(chosen: mx.array) -> list[list[int]]:
-    mx.eval(chosen)
-    tokens: list[list[int]] = np.array(chosen).tolist()
-    return tokens
 
 
 def _sure(row: Row, width: int) -> int:

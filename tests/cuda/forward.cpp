@@ -42,6 +42,7 @@ extern "C" void run_choice(int positions, const bf16* logits, const int* plan, c
                            int* chosen) {
   std::vector<std::vector<float>> shared(positions, std::vector<float>(1 << 10));
   launch(positions, CHOOSERS, [&] {
-    choose_token<M_VOCABULARY>(logits, plan, masks, chosen, shared[blockIdx.x].data());
+    int token = choose_token<M_VOCABULARY>(logits, plan, masks, shared[blockIdx.x].data());
+    if (threadIdx.x == 0) chosen[blockIdx.x] = token;
   });
 }

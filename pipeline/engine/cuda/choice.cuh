@@ -30,8 +30,8 @@ struct Choice {
 };
 
 template <int VOCABULARY>
-__device__ void choose_token(const bf16* logits, const int* plan, const int* masks, int* chosen,
-                             float* shared) {
+__device__ int choose_token(const bf16* logits, const int* plan, const int* masks,
+                            float* shared) {
   constexpr int WORDS = VOCABULARY / 32;
   const Choice choice{plan, static_cast<int>(gridDim.x)};
   const int p = blockIdx.x, row = p / choice.width(), t = p % choice.width();
@@ -79,9 +79,7 @@ __device__ void choose_token(const bf16* logits, const int* plan, const int* mas
     shared[thread / 16 + 1] = best.token;
   }
   __syncthreads();
-  if (thread == 0) {
-    for (int warp = 1; warp < CHOOSERS / 32; warp++)
-      best.look_at(shared[2 * warp], shared[2 * warp + 1]);
-    chosen[p] = best.token < VOCABULARY ? static_cast<int>(best.token) : 0;
-  }
+  for (int warp = 0; warp < CHOOSERS / 32; warp++)
+    best.look_at(shared[2 * warp], shared[2 * warp + 1]);
+  return best.token < VOCABULARY ? static_cast<int>(best.token) : 0;
 }
