@@ -327,6 +327,38 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
         assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
 
 
+@pytest.mark.parametrize("penalty", [1.1, 1.15, 1.2, 1.3])
+def test_a_penalty_is_rounded_as_the_logits_are(library: Any, penalty: float) -> None:
+    """Once: where divided by the penalty itself, a logit would have come out otherwise."""
+    rounded = mx.array(penalty).astype(mx.bfloat16).item()
+    values = mx.arange(1.0, 30.0, 0.125).astype(mx.bfloat16)
+    exact = (values.astype(mx.float32) / penalty).astype(mx.bfloat16)
+    wanted = (values.astype(mx.float32) / rounded).astype(mx.bfloat16)
+    differing = [i for i in range(values.size) if exact[i].item() != wanted[i].item()]
+    assert differing
+    for i in differing:
+        logits = np.full((1, 1, SIZES.vocabulary), -9.0, np.float32)
+        logits[0, 0, 5], logits[0, 0, 9] = values[i].item(), wanted[i].item()
+        constraints = Constraints(
+            masks=np.zeros((1, SIZES.vocabulary // 32), np.int32),
+            mask_of=np.full((1, 1), -1, np.int32),
+            penalties=np.full((1, 1), penalty, np.float32),
+            recent=np.array([[5]], np.int32),
+            windows=[1],
+            shifts=[None],
+            settings=[Sampling()],
+            positions=[0],
+        )
+        plan = np.concatenate([part.ravel() for part in plan_of(constraints)])
+        chosen = np.zeros((1, 1), np.int32)
+        for other in (0.0, 2.0**-7 * wanted[i].item()):  # a tie; and a bit more
+            logits[0, 0, 9] = wanted[i].item() + other
+            array = mx.array(logits).astype(mx.bfloat16)
+            arrays = [words(array), plan, constraints.masks, chosen]
+            library.run_choice(1, *map(_pointer, arrays))
+            assert chosen.tolist() == choose_tokens(array, constraints).tolist()
+
+
 def plainly(logits: NDArray[np.float32], constraints: Constraints, b: int, t: int) -> int:
     scores = logits[b, t].copy()
     longest = constraints.recent.shape[1] - logits.shape[1] + 1

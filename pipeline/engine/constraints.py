@@ -37,6 +37,23 @@ class Constraints:
     settings: list[Sampling]
     positions: list[int]
 
+    def is_special(self, row: int) -> bool:
+        """Whether a row asks for more than masks and the repetition penalty."""
+        return self.settings[row].temperature > 0 or self.shifts[row] is not None
+
+    def of_rows(self, rows: Sequence[int]) -> "Constraints":
+        """Those of some rows."""
+        return Constraints(
+            masks=self.masks,
+            mask_of=self.mask_of[rows],
+            penalties=self.penalties[rows],
+            recent=self.recent[rows],
+            windows=[self.windows[b] for b in rows],
+            shifts=[self.shifts[b] for b in rows],
+            settings=[self.settings[b] for b in rows],
+            positions=[self.positions[b] for b in rows],
+        )
+
     @property
     def masked(self) -> bool:
         """Whether anything is forbidden."""

@@ -26,13 +26,20 @@ def choose_tokens(logits: mx.array, constraints: Constraints) -> NDArray[np.int3
     Returns:
         Chosen tokens [B, T], computed.
     """
-    drawn = any(settings.temperature > 0 for settings in constraints.settings)
-    shifted = any(row is not None for row in constraints.shifts)
-    if not drawn and not shifted and can_choose_at_once(logits):
-        return choose_at_once(logits, constraints)
+    if not can_choose_at_once(logits):
+        return _choose(logits, constraints)
+    chosen = choose_at_once(logits, constraints)
+    # How a row's tokens are chosen is its own affair, whoever else is in the batch.
+    others = [b for b in range(len(chosen)) if constraints.is_special(b)]
+    if others:
+        chosen[others] = _choose(logits[mx.array(others)], constraints.of_rows(others))
+    return chosen
+
+
+def _choose(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
     shaped = shape_logits(logits, constraints)
     chosen = mx.argmax(shaped, axis=-1)
-    if drawn:
+    if any(settings.temperature > 0 for settings in constraints.settings):
         chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
     return _computed(chosen)
 

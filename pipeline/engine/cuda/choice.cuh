@@ -41,7 +41,7 @@ __device__ int choose_token(const bf16* logits, const int* plan, const int* mask
   unsigned* plain = reinterpret_cast<unsigned*>(shared);  // bits of tokens that no penalty touches
   for (int w = thread; w < WORDS; w += CHOOSERS) plain[w] = mask ? mask[w] : ~0u;
   __syncthreads();
-  const float penalty = choice.penalty(p);
+  const float penalty = low(pack(choice.penalty(p), 0.0f));  // as the logits have it
   const int* recent = choice.recent(row);
   const int until = t + choice.longest();
   const int from = penalty == 1.0f ? until : until - choice.window(row);
