@@ -1,13 +1,22 @@
 """Speculation, whole: whatever is drafted, the answers are those of plain decoding."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
+from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
+from pipeline.engine.draft import Drafts
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
+from pipeline.engine.plan import Plan, RowView
+from pipeline.engine.row import Row
+from pipeline.engine.speculation import Speculation
+from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import InputError
 from tests.plain_decoding import Desk, ask, describe_model
 from tests.tiny import CORPUS, write_llama
@@ -113,3 +122,52 @@ def test_a_draft_is_made_to_keep_to_the_grammar(model: Path) -> None:
     assert guided == forced
     assert picks == [len(forced)]
     assert matcher.guide(forced[:1], repick) == forced[:1]
+
+
+class Resting(Speculation):
+    """Finds no draft worth running, and wants long rests."""
+
+    def __init__(self) -> None:
+        super().__init__(StepCosts({Shape(1, 1, CONTEXTS[0]): 1.0}))
+        self.plans = 0
+
+    def choose(self, rows: Sequence[RowView]) -> Plan:
+        self.plans += 1
+        shape, none = Shape(len(rows), 1, 128), (None,) * len(rows)
+        return Plan(shape, offers=none, uses_drafter=False, tokens=len(rows), ms=1.0)
+
+    def rest(self, planning_ms: float) -> int:
+        return 50
+
+
+def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
+    def row(name: str, tokens: list[int]) -> Row:
+        request = ask(name, "x", 64)
+        history = History(request.sampling)
+        return Row(
+            request,
+            tokens,
+            lambda _: None,
+            Detokenizer(bytes, strip_first_space=False),
+            history,
+            None,
+            copier=Copier(tokens),
+        )
+
+    def say(rows: list[Row], *tokens: int) -> int:
+        """Decodes a step; tells how many plans were made until then."""
+        drafts.propose(rows)
+        drafts.learn([[token] for token in tokens])
+        for each, token in zip(rows, tokens, strict=True):
+            each.copier.push(token)
+        return speculation.plans
+
+    speculation = Resting()
+    drafts = Drafts(speculation, None)
+    rows = [row("a", list(range(100, 140))), row("b", list(range(200, 240)))]
+    assert say(rows, 1, 2) == 1
+    assert [say(rows, 110 + n, 3 + n) for n in range(5)] == [1] * 5
+    assert say(rows, 115, 9) == 2  # five tokens of the first row stand in its prompt
+    assert [say(rows, 116 + n, 210 + n) for n in range(5)] == [2] * 5
+    assert say(rows, 121, 215) == 3  # and of the second
+    assert [say(rows, 122 + n, 216 + n) for n in range(5)] == [3] * 5

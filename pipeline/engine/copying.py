@@ -60,6 +60,12 @@ class Copier:
         """Adds tokens."""
         self._fresh.extend(tokens)
 
+    @property
+    def match(self) -> int:
+        """How long the longest suffix is that occurs earlier in the text."""
+        self.catch_up()
+        return self._match
+
     def propose(self, most: int) -> Copy:
         """The continuation of the longest suffix that occurs earlier in the text.
 
