@@ -160,7 +160,12 @@ def test_status(library: Home) -> None:
     }
     assert (status["answers"], status["answers_pending"], status["failures"]) == (2, 0, 1)
     assert status["tables"] == str(library.out / "latest")
-    assert [run["state"] for run in status["runs"]] == ["done"]
+    (run,) = status["runs"]
+    assert run["state"] == "done"
+    assert run["answers_a_minute"] > 0
+    assert run["tokens_a_second"] > 0
+    (failing,) = status["failing"]
+    assert (failing["kind"], failing["at"], failing["such_as"]) == ("empty", "reading", "empty.txt")
     zone = library.with_environment(TZ="EAST-03:00")
     plain = zone.docflash("status")
     assert plain.code == 0
