@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli_output import print_json, print_table, stderr_console
+from flows.cli_records import print_rows
 from pipeline.errors import InputError
 from pipeline.settings import out_folder
 
@@ -20,7 +21,6 @@ Out = Annotated[
     Path | None, typer.Option(help="The folder for the tables, as for `run`.", readable=False)
 ]
 
-_CELL_CHARS = 400
 _TABLE_ROWS = 1000
 _LEAST_MEMORY_BYTES = 4 << 30
 
@@ -28,7 +28,9 @@ _LEAST_MEMORY_BYTES = 4 << 30
 class Format(StrEnum):
     """How rows are printed."""
 
+    AUTO = "auto"
     TABLE = "table"
+    RECORDS = "records"
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
@@ -40,13 +42,21 @@ def sql(
     ] = None,
     out: Out = None,
     as_format: Annotated[
-        Format, typer.Option("--format", "-f", help="How rows are printed.")
-    ] = Format.TABLE,
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            help="How rows are printed; auto: a table where it fits the terminal, else records, a "
+            "block of lines for each row.",
+        ),
+    ] = Format.AUTO,
     as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
 ) -> None:
     """Asks the published tables in SQL (DuckDB's); it can read them and nothing else.
 
     Example: `docflash sql "SELECT path, text FROM summaries" --format csv > summaries.csv`
+
+    Example: `docflash sql "FROM invoice LIMIT 3" --format records`
     """
     from pipeline.queries import list_views, query
 
@@ -86,9 +96,9 @@ def _limit_memory(limit: int) -> None:
 def _print_rows(table: Any, form: Format) -> None:
     from pipeline.formats import rows_of, write_table
 
-    if form is Format.TABLE:
-        rows = rows_of(table.slice(0, _TABLE_ROWS))
-        print_table(table.column_names, [[_cell(value) for value in row] for row in rows])
+    if form is Format.AUTO or form is Format.TABLE or form is Format.RECORDS:
+        rows = [[_cell(value) for value in row] for row in rows_of(table.slice(0, _TABLE_ROWS))]
+        print_rows(table.column_names, rows, form.value)
         if table.num_rows > _TABLE_ROWS:
             left = table.num_rows - _TABLE_ROWS
             stderr_console().print(f"... and {left} more rows; --format csv prints all")
@@ -100,13 +110,12 @@ def _print_rows(table: Any, form: Format) -> None:
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell; a long one says how much of it is not shown."""
+    """A value as text for people."""
     from pipeline.formats import encode_json
 
-    text = encode_json(value) if isinstance(value, dict | list) else str(value)
-    if value is None or len(text) <= _CELL_CHARS:
-        return "" if value is None else text
-    return f"{text[:_CELL_CHARS]} ... (+{len(text) - _CELL_CHARS} characters)"
+    if value is None:
+        return ""
+    return encode_json(value) if isinstance(value, dict | list) else str(value)
 
 
 def status(
@@ -134,7 +143,7 @@ def status(
     print_table(("library", str(library)), [*named, ("engine", state)])
     if runs:
         columns = tuple(name.replace("_", " ") for name in runs[0])
-        print_table(columns, [_run_cells(run) for run in runs], title="last runs")
+        print_rows(columns, [_run_cells(run) for run in runs], title="last runs")
     if failing:
         print_table(tuple(failing[0]), [tuple(row.values()) for row in failing], title="what fails")
 
@@ -150,10 +159,10 @@ def _engine_state() -> str:
     return "not running" if engine is None else f"{engine.state}, pid {engine.pid}"
 
 
-def _run_cells(run: dict[str, Any]) -> tuple[Any, ...]:
+def _run_cells(run: dict[str, Any]) -> tuple[str, ...]:
     """A run as a row for people: in the time of their clock."""
     started = run["started"].astimezone()
-    return tuple((run | {"started": f"{started:%Y-%m-%d %H:%M}"}).values())
+    return tuple(map(_cell, (run | {"started": f"{started:%Y-%m-%d %H:%M}"}).values()))
 
 
 _FIGURES = """

@@ -6,12 +6,15 @@ documents are each test's own.
 
 import json
 import os
+import pty
+import re
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -23,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 240.0
 POLL_S = 0.02
 OLD_S = 1_700_000_000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 DOCFLASH = "import sys; from flows.cli import main; sys.argv[0] = 'docflash'; main()"
 
 QUICK = """
@@ -134,6 +138,29 @@ class Home:
             check=False,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def on_a_terminal(self, width: int, *arguments: str) -> list[str]:
+        """The lines that a command prints on a terminal of a width, without its colours."""
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (50, width))
+        command = [sys.executable, "-c", DOCFLASH, *arguments]
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment | {"TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            written = b""
+            # Linux tells of the other end's closing by an error.
+            with suppress(OSError):
+                while part := os.read(ours, 65536):
+                    written += part
+        os.close(ours)
+        assert process.returncode == 0, written
+        return [_COLOUR.sub("", line) for line in written.decode().splitlines()]
 
     def run(self, *arguments: str | Path, before: str = "") -> Done:
         """`docflash run` over the documents with the tiny model, as JSON."""

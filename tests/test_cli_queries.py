@@ -66,6 +66,28 @@ def test_rows_as_a_table_that_cant_steer_the_terminal(library: Home) -> None:
     assert [line.split()[0] for line in done.out.splitlines() if line.strip()][:1] == ["text"]
 
 
+@pytest.mark.parametrize(("width", "is_table"), [(60, False), (200, True)])
+def test_a_result_too_wide_for_the_terminal_is_shown_row_by_row(
+    library: Home, width: int, *, is_table: bool
+) -> None:
+    names = [f"column_{number}" for number in range(8)]
+    columns = ", ".join(f"'value {number}' AS {name}" for number, name in enumerate(names))
+    lines = library.on_a_terminal(width, "sql", f"SELECT {columns}")
+    assert all(len(line) <= width for line in lines)
+    assert names in [line.split() for line in lines] if is_table else lines[0].startswith("1 ──")
+    for number, name in enumerate(names):
+        assert is_table or lines[1 + number].split() == [name, "value", str(number)]
+
+
+def test_elsewhere_the_layout_is_that_of_the_rows_alone(library: Home) -> None:
+    wide = ", ".join(f"'value {number}' AS column_{number}" for number in range(30))
+    for statement, is_table in ((f"SELECT {wide}", False), ("SELECT 1 AS one", True)):
+        plain = library.docflash("sql", statement)
+        narrow = library.with_environment(COLUMNS="40").docflash("sql", statement)
+        assert (plain.code, plain.out) == (0, narrow.out)
+        assert plain.out.startswith("1 ──") is not is_table
+
+
 def test_a_long_cell_and_many_rows_say_what_is_left_out(library: Home) -> None:
     done = library.docflash("sql", "SELECT repeat('x', 500) AS long")
     assert "... (+100 characters)" in " ".join(done.out.split())
@@ -138,7 +160,12 @@ def test_status(library: Home) -> None:
     }
     assert (status["answers"], status["answers_pending"], status["failures"]) == (2, 0, 1)
     assert status["tables"] == str(library.out / "latest")
-    assert [run["state"] for run in status["runs"]] == ["done"]
+    (run,) = status["runs"]
+    assert run["state"] == "done"
+    assert run["answers_a_minute"] > 0
+    assert run["tokens_a_second"] > 0
+    (failing,) = status["failing"]
+    assert (failing["kind"], failing["at"], failing["such_as"]) == ("empty", "reading", "empty.txt")
     zone = library.with_environment(TZ="EAST-03:00")
     plain = zone.docflash("status")
     assert plain.code == 0

@@ -317,6 +317,17 @@ class _NoPrefect(_OtherPrefect):
         self.end_headers()
 
 
+class _OlderDocflash(_OtherPrefect):
+    """A server of docflash's own, of an older Prefect: it takes the password, and asks for it."""
+
+    def do_GET(self) -> None:
+        if self.path == "/api/admin/version" and "Authorization" not in self.headers:
+            self.send_response(401)
+            self.end_headers()
+            return
+        super().do_GET()
+
+
 @pytest.fixture
 def alone(shared_home: Home, tmp_path: Path) -> Home:
     home = make_home(shared_home, tmp_path)
@@ -325,14 +336,27 @@ def alone(shared_home: Home, tmp_path: Path) -> Home:
 
 
 @pytest.mark.parametrize(
-    ("who", "message"),
+    ("who", "message", "what_to_do"),
     [
-        (_OtherPrefect, "a Prefect server of version='2.20.1' that is not docflash's is on port="),
-        (_NoPrefect, "another program listens on port="),
+        (
+            _OtherPrefect,
+            "a Prefect server of version='2.20.1' that is not docflash's is on port=",
+            "choose another port with `--port`",
+        ),
+        (
+            _OlderDocflash,
+            "runs Prefect version='2.20.1', and this docflash has ",
+            "end it with `docflash service stop`",
+        ),
+        (
+            _NoPrefect,
+            "another program listens on port=",
+            "choose another port with `--port`",
+        ),
     ],
 )
 def test_what_is_on_the_port_already_is_told(
-    alone: Home, who: type[BaseHTTPRequestHandler], message: str
+    alone: Home, who: type[BaseHTTPRequestHandler], message: str, what_to_do: str
 ) -> None:
     port = int(alone.environment["DOCFLASH_PREFECT_PORT"])
     with ThreadingHTTPServer(("127.0.0.1", port), who) as other:
@@ -341,7 +365,7 @@ def test_what_is_on_the_port_already_is_told(
         other.shutdown()
     assert (done.code, done.error["kind"]) == (2, "InputError")
     assert message in done.error["message"]
-    assert "choose another port with `--port`" in done.error["message"]
+    assert what_to_do in done.error["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """How much memory the store may have: more for more rows, as its indexes are all held in memory.
 
 In: an open store. Out: DuckDB's limit, raised as the store grows. What needs more goes to the disk.
+DuckDB takes what it may, for its cache: a night over 100,000 documents had a peak of 486 MiB with
+256 MB alone, of 583 with 512 bytes a row more, of 674 with the 1,024 below (`benchmarks/scale.py`),
+which a library of several questions and their evidence needs for its indexes.
 """
 
 import os
