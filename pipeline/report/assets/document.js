@@ -34,7 +34,8 @@ async function openDocument(number, proof) {
 }
 
 function drawAbout(entry) {
-  const sure = entry.class_probability === null ? "" : ` (${percent(entry.class_probability)})`;
+  const sure = entry.class_confidence !== null ? ` (right ${percent(entry.class_confidence)} of the time)`
+    : entry.class_probability !== null ? ` (model ${percent(entry.class_probability)} sure)` : "";
   const facts = [
     entry.class_name && `${label(entry.class_name)}${sure}`, entry.title, counted(entry.pages, "page"), size(entry.size_bytes),
   ].filter(Boolean);
