@@ -16,7 +16,7 @@ from pipeline.errors import ResultError
 from pipeline.evidence import Evidence
 from pipeline.messages import ask_again
 from pipeline.records import Chunk, Job, Result, Task
-from pipeline.sentences import trim_to_clause, trim_to_sentence
+from pipeline.sentences import split_sentences, trim_to_clause, trim_to_sentence
 
 T = TypeVar("T")
 
@@ -124,9 +124,14 @@ class Asker:
         self, completion: Completion, read: Callable[[Completion], T], *, is_last: bool = False
     ) -> T:
         value = read(self._whole(completion, is_last=is_last))
-        if completion.finish_reason != "stop":
+        if completion.finish_reason != "stop" and not self._has_all_sentences(value):
             self.cut = True
         return value
+
+    def _has_all_sentences(self, value: object) -> bool:
+        """Whether an answer has as many sentences as it may, so that nothing of it is missed."""
+        most = self.task.limits.max_sentences
+        return isinstance(value, str) and 0 < most <= len(split_sentences(value))
 
     def _whole(self, completion: Completion, *, is_last: bool) -> Completion:
         """The answer, without the half sentence that it ends with at its limit.

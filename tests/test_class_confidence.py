@@ -98,10 +98,11 @@ def test_classes_and_fields_are_fitted_apart() -> None:
     ]
     fitted = fit_calibrations(values, [FINDER, FIELDS], "x")
     shares = {one.form: one.share(CLASS_FIELD, 0.9) for one in fitted if not one.task}
-    assert shares["class"] is not None
-    assert shares[FIELDS.form] is not None
-    assert shares["class"] > 0.9
-    assert shares[FIELDS.form] < 0.1
+    of_class, of_field = shares["class"], shares[FIELDS.form]
+    assert of_class is not None
+    assert of_field is not None
+    assert of_field < 0.1
+    assert of_class > 0.9
 
 
 def test_docflashs_own_classes_are_measured_as_they_are() -> None:
