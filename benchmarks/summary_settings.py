@@ -8,8 +8,8 @@ document supports, and of those that have a number, a date or a name that it doe
 sentences and words there are. Writes benchmarks/summary_settings.json; what it knows of other
 settings stays.
 
-What is there was measured before a summary had a bound of four sentences (`max_sentences`), of which
-this takes no account: what the first sentences alone come to stands there, too.
+What is there was measured before a summary had a bound of four sentences (`max_sentences`), which
+is left out here: what the first sentences alone come to stands there, too.
 """
 
 import argparse

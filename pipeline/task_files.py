@@ -28,6 +28,7 @@ _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
     "class": Limits(max_tokens=32, chunk_tokens=400),
 }
 # A small model loops without these; see `Sampling`, and `benchmarks/repetition.py` for the choice.
+# A penalty makes summaries fuller, but more of their sentences unsupported (`summary_settings.py`).
 # Fields are copies, and to copy is to repeat: there, only a loop inside one string is stopped.
 _SETTINGS: dict[TaskKind, dict[str, float | int]] = {
     "text": {"no_repeat_ngram": 4, "no_repeat_copied": 12},
