@@ -34,7 +34,7 @@ from machine import describe_surroundings
 from quality import near, only_fields
 
 from pipeline.calibration import Calibration, find_share
-from pipeline.calibration_file import FILE_NAME, write_calibrations
+from pipeline.calibration_file import FILE_NAME, read_calibrations, write_calibrations
 from pipeline.evaluation.calibrating import fit_calibrations, measure_reliability
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.gold import load_gold
@@ -82,7 +82,10 @@ def calibrate(work: Path, model: str) -> dict[str, object]:
     taken = [one for one in test if one.sure.probability is None]
     about += "; found by rules: split test"
     known = (*general, *fit_calibrations([*asked, *taken], tasks, about, general))
-    write_calibrations(_ROOT / "prompts" / FILE_NAME, known, _COMMAND)
+    file = _ROOT / "prompts" / FILE_NAME
+    # benchmarks/class_calibration.py makes those.
+    of_classes = [one for one in read_calibrations(file) if one.form == "class"]
+    write_calibrations(file, (*known, *of_classes), _COMMAND)
     of_rules = hold_out_layouts(taken, tasks)
     of_model = foretell([one for one in test if one not in taken], tasks, known)
     test_alone = foretell(grade(work, "test", model, plain)[0], alone_tasks, known)

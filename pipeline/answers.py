@@ -22,6 +22,7 @@ from pipeline.linking import link_sentences
 from pipeline.merge_plan import Part, plan_merges
 from pipeline.messages import ask_about, ask_to_merge
 from pipeline.outline import Section
+from pipeline.part_answers import answer_parts
 from pipeline.records import Chunk, Job, Result, Task
 from pipeline.results import parse_result
 from pipeline.schema import answer_schema
@@ -122,7 +123,7 @@ def _write_text(asker: Asker, title: str, document: DocumentText, chunks: Sequen
         most = most_parts(asker.task, asker.model, titled=False)
     spans = [(chunk.own_start, chunk.own_end) for chunk in chunks]
     plan = plan_merges(spans, sections, most) if len(chunks) > 1 else Part("", chunk=0)
-    return _Writer(asker, title, document, chunks).write(plan)
+    return answer_parts(plan, _Writer(asker, title, document, chunks).write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,13 @@ class _Writer:
     document: DocumentText
     chunks: Sequence[Chunk]
 
-    def write(self, part: Part) -> str:
+    def write(self, part: Part, answers: Sequence[str]) -> str:
         """The answer about a part: of its chunk, or joined of those about its own parts."""
         if part.chunk is not None:
             return self._ask(self._about(part.chunk))
-        answers = [
-            (self._shorten(inner.title), self._fit(self.write(inner))) for inner in part.parts
-        ]
-        messages = ask_to_merge(self.asker.task, answers)
+        titles = [self._shorten(inner.title) for inner in part.parts]
+        fitting = [self._fit(answer) for answer in answers]
+        messages = ask_to_merge(self.asker.task, list(zip(titles, fitting, strict=True)))
         return self._ask(Question(messages, place=" (joining the parts)"))
 
     def _about(self, place: int) -> Question:

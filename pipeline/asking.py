@@ -5,8 +5,9 @@ read is asked for once more, with what was wrong. No error holds any of the docu
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, TypeVar
 
 from pipeline.budget import ERROR_CHARS, answer_tokens
@@ -15,7 +16,7 @@ from pipeline.errors import ResultError
 from pipeline.evidence import Evidence
 from pipeline.messages import ask_again
 from pipeline.records import Chunk, Job, Result, Task
-from pipeline.sentences import trim_to_clause, trim_to_sentence
+from pipeline.sentences import split_sentences, trim_to_clause, trim_to_sentence
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def place_of(chunk: Chunk, number: int, count: int) -> str:
 
 @dataclass(slots=True)
 class Asker:
-    """Asks for one job.
+    """Asks for one job; `ask` is safe to call from several threads.
 
     Attributes:
         cut: Whether an answer reached its token limit.
@@ -61,6 +62,7 @@ class Asker:
     nonce: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     completions: list[Completion] = field(default_factory=list[Completion])
     cut: bool = False
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def ask(self, question: Question, read: Callable[[Completion], T]) -> T:
         """One question, and once more if the answer is invalid.
@@ -72,13 +74,14 @@ class Asker:
         Raises:
             ResultError: It was invalid twice; the message says what was wrong the second time.
         """
+        completion = self._complete(question)
         try:
-            return self._attempt(question, read)
+            return self._read(completion, read)
         except ResultError as error:
-            answer = self.completions[-1].text
-            turns = ask_again(question.messages, answer, str(error)[:ERROR_CHARS])
+            turns = ask_again(question.messages, completion.text, str(error)[:ERROR_CHARS])
+        completion = self._complete(replace(question, messages=turns))
         try:
-            return self._attempt(replace(question, messages=turns), read, is_last=True)
+            return self._read(completion, read, is_last=True)
         except ResultError as error:
             raise ResultError(error.kind, f"{error}; asked twice{question.place}") from None
 
@@ -101,12 +104,10 @@ class Asker:
             evidence=tuple(evidence),
         )
 
-    def _attempt(
-        self, question: Question, read: Callable[[Completion], T], *, is_last: bool = False
-    ) -> T:
+    def _complete(self, question: Question) -> Completion:
         settings: dict[str, Any] = dict(self.task.settings)
         request = Request(
-            id=f"{self.job.key[:16]}-{self.nonce}-{len(self.completions) + 1}",
+            id=f"{self.job.key[:16]}-{self.nonce}-{next(self._numbers)}",
             model=self.model.name,
             messages=question.messages,
             schema=question.schema,
@@ -117,9 +118,20 @@ class Asker:
         )
         completion = self.engine.complete(request)
         self.completions.append(completion)
+        return completion
+
+    def _read(
+        self, completion: Completion, read: Callable[[Completion], T], *, is_last: bool = False
+    ) -> T:
         value = read(self._whole(completion, is_last=is_last))
-        self.cut = self.cut or completion.finish_reason != "stop"
+        if completion.finish_reason != "stop" and not self._has_all_sentences(value):
+            self.cut = True
         return value
+
+    def _has_all_sentences(self, value: object) -> bool:
+        """Whether an answer has as many sentences as it may, so that nothing of it is missed."""
+        most = self.task.limits.max_sentences
+        return isinstance(value, str) and 0 < most <= len(split_sentences(value))
 
     def _whole(self, completion: Completion, *, is_last: bool) -> Completion:
         """The answer, without the half sentence that it ends with at its limit.

@@ -9,6 +9,9 @@ an answer, the share of values like it that were right. There are two kinds of v
   "task" in the column `measured`), without offsets.
 - taken: a rule found it, and no model was asked. The share is that of its field (`FieldShare`).
 
+The class of a document is such a value, too, of the one field `CLASS_FIELD`; it is asked in a form
+of its own.
+
 Where nothing was measured there is no confidence. `pipeline.calibration_fit` fits these records,
 `pipeline.calibration_file` keeps them, `pipeline.calibration_sql` applies them as tables are
 published, so that answers need not be asked for again when a calibration is new.
@@ -20,6 +23,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.records import Task
+
+CLASS_FIELD = "class"
 
 LEAST_PROBABILITY = 0.001
 """Probabilities nearer to 0 or 1 count as this near: their log-odds would decide all."""
@@ -98,7 +103,7 @@ class Calibration:
         model: The model's fingerprint.
         task: The task's name; empty: all tasks that were measured with this model and form.
         prompt: The task's fingerprint; empty if `task` is.
-        form: The task's `form`, as its file has it.
+        form: As `form_of` has it.
         measured_on: In words: which documents.
         asked: Of values that the model wrote, None if there were too few; of a task with few it
             is that of its model.
@@ -149,9 +154,14 @@ def find_share(
     """
     of_model = [one for one in calibrations if one.model == model]
     own = [one for one in of_model if one.prompt == task.fingerprint]
-    general = [one for one in of_model if not one.task and one.form == task.form]
+    general = [one for one in of_model if not one.task and one.form == form_of(task)]
     shares = (one.share(field, probability) for one in (*own, *general))
     return next((share for share in shares if share is not None), None)
+
+
+def form_of(task: Task) -> str:
+    """The form of a task: what was measured in one form says nothing of others."""
+    return "class" if task.kind == "class" else task.form
 
 
 def log_odds(probability: float) -> float:

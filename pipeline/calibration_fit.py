@@ -107,6 +107,9 @@ def fit_shares(values: Iterable[tuple[str, bool]]) -> tuple[FieldShare, ...]:
     if len(everything) < LEAST_TAKEN:
         return ()
     prior = (sum(everything) + 1) / (len(everything) + 2)
+    if len(by_field) == 1:  # there is no other field to borrow from
+        [(field, own)] = by_field.items()
+        return (FieldShare(field, len(own), sum(own), prior),)
     return tuple(
         FieldShare(
             field,

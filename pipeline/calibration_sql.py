@@ -7,7 +7,7 @@ calibration of its own has the map of its model, if it is asked in the same form
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.calibration import LEAST_PROBABILITY, Calibration
+from pipeline.calibration import CLASS_FIELD, LEAST_PROBABILITY, Calibration, form_of
 from pipeline.records import Field, Task
 
 _TYPES = {
@@ -63,7 +63,7 @@ def _rows_of(task: Task, calibrations: Sequence[Calibration]) -> Iterator[_Row]:
             yield (*head, 0.0, _ABOVE_ALL, taken.share, 0.0, 0.0, "task")
         yield from _map_rows(one, task, "task")
     for one in calibrations:
-        if not one.task and one.form == task.form and one.model not in has_map:
+        if not one.task and one.form == form_of(task) and one.model not in has_map:
             yield from _map_rows(one, task, "model")
 
 
@@ -72,7 +72,7 @@ def _map_rows(one: Calibration, task: Task, measured: str) -> Iterator[_Row]:
     if asked is None:
         return
     lows = [low for low, _ in asked.steps]
-    for field in _leaves(task.fields):
+    for field in (CLASS_FIELD,) if task.kind == "class" else _leaves(task.fields):
         head = (one.model, task.fingerprint, field, True)
         offset = one.offset(field)
         if not lows:

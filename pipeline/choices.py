@@ -109,8 +109,9 @@ def find_choices(
         for spot in _find_spots(field, text, context, placed, in_list=in_list)
         if PAGE_BREAK not in text[spot.start : spot.end]
     ]
+    is_sentences = in_list and field.type == "string" and field.max_chars >= SENTENCE_CHARS
     is_listed = in_list and field.type == "string" and bool(placed)
-    if is_listed and field.max_chars >= SENTENCE_CHARS:
+    if is_listed and is_sentences:
         is_listed = any(label.startswith("@") for label in field.labels)
     if is_listed:
         spots = [spot for spot in spots if (spot.start, spot.end) in placed]
@@ -121,7 +122,8 @@ def find_choices(
     choices: dict[str, Choice] = {}
     values: set[str] = set()
     for spot in spots:
-        start = _lead(text, spot.start)
+        # A sentence needs no words to lead to it.
+        start = spot.start if is_sentences else _lead(text, spot.start)
         quote = text[start : spot.end]
         if quote not in choices and str(spot.value) not in values:
             values.add(str(spot.value))

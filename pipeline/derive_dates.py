@@ -10,7 +10,8 @@ In: a text. Out: each date in it with its place and what it can mean. The rules:
   April 17, 2026, 1er mai 2026, 17th day of April 2026.
 - A year of two digits is 1970 to 2069.
 - A day without a year (by 30 January) is that day nearest to the first whole date of the document;
-  without such a date it means nothing.
+  without such a date it means nothing. It may go over the end of a line only after a word ("by
+  30 | January"): elsewhere a number ends a row or counts a paragraph ("in September. | 5. Rent").
 """
 # ruff: noqa: RUF001  the apostrophes are meant
 
@@ -55,6 +56,7 @@ _PATTERNS = tuple(
     )
 )
 _NUMERIC = _PATTERNS[1]
+_LINE_END = re.compile(r"[\n\f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def read_dates(text: str, context: str = "") -> list[DateReading]:
     for pattern in _PATTERNS:
         for match in pattern.finditer(text):
             start, end = match.span()
-            if not any(taken[start:end]):
+            if not any(taken[start:end]) and not _is_torn(match):
                 taken[start:end] = b"\1" * (end - start)
                 matches.append(match)
     # Once: a text may have thousands of days without a year.
@@ -113,6 +115,14 @@ def _puts_months_first(matches: list[re.Match[str]]) -> bool:
     numbers = [m for m in matches if m.re is _NUMERIC and m["mark"] != "." and _days(m)]
     months = any(int(m["m"]) > _MONTHS_OF_YEAR for m in numbers)
     return months and not any(int(m["day"]) > _MONTHS_OF_YEAR for m in numbers)
+
+
+def _is_torn(match: re.Match[str]) -> bool:
+    """Whether a day without a year is only made of what ends a line and what begins the next."""
+    if match["year"] or not _LINE_END.search(match[0]):
+        return False
+    before = match.string[max(0, match.start() - 2) : match.start()].rstrip(" ")
+    return not (match[0][0].isdigit() and before[-1:].isalpha())
 
 
 def _turn(reading: DateReading) -> DateReading:

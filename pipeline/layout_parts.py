@@ -74,6 +74,7 @@ _PERSON = re.compile(
     r"(?:[A-ZÀ-Þ][\w'’-]*\.?|(?:de|da|la|le|van|von|der|den)\b)"  # noqa: RUF001
     r"(?:[ ](?:[A-ZÀ-Þ][\w'’-]*\.?|(?:de|da|la|le|van|von|der|den)\b)){1,4}"  # noqa: RUF001
 )
+_HOUSE_LINE = re.compile(r"[A-ZÀ-Þ][^0-9:]{2,40}[ ][0-9]{1,4}[ ]?[a-z]?")
 _LEAD = re.compile(r"^[ ]*(?:(?i:re|subject|betreff|betr|objet|ref)\b[ ]?[.:]*)[ ]*")
 
 
@@ -155,7 +156,11 @@ def _blocks(text: str) -> list[_Block]:
 
 def _is_address(line: str, following: str) -> bool:
     """Whether a line is of an address: it looks so, or has a number and one follows."""
-    return bool(_ADDRESS.search(line)) or (line[:1].isdigit() and bool(_ADDRESS.search(following)))
+    if _ADDRESS.search(line):
+        return True
+    if line[:1].isdigit():
+        return bool(_ADDRESS.search(following))
+    return bool(_HOUSE_LINE.fullmatch(line) and _POSTCODE_LINE.fullmatch(following))
 
 
 def _name_before_address(line: _Line) -> tuple[_Line, ...]:

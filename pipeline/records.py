@@ -29,8 +29,8 @@ class FoundFile:
     Attributes:
         root: The folder that was searched, absolute.
         path: Where the file is, absolute; the real name, to open it.
-        name: Path relative to the root as valid text: bytes that are not UTF-8 and control
-            characters are escaped as \xNN, so it can be stored, logged and shown.
+        name: Path relative to the root as valid text, to be stored and shown: bytes that are not
+            UTF-8 and control characters are escaped as \xNN.
         size_bytes: Size when it was found.
         modified_ns: Modification time when it was found, nanoseconds since the epoch.
     """
@@ -53,7 +53,7 @@ class Page:
         alignment: From `text` back to `raw`.
         start_char: Where `text` begins in the document's normalised text.
         source: What read it; "ocr": it is a picture, and its letters were guessed.
-        note: Why the page has no text or not all of it, in plain words; empty if all is well.
+        note: Why the page has no text or not all of it, in plain words; else empty.
         frame: Of a page of a PDF, what of it is shown.
     """
 
@@ -79,8 +79,7 @@ class Document:
         title: From the metadata or headers, or empty.
         text_sha256: Hex digest of the normalised text (UTF-8), empty if failed.
         pages: The pages; empty if failed, but for "no_text": their notes say what they hold.
-        notes: What a user should know though the document was read: encoding guessed, encrypted
-            with an empty password, pages without text.
+        notes: What a user should know though it was read, as of pages without text.
         failure_kind: A short stable word, e.g. "encrypted", "damaged", "timeout", "too_large".
         failure: What happened and what to do, in plain words.
         outline: The headings that its format tells: a PDF's outline, those of HTML and Markdown.
@@ -176,14 +175,15 @@ class Limits:
         max_tokens: Longest answer, in tokens.
         chunk_tokens: Longest piece of a document the model sees at once, in tokens.
         overlap_tokens: Context that a chunk sees before its own words, in tokens.
-        max_document_tokens: A longer document is a recorded failure, never cut. The default, 1,000
-            dense pages, bounds the hours that one takes; memory hardly grows (`benchmarks/`).
+        max_document_tokens: A longer document is a recorded failure, never cut; 1,000 dense pages.
+        max_sentences: What text says after so many sentences is left out; 0 is no bound.
     """
 
     max_tokens: int = 256
     chunk_tokens: int = 1500
     overlap_tokens: int = 0
     max_document_tokens: int = 1_000_000
+    max_sentences: int = 0
 
 
 @dataclass(frozen=True, slots=True)

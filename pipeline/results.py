@@ -14,6 +14,7 @@ from pipeline.errors import ResultError
 from pipeline.merging import distinct
 from pipeline.records import Field, Task
 from pipeline.schema import DECIMAL_DIGITS, DECIMAL_PLACES, INTEGER_DIGITS
+from pipeline.sentences import keep_sentences
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -37,7 +38,7 @@ def parse_result(task: Task, text: str, *, partial: bool = False) -> Any:
             "missing_field", "unknown_field", "invalid_value".
     """
     if task.kind == "text":
-        return _plain_text(text.strip())
+        return keep_sentences(_plain_text(text.strip()), task.limits.max_sentences)
     value = load_json(text)
     if task.kind == "class":
         if value not in task.classes:

@@ -57,6 +57,12 @@ def trim_to_clause(text: str) -> str:
     return f"{text[:last].rstrip()} …" if text[:last].strip() else ""
 
 
+def keep_sentences(text: str, most: int) -> str:
+    """The text up to the end of its last sentence that is wanted; 0: all of it."""
+    ends = [end for _, end in split_sentences(text)]
+    return text[: ends[most - 1]] if 0 < most < len(ends) else text
+
+
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Where each sentence stands in a text, white space left out; blank lines end one, too."""
     found: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pipeline.calibration import Calibration
+from pipeline.calibration import CLASS_FIELD, Calibration
 from pipeline.calibration_sql import CONFIDENCE, ON, calibration_rows
 from pipeline.records import Field, Task
 from pipeline.schema import duckdb_type
@@ -96,13 +96,21 @@ FROM live_files ORDER BY path, folder
 
 _DOCUMENTS = """
 SELECT d.sha256 AS document_id, live.path, live.paths, d.title, c.class, c.class_probability,
-    d.media_type, d.size_bytes, d.status, d.page_count, d.char_count, d.notes,
+    c.class_confidence, c.class_measured, d.media_type, d.size_bytes, d.status, d.page_count,
+    d.char_count, d.notes,
     nullif(d.failure_kind, '') AS failure_kind, nullif(d.failure, '') AS failure,
     nullif(d.text_sha256, '') AS text_sha256, d.reader_version, d.read_run_id AS run_id, d.read_at
 FROM documents d JOIN live USING (sha256) LEFT JOIN (
-    SELECT document_id AS sha256, any_value(value->>'$') AS class,
-        any_value(probability) AS class_probability
-    FROM answers WHERE task = {class_task} AND json_type(value) = 'VARCHAR' GROUP BY document_id
+    SELECT a.document_id AS sha256, any_value(q.value) AS class,
+        any_value(q.probability) AS class_probability,
+        any_value({confidence}) AS class_confidence, any_value(m.measured) AS class_measured
+    FROM answers a JOIN (
+        -- Where the words of a document told its class, no model was asked.
+        SELECT job_key, document_id, {class_field} AS field, true AS chosen, value->>'$' AS value,
+            if(calls = 0, NULL, probability) AS probability
+        FROM answers WHERE task = {class_task} AND json_type(value) = 'VARCHAR'
+    ) q USING (job_key, document_id) LEFT JOIN ({calibration}) m ON {on}
+    WHERE a.task = {class_task} GROUP BY a.document_id
 ) c USING (sha256)
 ORDER BY live.path
 """
@@ -190,9 +198,15 @@ def list_tables(
         calibrations: What makes probabilities confidences.
     """
     finder = next((task.name for task in tasks if task.kind == "class"), "")
-    documents = _DOCUMENTS.format(class_task=quoted(finder))
-    rows = calibration_rows(tasks, calibrations)
-    evidence = _EVIDENCE.format(confidence=CONFIDENCE, calibration=rows, on=ON)
+    measured = {
+        "confidence": CONFIDENCE,
+        "calibration": calibration_rows(tasks, calibrations),
+        "on": ON,
+    }
+    evidence = _EVIDENCE.format(**measured)
+    documents = _DOCUMENTS.format(
+        class_task=quoted(finder), class_field=quoted(CLASS_FIELD), **measured
+    )
     return (
         _table("runs", _RUNS),
         _table("files", _FILES),

@@ -28,6 +28,7 @@ _DEFAULT_LIMITS: dict[TaskKind, Limits] = {
     "class": Limits(max_tokens=32, chunk_tokens=400),
 }
 # A small model loops without these; see `Sampling`, and `benchmarks/repetition.py` for the choice.
+# A penalty makes summaries fuller, but more of their sentences unsupported (`summary_settings.py`).
 # Fields are copies, and to copy is to repeat: there, only a loop inside one string is stopped.
 _SETTINGS: dict[TaskKind, dict[str, float | int]] = {
     "text": {"no_repeat_ngram": 4, "no_repeat_copied": 12},
@@ -82,6 +83,8 @@ def fingerprint(task: Task) -> str:
     if task.kind != "class":  # elsewhere they only say which documents it is for
         del parts["classes"]
     del parts["limits"]["max_document_tokens"]
+    if not task.limits.max_sentences:  # what it was before there was such a bound
+        del parts["limits"]["max_sentences"]
     parts["messages_version"] = MESSAGES_VERSION
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
@@ -113,7 +116,7 @@ def _read_table(table: Table, name: str, file: str) -> Task:
         instructions=instructions,
         merge=_read_merge(table, kind),
         fields=fields,
-        limits=_read_limits(table, _DEFAULT_LIMITS[kind]),
+        limits=_read_limits(table, kind),
         settings=_read_settings(table, kind),
         fingerprint="",
         source=file,
@@ -196,10 +199,16 @@ def _read_form(table: Table, kind: TaskKind) -> Any:
     return form
 
 
-def _read_limits(parent: Table, default: Limits) -> Limits:
+def _read_limits(parent: Table, kind: TaskKind) -> Limits:
+    default = _DEFAULT_LIMITS[kind]
     table = parent.take_table("limits")
     if table is None:
         return default
+    most_sentences = table.take_count("max_sentences", default.max_sentences, 0, 1000)
+    if most_sentences and kind != "text":
+        table.report(
+            "max_sentences", f"max_sentences is for text; an answer of kind {kind!r} has none"
+        )
     limits = Limits(
         max_tokens=table.take_count("max_tokens", default.max_tokens, 8, 16_384),
         chunk_tokens=table.take_count("chunk_tokens", default.chunk_tokens, 64, 1_000_000),
@@ -207,6 +216,7 @@ def _read_limits(parent: Table, default: Limits) -> Limits:
         max_document_tokens=table.take_count(
             "max_document_tokens", default.max_document_tokens, 1, 1_000_000_000
         ),
+        max_sentences=most_sentences,
     )
     if limits.overlap_tokens * 2 > limits.chunk_tokens:
         table.report(

@@ -269,6 +269,21 @@ def test_text_at_its_limit_ends_with_a_sentence_or_a_part_of_one_or_fails(
     assert caught.value.kind == "cut"
 
 
+def test_text_at_its_limit_is_not_marked_if_it_has_all_sentences_that_it_may(
+    model: ModelInfo,
+) -> None:
+    task = task_of(PLAIN + "max_sentences = 2\n")
+    document = document_of("Text.", task, model)
+    for text, value, cut in (
+        ("One. Two. And th", "One. Two.", False),
+        ("One. Two. Three. And th", "One. Two.", False),
+        ("One. And th", "One.", True),
+    ):
+        engine = ScriptedEngine(model, lambda _, __, text=text: completion(text, "length"))
+        result = answer_job(JOB, task, document, engine, model)
+        assert (result.value, result.cut) == (value, cut)
+
+
 def test_fields_at_their_limit_fail_and_a_better_second_answer_is_not_marked(
     model: ModelInfo,
 ) -> None:

@@ -128,3 +128,14 @@ def test_the_title_of_an_invoice_is_not_its_seller(title: str) -> None:
     schema = field_schema(seller, text, text, partial=False)
     assert schema is not None
     assert find_taken(seller, schema) == "Invoicely Ltd"
+
+
+def test_a_sentence_needs_no_words_to_lead_to_it() -> None:
+    text = (
+        "Rain at Gillhead was above the mean of thirty years. The highest level of the river was "
+        "measured at the bridge.\nThe bridge was closed for four days. The river fell in May."
+    )
+    field = Field("points", "string", max_chars=300, labels=("@main",))
+    choices = find_choices(field, text, in_list=True)
+    assert choices
+    assert [choice.quote.replace("\n", " ") for choice in choices] == [c.value for c in choices]

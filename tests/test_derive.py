@@ -67,6 +67,15 @@ def test_a_day_without_a_year_is_the_nearest_to_the_first_date_of_the_document()
     assert first_whole_date("by 3 May, on 4 May 2020 or 2019-01-01") == date(2020, 5, 4)
 
 
+def test_a_day_without_a_year_is_not_made_of_two_lines() -> None:
+    text = (
+        "19 February 2024.\nHagg Bridge 168.2 4\nApril to June.\nBetween April and September.\n"
+        "5. Insurance. Pay by 30\nJune, or on 3\nMay 2024; 44 7\nMay"
+    )
+    found = [text[reading.start : reading.end] for reading in read_dates(text, text)]
+    assert found == ["19 February 2024", "30\nJune", "3\nMay 2024"]
+
+
 def test_what_can_be_meant_otherwise_is_noted() -> None:
     assert judge(DATE, date(2026, 4, 5), "4/5/2026") == (
         "derived",

@@ -298,3 +298,24 @@ def test_a_schema_that_would_be_compiled_for_minutes_is_refused(
 @pytest.mark.parametrize("multiple", [1, 5, 0.01, 2.5, 1_000_000_000, 99_999])
 def test_ordinary_multiples_are_taken(bench: Bench, multiple: float) -> None:
     assert bench.grammars.matcher({"type": "number", "multipleOf": multiple}).count_allowed([]) == 0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 5, "maxLength": 2},
+        {"type": "string", "minLength": 5, "pattern": "^a$"},
+        {"type": "integer", "minimum": 5, "maximum": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 1},
+        {"type": "object", "properties": {}, "required": ["b"], "additionalProperties": False},
+        {"allOf": [{"type": "string"}, {"type": "integer"}]},
+        {"type": "integer", "enum": ["a"]},
+        {"enum": []},
+        False,
+    ],
+    ids=str,
+)
+def test_a_schema_that_contradicts_itself_is_refused(bench: Bench, schema: Any) -> None:
+    with pytest.raises(RequestError, match="Unsatisfiable schema") as refused:
+        bench.grammars.matcher(schema, "")
+    assert refused.value.kind == "bad_schema"

@@ -46,7 +46,9 @@ def test_each_task_gets_its_documents_and_task_forces(home: Home) -> None:
     # What a tiny random model writes may be no text, or have no end; that is recorded.
     assert done.code == (1 if done.json["failures"] else 0)
     classes = home.rows("SELECT class, class_probability AS p FROM documents")
-    assert all(row["class"] and 0 < row["p"] <= 1 for row in classes)
+    assert all(row["class"] for row in classes)
+    # Of the words that tell a class there are enough in the minutes only if "board" were one.
+    assert all(row["p"] is None or 0 < row["p"] <= 1 for row in classes)
     of_class = sum(row["class"] == "invoice" for row in classes)
     assert len(home.rows("FROM invoice")) == of_class
     assert home.rows("SELECT count(*) AS n FROM jobs WHERE task = 'summary'") == [{"n": 2}]

@@ -212,11 +212,13 @@ def test_a_library_is_scored(folder: Path) -> None:
     assert rows["docflash", "summary", ""].model_s == 1.5
     assert rows["baseline", "invoice", "total"].f1 == 1.0
     assert [(g.document, g.field, g.is_right, g.sure.probability) for g in done.graded] == [
+        ("a.txt", "class", False, 1.0),
         ("a.txt", "number", True, 0.75),
         ("a.txt", "total", True, None),
         ("a.txt", "tags", False, 0.25),
     ]
-    assert {(g.sure.model, g.sure.prompt) for g in done.graded} == {(MODEL, INVOICE.fingerprint)}
+    own = {(g.sure.model, g.sure.prompt) for g in done.graded if g.task == "invoice"}
+    assert own == {(MODEL, INVOICE.fingerprint)}
     wrong = {(one.document, one.field) for one in done.judgements if not one.is_right}
     assert wrong == {("a.txt", "due"), ("a.txt", "tags"), ("a.txt", ""), ("b.txt", "number")}
     table = tabulate_scores(done)

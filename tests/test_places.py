@@ -67,6 +67,19 @@ Rechnung Nr. 12
     assert parts("@addressee", text) == ["Ulrike Sommer"]
 
 
+def test_a_street_without_a_word_for_it_is_one_above_a_postcode() -> None:
+    text = """Tischlerei Ahornfeld GmbH · Werkstraße 14 · 35037 Marburg
+Kindergarten Sonnenhügel e. V.
+Frau Annegret Pohlmann
+Am Lahnufer 3
+35094 Lahntal
+Rechnung
+"""
+    assert parts("@addressee", text) == ["Kindergarten Sonnenhügel e. V.", "Annegret Pohlmann"]
+    assert parts("@letterhead", text) == ["Tischlerei Ahornfeld GmbH"]
+    assert parts("@addressee", text.replace("35094 Lahntal", "Kundennummer")) == []
+
+
 def test_the_largest_amount_is_a_total_without_a_word() -> None:
     assert parts("@largest", "Oak 240.00\n38.50\n278.50\nVAT 50.84\n329.34\n") == ["329.34"]
 

@@ -89,7 +89,7 @@ def test_each_value_leads_to_its_words(page: str) -> None:
         "number": ("A-17", ["A-17"]),
         "total": ("12.50", ["12.50"]),
         "due": ("2026-04-30", ["the last", "day of April 2026"]),
-        "paid": ("true", []),
+        "paid": ("true", ["to be paid"]),
     }
     name, city = values["seller"]["members"]
     assert (name["text"], shown_words(view, name["proof"])) == ("Acme & Sons", ["Acme & Sons"])

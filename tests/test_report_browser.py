@@ -203,6 +203,22 @@ def test_doubts_are_seen_with_reasons_and_alternatives(open_page: Any) -> None:
     expect(value(page, "City").locator(".value")).to_have_text(re.compile("\N{EN DASH}\\s*$"))
 
 
+def test_words_that_speak_for_nothing_are_not_marked_as_if_they_did(open_page: Any) -> None:
+    page = open_page()
+    open_acme(page)
+    value(page, "Paid").click()
+    expect(page.locator("mark.on")).to_have_class(re.compile("other"))
+    value(page, "Total").click()
+    expect(page.locator("mark.on")).not_to_have_class(re.compile("other"))
+
+
+def test_only_what_is_in_the_window_scrolls(open_page: Any) -> None:
+    page = open_page()
+    page.set_viewport_size({"width": 1280, "height": 480})
+    open_acme(page)  # it has a null below the fold, whose word for screen readers has no place
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+
 def test_a_percentage_says_what_it_is(open_page: Any) -> None:
     page = open_page()
     open_acme(page)

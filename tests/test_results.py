@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -165,6 +166,15 @@ def test_a_cut_text_ends_with_its_last_full_sentence(text: str, trimmed: str) ->
 def merged(field: Field, *values: Any) -> tuple[Any, bool]:
     result = merge_fields(task_of(field), [{field.name: value} for value in values])
     return result.value[field.name], result.cut
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [(0, "One. Two! Mr. Three?\n\n- Four"), (2, "One. Two!"), (3, "One. Two! Mr. Three?")],
+)
+def test_text_has_no_more_sentences_than_it_may(most: int, kept: str) -> None:
+    task = replace(task_of(kind="text"), limits=Limits(max_sentences=most))
+    assert parse_result(task, " One. Two! Mr. Three?\n\n- Four ") == kept
 
 
 def test_plain_values_go_by_agreement_then_by_order() -> None:

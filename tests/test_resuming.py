@@ -90,7 +90,8 @@ def test_only_what_is_left_is_asked_and_the_answer_is_the_same(
 
     second = StoppingEngine()
     run_folder(order, second)
-    assert [call_key(request) for request in (*first.asked, *second.asked)] == keys
+    asked = [call_key(request) for request in (*first.asked, *second.asked)]
+    assert sorted(asked) == sorted(keys)  # none twice; parts are asked some at once
     assert results(tmp_path / "out") == results(tmp_path / "whole")
     with Store.open(tmp_path / "out") as store, store.snapshot() as session:
         assert session.count("SELECT count(*) FROM calls") == 0

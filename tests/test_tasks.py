@@ -115,6 +115,7 @@ CHOICES = 'instructions = "x"\nclasses = ["bill", "memo"]\n'
         ('instructions = "x"\n[limits]\nmax_tokens = 0\n', 3, "from 8 to 16384"),
         ('instructions = "x"\n[limits]\nmax_tokens = true\n', 3, "not a whole number"),
         ('instructions = "x"\n[limits]\nchunk_tokens = 100\noverlap_tokens = 60\n', 4, "half of"),
+        (CHOICES + "[limits]\nmax_sentences = 2\n", 4, "max_sentences is for text"),
         ('instructions = "x"\n[settings]\ntemprature = 1\n', 3, "did you mean 'temperature'?"),
         ('instructions = "x"\n[settings]\nseed = 1.5\n', 3, "not a whole number"),
         ('instructions = "x"\n[examples]\nbill = "y"\n', 2, "write each under [[examples]]"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.calibration import Calibration, find_share
+from pipeline.calibration import Calibration, find_share, form_of
 from pipeline.calibration_fit import LEAST_TAKEN, LEAST_VALUES, fit_map, fit_offsets, fit_shares
 from pipeline.errors import InputError
 from pipeline.evaluation.grading import Graded
@@ -99,13 +99,13 @@ def fit_calibrations(
     for one in graded:
         if one.sure.prompt in by_prompt:
             of_task[one.sure.model, one.sure.prompt].append(one)
-            of_model[one.sure.model, by_prompt[one.sure.prompt].form].append(one)
+            of_model[one.sure.model, form_of(by_prompt[one.sure.prompt])].append(one)
     known = {(one.model, one.form): one for one in general}
     for (model, form), own in of_model.items():
         new = Calibration(model, "", "", form, measured_on, fit_map(_probabilities(own)))
         known.setdefault((model, form), new)
     fitted = [
-        _fit_task(by_prompt[prompt], own, known[model, by_prompt[prompt].form], measured_on)
+        _fit_task(by_prompt[prompt], own, known[model, form_of(by_prompt[prompt])], measured_on)
         for (model, prompt), own in of_task.items()
     ]
     fitted += [one for one in known.values() if one not in general]
@@ -123,7 +123,7 @@ def _fit_task(
         general.model,
         task.name,
         task.fingerprint,
-        task.form,
+        form_of(task),
         measured_on,
         known if has_map else None,
         fit_offsets(known, asked) if known is not None and asked else (),

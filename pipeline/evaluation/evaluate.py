@@ -74,7 +74,7 @@ def evaluate(gold: Gold, tasks: Sequence[Task], out: Path) -> Evaluation:
         sum(bool(answer.failure) for answer in found.values()),
         (*score(PRODUCT, judged, costs), *score(BASELINE, simple)),
         tuple(judged),
-        grade_values(gold, tasks, found, load_sureness(out, ids), ids),
+        grade_values(gold, tasks, found, load_sureness(out, ids, tasks), ids),
     )
 
 

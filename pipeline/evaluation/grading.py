@@ -1,13 +1,16 @@
 """Grades single values, for calibration: was it right, and how sure was the model?
 
 In: gold documents, and what a library has published about them. Out: a `Graded` for each value of
-each answer with fields; nulls are none. Values are judged as `pipeline.evaluation.compare` does.
+each answer with fields, and for each class; nulls are none. Values are judged as
+`pipeline.evaluation.compare` does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline.calibration import CLASS_FIELD
 from pipeline.evaluation.answers import Found
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.gold import Gold, GoldAnswer
@@ -18,7 +21,7 @@ from pipeline.tables import quoted
 
 @dataclass(frozen=True, slots=True)
 class Sureness:
-    """What the table `evidence` says of a value.
+    """What the table `evidence` says of a value, or `documents` of a class.
 
     Attributes:
         probability: As the model had it; None if a rule found the value.
@@ -62,9 +65,18 @@ WHERE chosen AND span = 0 AND value IS NOT NULL AND document_id IN ({ids})
 GROUP BY ALL HAVING count(*) = 1
 """
 
+_OF_CLASSES = """
+SELECT document_id, j.task, {field} AS field, 0 AS item, class_probability AS probability,
+    class_confidence AS confidence, j.model_fingerprint AS model, j.prompt_fingerprint AS prompt
+FROM documents d JOIN jobs j USING (document_id)
+WHERE j.task = {task} AND class IS NOT NULL AND document_id IN ({ids})
+"""
 
-def load_sureness(out: Path, ids: Mapping[str, str]) -> dict[_Place, Sureness]:
-    """What a library's evidence says of the values about some documents.
+
+def load_sureness(
+    out: Path, ids: Mapping[str, str], tasks: Sequence[Task]
+) -> dict[_Place, Sureness]:
+    """What a library says of the values and the classes of some documents.
 
     A place with several values, as in a list in a list, has none; so has all that was published by
     a docflash that knew no calibration.
@@ -72,22 +84,33 @@ def load_sureness(out: Path, ids: Mapping[str, str]) -> dict[_Place, Sureness]:
     Args:
         out: The library.
         ids: Of the documents, by name.
+        tasks: All tasks there are.
 
     Raises:
         InputError: Nothing is published in the library.
     """
-    if "evidence" not in list_views(out):
-        return {}
-    columns = query(out, "DESCRIBE evidence").to_pydict()["column_name"]
-    if "measured" not in columns:
-        return {}
     listed = ", ".join(map(quoted, ids.values())) or "NULL"
+    queries = [_SURENESS.format(ids=listed)] if _has(out, "evidence", "measured") else []
+    if _has(out, "documents", "class_confidence"):
+        queries += [
+            _OF_CLASSES.format(ids=listed, task=quoted(task.name), field=quoted(CLASS_FIELD))
+            for task in tasks
+            if task.kind == "class"
+        ]
     return {
         (row["document_id"], row["task"], row["field"], row["item"]): Sureness(
             row["probability"], row["confidence"], row["model"], row["prompt"]
         )
-        for row in query(out, _SURENESS.format(ids=listed)).to_pylist()
+        for sql in queries
+        for row in query(out, sql).to_pylist()
     }
+
+
+def _has(out: Path, table: str, column: str) -> bool:
+    """Whether a library has published this column; one of an older docflash may not have."""
+    if table not in list_views(out):
+        return False
+    return column in query(out, f"DESCRIBE {table}").to_pydict()["column_name"]
 
 
 def grade_values(
@@ -97,7 +120,7 @@ def grade_values(
     sureness: Mapping[_Place, Sureness],
     ids: Mapping[str, str],
 ) -> tuple[Graded, ...]:
-    """Grades the values of all answers that have evidence.
+    """Grades the values of all answers with fields, and all classes.
 
     Args:
         gold: The truth.
@@ -111,7 +134,7 @@ def grade_values(
     for document in gold.documents:
         for answer in sorted(document.answers, key=lambda one: one.task):
             value = found[document.name, answer.task].value
-            if by_name[answer.task].kind != "fields" or value is None:
+            if by_name[answer.task].kind == "text" or value is None:
                 continue
             for field, item, is_right in _verdicts(by_name[answer.task], answer, value):
                 sure = sureness.get((ids[document.name], answer.task, field, item))
@@ -120,10 +143,11 @@ def grade_values(
     return tuple(graded)
 
 
-def _verdicts(
-    task: Task, answer: GoldAnswer, value: Mapping[str, object]
-) -> Iterator[tuple[str, int, bool]]:
+def _verdicts(task: Task, answer: GoldAnswer, value: Any) -> Iterator[tuple[str, int, bool]]:
     """Of each value that has a label: its dotted path, place in the list, whether it is right."""
+    if task.kind == "class":
+        yield CLASS_FIELD, 0, value == answer.value or value in answer.also.get("", ())
+        return
     for field in task.fields:
         if field.name in answer.value:
             also = answer.also.get(field.name, ())

@@ -129,6 +129,7 @@ def _entry(row: DocumentRow, view: DocumentView, folder: str) -> Entry:
         visible_line(row.title),
         row.class_,
         row.class_probability,
+        row.class_confidence,
         row.page_count or len(view.pages),
         row.size_bytes,
         row.status == "failed",

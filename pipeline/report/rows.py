@@ -28,6 +28,7 @@ class DocumentRow:
     title: str = ""
     class_: str = ""
     class_probability: float | None = None
+    class_confidence: float | None = None
     size_bytes: int = 0
     status: str = ""
     page_count: int = 0

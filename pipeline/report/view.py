@@ -159,6 +159,7 @@ class Entry:
     title: str
     class_name: str
     class_probability: float | None
+    class_confidence: float | None
     pages: int
     size_bytes: int
     failed: bool

@@ -34,7 +34,8 @@ async function openDocument(number, proof) {
 }
 
 function drawAbout(entry) {
-  const sure = entry.class_probability === null ? "" : ` (${percent(entry.class_probability)})`;
+  const sure = entry.class_confidence !== null ? ` (right ${percent(entry.class_confidence)} of the time)`
+    : entry.class_probability !== null ? ` (model ${percent(entry.class_probability)} sure)` : "";
   const facts = [
     entry.class_name && `${label(entry.class_name)}${sure}`, entry.title, counted(entry.pages, "page"), size(entry.size_bytes),
   ].filter(Boolean);
@@ -49,7 +50,7 @@ function drawAbout(entry) {
 function drawText(view) {
   const cuts = view.pages.map(() => []);
   view.proofs.forEach((proof, number) => proof.places.forEach((place) => {
-    cuts[place.page].push({ start: place.start, end: place.end, proof: number, isChosen: proof.chosen });
+    cuts[place.page].push({ start: place.start, end: place.end, proof: number, speaks: proof.chosen && !proof.flagged });
   }));
   marks = new Map();
   byId("text").replaceChildren(...view.pages.map((page, place) => drawPage(page, cuts[place], view.pages.length)));
@@ -81,7 +82,7 @@ function drawPieces(text, cuts) {
     while (next < ordered.length && ordered[next].start <= start) open.push(ordered[next++]);
     open = open.filter((cut) => cut.end > start);
     if (!open.length) return piece;
-    const mark = make(open.some((cut) => cut.isChosen) ? "mark" : "mark.other", {}, piece);
+    const mark = make(open.some((cut) => cut.speaks) ? "mark" : "mark.other", {}, piece);
     const proofs = open.map((cut) => cut.proof);
     for (const proof of proofs) marks.set(proof, [...(marks.get(proof) ?? []), mark]);
     mark.addEventListener("click", () => chooseFromText(proofs));
