@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.engine import sampling
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints, recent_tokens
 from pipeline.engine.core import Core
 from pipeline.engine.filters import draw_tokens, keep_likely
@@ -328,3 +329,36 @@ def test_a_bias_can_ban_and_command_but_not_break_the_grammar(folder: Path) -> N
     with pytest.raises(RequestError, match="logit_bias names token=272") as refused:
         desk.submit(ask("r", "x", sampling=Sampling(logit_bias=((VOCABULARY, 1.0),))))
     assert refused.value.kind == "bad_parameter"
+
+
+def test_how_a_row_chooses_does_not_depend_on_the_batch(
+    logits: mx.array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a kernel chooses, and counts a little otherwise, it does so in any company."""
+    monkeypatch.setattr(sampling, "can_choose_at_once", lambda _: True)
+    monkeypatch.setattr(
+        sampling, "choose_at_once", lambda z, _: np.array(mx.argmin(z, axis=-1)).astype(np.int32)
+    )
+    settings = [Sampling(), KINDS["bias"], Sampling(repetition_penalty=1.3), KINDS["presence"]]
+    shifts = [row_shifts(row, Counter(SAID), [], [True], lambda _: True) for row in settings]
+
+    def chosen(rows: list[int]) -> list[int]:
+        count = len(rows)
+        constraints = Constraints(
+            masks=np.zeros((1, (VOCABULARY + 31) // 32), np.int32),
+            mask_of=np.full((count, 1), -1, np.int32),
+            penalties=np.ones((count, 1), np.float32),
+            recent=np.full((count, 0), -1, np.int32),
+            windows=[0] * count,
+            shifts=[shifts[row] for row in rows],
+            settings=[settings[row] for row in rows],
+            positions=[len(SAID)] * count,
+        )
+        shape = (count, 1, VOCABULARY)
+        return choose_tokens(mx.broadcast_to(logits, shape), constraints)[:, 0].tolist()
+
+    alone = [chosen([row])[0] for row in range(4)]
+    assert alone[0] == alone[2] == int(np.array(logits).argmin())
+    assert alone[0] not in (alone[1], alone[3])
+    assert chosen([0, 1, 2, 3]) == alone
+    assert chosen([3, 2, 0]) == [alone[3], alone[2], alone[0]]

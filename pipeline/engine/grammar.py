@@ -162,6 +162,10 @@ class Matcher:
         """
         return 0 if self._matcher.is_stopped() else self._matcher.validate_tokens(list(tokens))
 
+    def try_consume(self, token: int) -> bool:
+        """Moves on by a token if it may come; else the state stays as it was."""
+        return self._matcher.try_consume_tokens([token]) == 1
+
     def rollback(self, count: int) -> None:
         """Takes back the last tokens that were consumed."""
         self._matcher.rollback(count)

@@ -114,11 +114,12 @@ class Row:
                 return
         self._send()
 
-    def go_on(self, token: int) -> None:
-        """Takes a token that its grammar allows as if it were said, until `go_back`."""
+    def go_on(self, token: int) -> bool:
+        """Takes a token as if it were said, until `go_back`; False if its grammar fails at it."""
+        if self.matcher and not self.matcher.try_consume(token):
+            return False
         self.history.push(token)
-        if self.matcher:
-            self.matcher.consume([token])
+        return True
 
     def go_back(self, count: int) -> None:
         """Takes back as many tokens as it went on by."""

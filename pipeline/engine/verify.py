@@ -140,7 +140,8 @@ class Verifier:
             if not agrees(walk.draft, here, walk.picked[here]):
                 return True
             if walk.sure < len(walk.picked):
-                walk.row.go_on(walk.picked[here])
+                if not walk.row.go_on(walk.picked[here]):
+                    return True  # the row fails of it by itself, when it takes the token
                 walk.gone += 1
 
     def _choose(self, walk: Walk) -> bool:
