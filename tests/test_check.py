@@ -1,14 +1,16 @@
 """The gate: lossless on every architecture, and a planted fault is never excused."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
 import pytest
 
-from pipeline.engine import verify
+from pipeline.engine import row, verify
 from pipeline.engine.check import (
     CheckJob,
     CheckReport,
@@ -127,6 +129,15 @@ def test_a_check_goes_on_where_it_was_killed(model: Path, tmp_path: Path) -> Non
     assert (more.resumed, more.generations) == (12, 6)
     other = run_check(job_for(model, resume=str(path), generations=4, max_tokens=13))
     assert other.resumed == 0
+
+
+def test_no_answer_comes_too_late(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands wait in one queue, for hours on a slow machine, or while it sleeps."""
+    hours = itertools.count(0, 4000)
+    monkeypatch.setattr(row, "time", SimpleNamespace(monotonic=lambda: float(next(hours))))
+    report = run_check(job_for(model))
+    assert report.lossless
+    assert all(tokens > 80 for _, tokens in report.tokens)
 
 
 def test_parts_are_the_whole_and_no_question_comes_twice(model: Path) -> None:

@@ -3,6 +3,7 @@
 In: texts, or none for the built-in ones. Out: requests, each different from the others.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +92,7 @@ def _request(job: CheckJob, number: int) -> Request:
         schema=schema,
         max_tokens=job.max_tokens,
         sampling=replace(sampling, seed=number),
+        timeout_s=math.inf,  # all wait in one queue, for hours where there are thousands
     )
 
 
