@@ -10,7 +10,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from pipeline.engine import row, verify
+from pipeline.engine import row as row_module
+from pipeline.engine import verify
 from pipeline.engine.check import (
     CheckJob,
     CheckReport,
@@ -134,7 +135,7 @@ def test_a_check_goes_on_where_it_was_killed(model: Path, tmp_path: Path) -> Non
 def test_no_answer_comes_too_late(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands wait in one queue, for hours on a slow machine, or while it sleeps."""
     hours = itertools.count(0, 4000)
-    monkeypatch.setattr(row, "time", SimpleNamespace(monotonic=lambda: float(next(hours))))
+    monkeypatch.setattr(row_module, "time", SimpleNamespace(monotonic=lambda: float(next(hours))))
     report = run_check(job_for(model))
     assert report.lossless
     assert all(tokens > 80 for _, tokens in report.tokens)
