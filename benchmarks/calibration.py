@@ -61,12 +61,15 @@ def main() -> None:
     options = parser.parse_args()
     with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as name:
         report = calibrate(Path(name).absolute(), options.model)
-    report = {
-        **describe_surroundings("mlx", "llguidance", "pypdf"),
-        "model": options.model,
-    } | report
-    options.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    print(json.dumps(report, indent=2))
+    tell(report, options.model, options.out)
+
+
+def tell(report: dict[str, object], model: str, out: Path) -> None:
+    """Writes and prints a report, with the machine and the model that it is of."""
+    whole = {**describe_surroundings("mlx", "llguidance", "pypdf"), "model": model} | report
+    text = json.dumps(whole, indent=2)
+    out.write_text(f"{text}\n", "utf-8")
+    print(text)
 
 
 def calibrate(work: Path, model: str) -> dict[str, object]:

@@ -13,19 +13,17 @@ Writes benchmarks/class_calibration.json, and the classes' entries of prompts/ca
 """
 
 import argparse
-import json
 import tempfile
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from calibration import foretell, hold_out_layouts, judge, summarise
-from machine import describe_surroundings
+from calibration import foretell, hold_out_layouts, judge, summarise, tell
+from quality import only_tasks
 
 from pipeline.calibration_file import FILE_NAME, read_calibrations, write_calibrations
 from pipeline.evaluation.calibrating import fit_calibrations
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.evaluation.gold import Gold, load_gold
+from pipeline.evaluation.gold import load_gold
 from pipeline.evaluation.grading import Graded
 from pipeline.evaluation.running import Trial, answer_gold
 from pipeline.progress import Progress
@@ -45,12 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         report = calibrate(Path(name), options.model)
-    report = {
-        **describe_surroundings("mlx", "llguidance", "pypdf"),
-        "model": options.model,
-    } | report
-    options.out.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    print(json.dumps(report, indent=2))
+    tell(report, options.model, options.out)
 
 
 def calibrate(work: Path, model: str) -> dict[str, object]:
@@ -90,20 +83,11 @@ def grade(
 ) -> tuple[tuple[Graded, ...], tuple[Task, ...]]:
     """Answers the documents of a split and grades the classes."""
     tasks = load_tasks(prompts)
-    gold = only_classes(load_gold(_GOLD, tasks, split=split), tasks)
+    classes = [task.name for task in tasks if task.kind == "class"]
+    gold = only_tasks(load_gold(_GOLD, tasks, split=split), classes)
     out = work / f"{'plain' if prompts else 'tasks'}-{split}"
     answer_gold(gold, Trial(out, model, prompts), Progress())
     return evaluate(gold, tasks, out).graded, tasks
-
-
-def only_classes(gold: Gold, tasks: tuple[Task, ...]) -> Gold:
-    """The documents with the labels for classes, and no other labels."""
-    kinds = {task.name: task.kind for task in tasks}
-    documents = [
-        replace(one, answers=tuple(a for a in one.answers if kinds[a.task] == "class"))
-        for one in gold.documents
-    ]
-    return replace(gold, documents=tuple(one for one in documents if one.answers))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -61,9 +62,13 @@ def known_forms(path: Path, of: dict[str, object]) -> dict[str, object]:
 
 def only_fields(gold: Gold) -> Gold:
     """The documents with labels for fields, and no other labels."""
-    kinds = {task.name: task.kind for task in load_tasks()}
+    return only_tasks(gold, [task.name for task in load_tasks() if task.kind == "fields"])
+
+
+def only_tasks(gold: Gold, names: Collection[str]) -> Gold:
+    """The documents with labels for some tasks, and no other labels."""
     documents = [
-        replace(one, answers=tuple(a for a in one.answers if kinds[a.task] == "fields"))
+        replace(one, answers=tuple(a for a in one.answers if a.task in names))
         for one in gold.documents
     ]
     return replace(gold, documents=tuple(one for one in documents if one.answers))

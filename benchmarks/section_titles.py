@@ -21,8 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from machine import describe_surroundings
-from quality import near
-from summary_settings import only_summaries
+from quality import near, only_tasks
 
 from pipeline import answers
 from pipeline.chunks import cut_chunks
@@ -142,7 +141,8 @@ def measure_parts(parts: Sequence[Asked], task: Task, *, titled: bool) -> dict[s
 
 def measure_joins(*, titled: bool) -> dict[str, object]:
     """The scores of documents that are asked about by sections and joined."""
-    gold = only_summaries(load_gold(_SAMPLES / "gold" / "gold.json", load_tasks(), split="train"))
+    gold = load_gold(_SAMPLES / "gold" / "gold.json", load_tasks(), split="train")
+    gold = only_tasks(gold, ["summary"])
     text = (_ROOT / "prompts" / "summary.toml").read_text("utf-8")
     with_sections: set[str] = set()
     write = answers._write_text  # noqa: SLF001

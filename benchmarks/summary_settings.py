@@ -15,11 +15,10 @@ is left out here: what the first sentences alone come to stands there, too.
 import argparse
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from machine import describe_surroundings
-from quality import near
+from quality import near, only_tasks
 
 from pipeline.evaluation.evaluate import PRODUCT, evaluate
 from pipeline.evaluation.gold import Gold, load_gold
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
-    gold = only_summaries(load_gold(_GOLD, load_tasks(), split="train"))
+    gold = only_tasks(load_gold(_GOLD, load_tasks(), split="train"), [_TASK])
     known = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
     found = known.get("settings", {})
     for name in options.only:
@@ -67,15 +66,6 @@ def main() -> None:
             "settings": found,
         }
         options.out.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def only_summaries(gold: Gold) -> Gold:
-    """The documents with labels for summaries, and no other labels."""
-    documents = [
-        replace(one, answers=tuple(a for a in one.answers if a.task == _TASK))
-        for one in gold.documents
-    ]
-    return replace(gold, documents=tuple(one for one in documents if one.answers))
 
 
 def measure(

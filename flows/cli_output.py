@@ -97,15 +97,21 @@ def print_error(kind: str, message: str, exit_code: int) -> None:
     sys.stderr.write(f"docflash: {message}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """Prints a table; on a terminal in its width, else with cells as long as they are."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    widths: Sequence[int] = (),
+) -> None:
+    """Prints a table in the width of the terminal; its columns as wide as they are told to be."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
+    for place, column in enumerate(columns):
+        width = widths[place] if widths else None
+        table.add_column(Text(column), overflow="fold", width=width)
     for row in rows:
         table.add_row(*(Text("" if cell is None else shown(str(cell))) for cell in row))
     stdout_console().print(table)

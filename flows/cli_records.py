@@ -7,7 +7,7 @@ of `stdout_console`, so that the same rows always look the same.
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from flows.cli_output import shown, stderr_console, stdout_console
+from flows.cli_output import print_table, shown, stderr_console, stdout_console
 
 # What stands between cells of `print_table`, and at its edges.
 _CELL_FRAME = 3
@@ -37,7 +37,7 @@ def print_rows(
     if layout == "records" or (layout == "auto" and not widths):
         _print_records(names, _begin(rows, _RECORD_CHARS), title)
     else:
-        _print_table(names, texts, widths, title)
+        print_table(names, texts, title, widths)
 
 
 def _begin(rows: Sequence[Sequence[str]], most: int) -> list[list[str]]:
@@ -89,21 +89,6 @@ def _longest(parts: Iterable[Iterable[str]]) -> int:
     from rich.cells import cell_len
 
     return max((cell_len(part) for parts_ in parts for part in parts_), default=0)
-
-
-def _print_table(
-    names: Sequence[str], texts: Sequence[Sequence[str]], widths: Sequence[int], title: str
-) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
-    for place, name in enumerate(names):
-        table.add_column(Text(name), overflow="fold", width=widths[place] if widths else None)
-    for row in texts:
-        table.add_row(*map(Text, row))
-    stdout_console().print(table)
 
 
 def _print_records(names: Sequence[str], texts: Sequence[Sequence[str]], title: str) -> None:

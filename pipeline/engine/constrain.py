@@ -78,10 +78,14 @@ class Constrainer:
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             free = [row.matcher is None] * width
             for t in range(1 + min(allowed[b], len(under[b]))) if masked[b] or row.matcher else ():
+                if t:
+                    row.history.push(draft[t - 1])
                 free[t] = row.matcher is None or choices[b][t] >= FREE_CHOICE
-                banned = self.banned(row, draft[:t]) if free[t] else []
+                banned = self.banned(row) if free[t] else []
                 ban_tokens(masks[b, t], banned, self._stop)
                 mask_of[b, t] = b * deep + t if banned or row.matcher else -1
+            for _ in range(min(allowed[b], len(under[b]))):
+                row.history.pop()
             penalties[b, free] = row.request.sampling.repetition_penalty
             shifts.append(self._shifts(row, draft[: allowed[b]], free))
         histories = [row.history for row in rows]
@@ -100,18 +104,9 @@ class Constrainer:
             allowed,
         )
 
-    def banned(self, row: Row, draft: Sequence[int] = ()) -> list[int]:
-        """Tokens that may not come after a draft, unless the grammar leaves no choice there."""
-        history = row.history
-        if not history.sampling.no_repeat_ngram:
-            return []
-        for token in draft:
-            history.push(token)
-        try:
-            return history.banned(self._has_quote if row.matcher else None)
-        finally:
-            for _ in draft:
-                history.pop()
+    def banned(self, row: Row) -> list[int]:
+        """Tokens that may not come next, unless the grammar leaves no choice there."""
+        return row.history.banned(self._has_quote if row.matcher else None)
 
     def _exempt(
         self, rows: Sequence[Row], penalties: NDArray[np.float32]
