@@ -236,7 +236,7 @@ class Stopwatch:
     def __enter__(self) -> None:
         self.forward_s, self.row_steps = 0.0, 0
         self._patch(Target, "forward", lambda arguments: len(arguments[1]))
-        self._patch(Drafter, "draft_logits", lambda _: 0)
+        self._patch(Drafter, "draft", lambda _: 0)
         self._patch(mx, "eval", lambda _: 0)
         for owner, name in (
             (Target, "prefill"),

@@ -44,6 +44,9 @@ LearningRate = Annotated[float, typer.Option(help="The highest.")]
 BatchRows = Annotated[int, typer.Option(help="Sequences of a step.")]
 Anchors = Annotated[int, typer.Option(help="Blocks of each sequence in a step.")]
 Reuse = Annotated[int, typer.Option(help="Steps for each look at the model's states.")]
+MarkovRank = Annotated[
+    int, typer.Option(help="Rank of what each token says of the next one; 0 leaves that out.")
+]
 Soft = Annotated[
     float, typer.Option(help="Part of the loss that follows the model's probabilities, 0 to 1.")
 ]
@@ -52,7 +55,8 @@ Patience = Annotated[
 ]
 EvaluateEvery = Annotated[int, typer.Option(help="Steps; 0 evaluates 20 times.")]
 WarmStart = Annotated[
-    Path | None, typer.Option(help="Folder of a drafter to go on from; gives its shape.")
+    Path | None,
+    typer.Option(help="Folder of a drafter to go on from; gives its shape, but for the block."),
 ]
 Bits = Annotated[int, typer.Option(help="Bits of the weights: 8, 4, or 0 for float16.")]
 CacheGib = Annotated[
@@ -82,6 +86,7 @@ def train_drafter(  # noqa: PLR0913, PLR0917  a command's options
     anchors: Anchors = 32,
     reuse: Reuse = 4,
     length: Length = 1024,
+    markov_rank: MarkovRank = 128,
     soft: Soft = 0.0,
     patience: Patience = 0,
     evaluate_every: EvaluateEvery = 0,

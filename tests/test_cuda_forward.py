@@ -27,10 +27,12 @@ from pipeline.engine.fused_choice import plan_of
 from pipeline.engine.fused_drafter import pack_drafter
 from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
 from pipeline.engine.interface import Sampling
+from pipeline.engine.markov import Beginning, Chain
+from pipeline.engine.markov import plan_of as chain_plan
 from pipeline.engine.sampling import choose_tokens
 
 SIZES = Sizes(layers=2, hidden=128, heads=3, groups=1, inner=192, vocabulary=256)
-COLUMNS, EPS, TAPS, BLOCK = 128, 1e-5, 2, 8
+COLUMNS, EPS, TAPS, BLOCK, RANK = 128, 1e-5, 2, 8, 16
 Words = NDArray[np.uint16]
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -151,7 +153,8 @@ def compile_kernels(folder: Path, *, is_drafter: bool) -> Any:
     source = Path(__file__).with_name("cuda") / "forward.cpp"
     sizes = {"LAYERS": SIZES.layers, "D": SIZES.hidden, "HEADS": SIZES.heads,
              "GROUPS": SIZES.groups, "INNER": SIZES.inner, "VOCABULARY": SIZES.vocabulary,
-             "HEAD_NORM": int(is_drafter), "CAUSAL": int(not is_drafter), "TAPS": TAPS}  # fmt: skip
+             "HEAD_NORM": int(is_drafter), "CAUSAL": int(not is_drafter), "TAPS": TAPS,
+             "RANK": RANK}  # fmt: skip
     defined = [f"-DM_{name}={value}" for name, value in sizes.items()]
     subprocess.run(
         [str(COMPILER), "-std=c++17", "-O2", "-shared", "-fPIC", "-w", *defined, str(source), "-o",
@@ -246,6 +249,7 @@ def make_drafter() -> Weights:
             input_embedding_scale=1,
             output_multiplier=1,
             final_logit_softcapping=None,
+            markov_rank=0,
             quantization=None,
         )
     )
@@ -325,6 +329,32 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
     assert chosen.tolist() == wanted.tolist()
     for b, t in np.ndindex(rows, width):  # in the plainest way there is
         assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_chain_of_choices_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, width, vocabulary = 3, 5, SIZES.vocabulary
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(rng.standard_normal(shape).astype(np.float32)).astype(mx.bfloat16)
+
+    tables = draw(vocabulary, RANK), draw(vocabulary, RANK)
+    logits, gates = draw(rows, width, vocabulary), draw(rows, width, RANK)
+    known = [Beginning(), Beginning([7, 200], [3, 4, 5]), Beginning([1] * width)]
+    anchors = [5, 250, 0]
+    exact = Chain.__new__(Chain)
+    exact.before, exact.after = (table.astype(mx.float32) for table in tables)
+    parts = [logits.astype(mx.float32), gates.astype(mx.float32)]
+    first = exact.choose(parts[0], parts[1], anchors, known)
+    known[0] = Beginning((), [int(first[0, 0]), 9])
+    wanted = exact.choose(parts[0], parts[1], anchors, known)
+    assert wanted[0, 0] != first[0, 0]
+    chosen = np.zeros((rows, width), np.int32)
+    plan = np.array([width, *chain_plan(anchors, known, width).ravel()], np.int32)
+    arrays = [*map(words, (logits, gates, *tables)), plan, chosen]
+    library.run_chain(rows, *map(_pointer, arrays))
+    assert chosen.tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("penalty", [1.1, 1.15, 1.2, 1.3])

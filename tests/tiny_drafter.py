@@ -62,6 +62,12 @@ def drafter_tensors(config: dict[str, Any], *, seed: int = 0) -> dict[str, mx.ar
         "hidden_norm.weight": (size,),
         "norm.weight": (size,),
     }
+    if rank := config["dflash_config"].get("markov_rank"):
+        shapes |= {
+            "markov.gate_proj.weight": (rank, size),
+            "markov.previous_proj.weight": (rank, size),
+            "markov.output_proj.weight": (size, rank),
+        }
     for layer in range(config["num_hidden_layers"]):
         shapes |= {
             f"layers.{layer}.{name}.weight": shape

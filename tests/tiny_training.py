@@ -28,7 +28,16 @@ TEXT = (
     "taken agreed that next review takes place on Monday budget approved without changes"
 )
 RECIPE = Recipe(
-    layers=1, block=4, taps=2, rows=4, anchors=8, reuse=2, length=2048, steps=60, learning_rate=3e-3
+    layers=1,
+    block=4,
+    taps=2,
+    rows=4,
+    anchors=8,
+    reuse=2,
+    length=2048,
+    steps=60,
+    learning_rate=3e-3,
+    markov_rank=16,
 )
 
 

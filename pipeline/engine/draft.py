@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from pipeline.engine.acceptance import POSITIONS, Offer, checked
 from pipeline.engine.drafter import Drafter
+from pipeline.engine.markov import Beginning
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import likeliest_tokens
-from pipeline.engine.speculation import Speculation
+from pipeline.engine.speculation import NEEDS_DRAFTER, Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
 SURE = 9
@@ -77,12 +77,13 @@ class Drafts:
         plan = self._plan = self._speculation.choose(views)
         self._planned_ms = _ms_since(self._began_s)
         drafter = self._drafter if plan.uses_drafter else None
-        blocks = None if drafter is None else _draft_blocks(drafter, rows, plan.shape.width - 1)
+        begun = [_begin(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)]
+        blocks = drafter and _draft_blocks(drafter, rows, begun, plan.shape.width - 1)
         self._proposals = []
         for b, (row, view) in enumerate(zip(rows, views, strict=True)):
             offer = plan.offers[b]
             block = None if blocks is None else blocks[b]
-            tokens = _compose(row, offer, known[b], block)
+            tokens = _compose(row, offer, begun[b], block)
             used = offer and Offer(offer.source, len(tokens), offer.match_length)
             self._proposals.append(Proposal(view, known[b], tokens, used if tokens else None))
         return [proposal.tokens for proposal in self._proposals], plan.shape.width
@@ -164,31 +165,36 @@ def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:
     return tuple(found)
 
 
+def _begin(offer: Offer | None, known: Sequence[tuple[Offer, list[int]]]) -> list[int]:
+    """What a row's draft begins with, whatever the drafter says."""
+    if offer is None:
+        return []
+    drafts = {o.source: tokens for o, tokens in known}
+    if offer.source == "spliced":
+        return drafts.get("forced", drafts.get("copy", []))[: offer.length]
+    return drafts.get(offer.source, [])[: offer.length]
+
+
 def _draft_blocks(
-    drafter: Drafter, rows: Sequence[Row], drafted: int
+    drafter: Drafter, rows: Sequence[Row], begun: Sequence[list[int]], drafted: int
 ) -> list[tuple[list[int], mx.array]]:
-    """The drafter's likeliest tokens for every row, and its logits [T, V]."""
-    logits = drafter.draft_logits([row.pending for row in rows], drafted)
-    likeliest: list[list[int]] = likeliest_tokens(logits).tolist()
-    return [(likeliest[b], logits[b]) for b in range(len(rows))]
+    """The drafter's tokens for every row, and its logits [T, V]."""
+    known = [
+        Beginning(begin, () if begin or row.matcher else row.history.banned())
+        for row, begin in zip(rows, begun, strict=True)
+    ]
+    tokens, logits = drafter.draft([row.pending for row in rows], drafted, known)
+    return [(block, logits[b]) for b, block in enumerate(tokens.tolist())]
 
 
 def _compose(
     row: Row,
     offer: Offer | None,
-    known: Sequence[tuple[Offer, list[int]]],
+    begin: list[int],
     block: tuple[list[int], mx.array] | None,
 ) -> list[int]:
     """The tokens of the chosen draft, as far as the row's grammar lets them be."""
-    if offer is None:
-        return []
-    drafts = {o.source: tokens for o, tokens in known}
-    if offer.source in drafts:
-        return drafts[offer.source][: offer.length]
-    begin: list[int] = []
-    if offer.source == "spliced":
-        begin = drafts.get("forced", drafts.get("copy", []))[: offer.length]
-    if block is None:
+    if offer is None or offer.source not in NEEDS_DRAFTER or block is None:
         return begin
     likeliest, logits = block
     tokens = (begin + likeliest[len(begin) :])[: offer.length]

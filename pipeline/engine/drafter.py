@@ -12,13 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten
+from numpy.typing import NDArray
 
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.late_context import LateContext
+from pipeline.engine.markov import Beginning, Chain
+from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
+
+Anchors = mx.array | Sequence[int]
+"""[B] last tokens of rows."""
 
 
 class Drafter:
@@ -38,11 +45,16 @@ class Drafter:
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
         self._late = LateContext(self._cache, self._layers, self._extend)
         target.tap(config.target_layer_ids, self._late.take)
+        self._chain = self._make_chain() if config.markov_rank else None
         leaves: Any = tree_flatten(weights.parameters())
         target.weights_bytes += sum(int(array.nbytes) for _, array in leaves)
+        target.weights_bytes += self._chain.nbytes if self._chain else 0
         target.kv_bytes_per_token += (
             2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
         ) * weights.norm.weight.itemsize
+
+    def _make_chain(self) -> Chain:
+        return Chain(self._weights.markov, self._embed, self._project, self.config.vocab_size)
 
     @property
     def block(self) -> int:
@@ -68,7 +80,7 @@ class Drafter:
             layer.update_and_fetch(keys[:, own], values[:, own])
         return [a for layer in self._layers for a in (layer.keys, layer.values) if a is not None]
 
-    def draft_logits(self, anchors: mx.array | Sequence[int], width: int | None = None) -> mx.array:
+    def draft_logits(self, anchors: Anchors, width: int | None = None) -> mx.array:
         """Logits of the tokens that follow each row's last token. Nothing is computed yet.
 
         The block always has its trained size: the drafter is worse at any other. Only the head
@@ -84,20 +96,58 @@ class Drafter:
         Raises:
             ValueError: A row has less than `block` free columns.
         """
+        return self._draft(anchors, width)[0]
+
+    def draft(
+        self, anchors: Anchors, width: int | None = None, known: Sequence[Beginning] = ()
+    ) -> tuple[NDArray[np.int32], mx.array]:
+        """The tokens that follow each row's last token.
+
+        Args:
+            anchors: See `draft_logits`.
+            width: See `draft_logits`.
+            known: What is known of the rows' blocks; a drafter with a Markov head goes on from it.
+
+        Returns:
+            [B, width] tokens, computed; and the logits that they were chosen by, before such a
+            head.
+        """
+        logits, hidden = self._draft(anchors, width)
+        if self._chain is None:
+            return likeliest_tokens(logits), logits
+        first = listed(anchors)
+        known = known or [Beginning()] * len(first)
+        return self._chain.choose(logits, self._chain.gates(hidden), first, known), logits
+
+    def _draft(self, anchors: Anchors, width: int | None) -> tuple[mx.array, mx.array]:
+        """Logits [B, width, V], and the hidden states that they are of."""
         self._late.catch_up()
         config, weights = self.config, self._weights
-        drafted = self.block - 1 if width is None else min(width, self.block - 1)
-        anchors = (anchors if isinstance(anchors, mx.array) else mx.array(list(anchors)))[:, None]
-        rows = anchors.shape[0]
+        drafted = self._drafted(width)
+        first = listed(anchors)
+        rows = len(first)
         run = self._cache.look_at_block(rows, self.block)
-        anchors = mx.pad(anchors, [(0, run - rows), (0, 0)]) if run > rows else anchors
-        masks = mx.full((run, self.block - 1), config.mask_token_id, anchors.dtype)
-        x = self._embed(mx.concatenate([anchors, masks], axis=1))  # [B, T, D]
+        masks = [config.mask_token_id] * (self.block - 1)
+        slots = [[anchor, *masks] for anchor in first + [0] * (run - rows)]
+        x = self._embed(mx.array(slots))  # [B, T, D]
         if config.input_embedding_scale != 1:
             x = x * config.input_embedding_scale
         x = weights(x, self._layers)
-        logits = self._head(weights.norm(x[:rows, 1 : 1 + drafted]))
-        if config.output_multiplier != 1:
-            logits = logits * config.output_multiplier
+        hidden = weights.norm(x[:rows, 1 : 1 + drafted])
+        logits = self._project(hidden)
         cap = config.final_logit_softcapping
-        return logits if cap is None else mx.tanh(logits / cap) * cap
+        return logits if cap is None else mx.tanh(logits / cap) * cap, hidden
+
+    def _drafted(self, width: int | None) -> int:
+        return self.block - 1 if width is None else min(width, self.block - 1)
+
+    def _project(self, hidden: mx.array) -> mx.array:
+        logits = self._head(hidden)
+        factor = self.config.output_multiplier
+        return logits if factor == 1 else logits * factor
+
+
+def listed(anchors: Anchors) -> list[int]:
+    """[B] as a list."""
+    found: Any = anchors.tolist() if isinstance(anchors, mx.array) else list(anchors)
+    return found

@@ -31,6 +31,7 @@ class DrafterConfig:
         input_embedding_scale: Factor of the embedding's rows.
         output_multiplier: Factor of the logits.
         final_logit_softcapping: Soft bound of the logits.
+        markov_rank: Rank of the Markov head, see `pipeline.engine.markov`; 0 without one.
         quantization: As mlx-lm writes it, if the weights are quantised.
     """
 
@@ -56,6 +57,7 @@ class DrafterConfig:
     input_embedding_scale: float
     output_multiplier: float
     final_logit_softcapping: float | None
+    markov_rank: int
     quantization: dict[str, Any] | None
 
     def window_of(self, layer: int) -> int | None:
@@ -124,6 +126,7 @@ def _parse(values: dict[str, Any]) -> DrafterConfig:
         input_embedding_scale=float(own.get("input_embedding_scale", 1.0)),
         output_multiplier=float(own.get("output_multiplier", 1.0)),
         final_logit_softcapping=float(soft_cap) if soft_cap else None,
+        markov_rank=int(own.get("markov_rank", 0)),
         quantization=values.get("quantization"),
     )
     _check(config)
@@ -135,7 +138,7 @@ def _check(config: DrafterConfig) -> None:
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     sizes = (config.hidden_size, config.num_hidden_layers, heads, kv_heads, config.head_dim,
              config.intermediate_size)  # fmt: skip
-    if min(sizes) < 1 or heads % kv_heads:
+    if min(sizes) < 1 or heads % kv_heads or config.markov_rank < 0:
         raise ValueError(f"sizes that no model has: {sizes}")
     if len(config.layer_types) != config.num_hidden_layers:
         raise ValueError(
@@ -145,6 +148,8 @@ def _check(config: DrafterConfig) -> None:
         raise ValueError(f"unknown layer_types {sorted(unknown)}")
     if "sliding_attention" in config.layer_types and not config.sliding_window:
         raise ValueError("sliding_attention without a sliding_window")
+    if config.markov_rank and config.final_logit_softcapping:
+        raise ValueError("markov_rank together with final_logit_softcapping")
 
 
 def check_fit(config: DrafterConfig, *, vocabulary: int, hidden_size: int, layers: int) -> None:

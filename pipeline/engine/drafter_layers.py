@@ -15,6 +15,7 @@ from mlx_lm.models.rope_utils import initialize_rope
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.joined import Joined
+from pipeline.engine.markov import Markov
 from pipeline.errors import InputError
 
 Sight = tuple[bool, int | None]
@@ -161,6 +162,8 @@ class Weights(nn.Module):
         self.layers = [DecoderLayer(config, i) for i in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(size, eps=config.rms_norm_eps)
         self.rope = make_rope(config)
+        if config.markov_rank:
+            self.markov = Markov(config)
 
     def join(self) -> None:
         """Joins products of one input, once the weights are there.

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.drafter import Drafter
+from pipeline.engine.drafter import Anchors, Drafter, listed
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused_kernels import (
@@ -33,6 +33,8 @@ from pipeline.engine.fused_kernels import (
     turns,
     where,
 )
+from pipeline.engine.fused_markov import FusedChain
+from pipeline.engine.markov import Chain
 from pipeline.engine.target import Target
 
 
@@ -97,7 +99,7 @@ class FusedDrafter(Drafter):
         positions = target.info.context_tokens + config.block_size
         self._block_weights, self._context_weights = pack_drafter(weights, table, positions)
         self._arrived = new_counters()
-        self._inbox = Inbox()
+        self._inbox, self._told = Inbox(), Inbox()  # of blocks, and of contexts
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
@@ -105,10 +107,10 @@ class FusedDrafter(Drafter):
         states, width, hidden = taps[0].shape
         rows = states // layers
         fill_in(self._cache, self._layers, sizes.groups)
-        return launch(
+        outputs = launch(
             _context_kernel(sizes, layers, self.config.rms_norm_eps),
             [
-                mx.array(where(self._cache.window.places, width, self._layers), mx.int32),
+                self._told.put_places(where(self._cache.window.places, width, self._layers)),
                 taps[0],
                 *self._context_weights,
                 self._arrived,
@@ -116,13 +118,16 @@ class FusedDrafter(Drafter):
             ],
             [(rows * width, hidden)],
         )
+        self._told.used_by(outputs[0])
+        return outputs
 
-    def draft_logits(self, anchors: mx.array | Sequence[int], width: int | None = None) -> mx.array:
-        """See `Drafter.draft_logits`."""
+    def _make_chain(self) -> Chain:
+        return FusedChain(self._weights.markov, self._embed, self._project, self.config.vocab_size)
+
+    def _draft(self, anchors: Anchors, width: int | None) -> tuple[mx.array, mx.array]:
         self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
-        drafted = block - 1 if width is None else min(width, block - 1)
-        known: list[int] = anchors.tolist() if isinstance(anchors, mx.array) else list(anchors)  # type: ignore[assignment]
+        drafted, known = self._drafted(width), listed(anchors)
         rows = len(known)
         fill_in(self._cache, self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
@@ -142,7 +147,8 @@ class FusedDrafter(Drafter):
             [(rows, drafted, sizes.vocabulary), *scratch_shapes(sizes, rows * block)],
         )
         self._inbox.used_by(outputs[1])
-        return outputs[0]
+        slots = outputs[1].reshape(rows, block, sizes.hidden)[:, 1 : 1 + drafted]
+        return outputs[0], self._weights.norm(slots)
 
 
 @cache

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from pipeline.engine.cache import LayerCache, RaggedCache
-from pipeline.engine.mailbox import Mailbox
+from pipeline.engine.mailbox import GrowingMailbox
 
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
@@ -25,7 +26,6 @@ COUNTERS = 1024
 """Two are used; MLX keeps arrays of 8 bytes in the host's memory, where counting takes 380 us."""
 LAYER_INPUTS = ["qkv", "o", "gate_up", "down", "norms"]
 SCRATCH = ["hidden", "q", "attended", "gated"]
-MOST_INBOX_WIDTH = 16
 Place = tuple[int, int]
 """A row's slot in the cache, and the column of its first new token."""
 
@@ -90,27 +90,34 @@ def where(
 
 
 class Inbox:
-    """What a forward of few tokens is told: tokens and places, shared with the GPU.
+    """What a kernel is told: places, and a forward's tokens, shared with the GPU.
 
-    What is still there belongs to the last forward, which is waited for.
+    What is still there belongs to the last kernel, which is waited for.
     """
 
     def __init__(self) -> None:
-        self._boxes: dict[tuple[int, int], tuple[Mailbox, Mailbox]] = {}
+        self._places, self._tokens = GrowingMailbox(), GrowingMailbox()
+        self._views: dict[tuple[int, int], mx.array] = {}
+        self._whole: mx.array | None = None  # what they are views of
         self._last: mx.array | None = None
 
     def put(self, tokens: Sequence[Sequence[int]], places: list[int]) -> tuple[mx.array, mx.array]:
         """Tokens [B, T] and places, as kernels take them."""
+        placed = self.put_places(places)
+        shape = len(tokens), len(tokens[0])
+        whole = self._tokens.put(np.array(tokens, np.int32))
+        if whole is not self._whole:  # it has grown
+            self._whole, self._views = whole, {}
+        if shape not in self._views:
+            self._views[shape] = whole[: shape[0] * shape[1]].reshape(shape)
+            mx.eval(self._views[shape])
+        return self._views[shape], placed
+
+    def put_places(self, places: list[int]) -> mx.array:
+        """Places alone."""
         if self._last is not None:
             mx.eval(self._last)
-        shape = len(tokens), len(tokens[0])
-        if shape[1] > MOST_INBOX_WIDTH:
-            return mx.array([list(row) for row in tokens]), mx.array(places, mx.int32)
-        if shape not in self._boxes:
-            self._boxes[shape] = Mailbox(shape), Mailbox((len(places),))
-        for box, numbers in zip(self._boxes[shape], (tokens, places), strict=True):
-            box.view[:] = numbers
-        return self._boxes[shape][0].array, self._boxes[shape][1].array
+        return self._places.put(np.array(places, np.int32))
 
     def used_by(self, output: mx.array) -> None:
         """Names an output of the kernel that reads what was put last."""
@@ -146,7 +153,7 @@ def make_kernel(
         name=f"docflash_{kind}_{digest}",
         input_names=inputs,
         output_names=outputs,
-        header=kernel_header(),
+        header=kernel_header("forward.cuh"),
         source=source,
         shared_memory=SHARED_BYTES,
     )
@@ -159,9 +166,9 @@ def cache_names(layers: int) -> list[str]:
 
 
 @cache
-def kernel_header(source: str = "forward.cuh") -> str:
+def kernel_header(*sources: str) -> str:
     """The functions that the kernels are made of."""
-    return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", source))
+    return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", *sources))
 
 
 def kernel_start(layers: int) -> str:

@@ -19,6 +19,9 @@ STAYS_AT, SEEN_BY = 3, 5
 """CU_MEM_ADVISE_SET_PREFERRED_LOCATION and CU_MEM_ADVISE_SET_ACCESSED_BY, see cuda.h."""
 HOST, GPU = -1, 0
 PAGE = 4096
+_KEPT: list[mx.array] = []
+"""All memory that stays with the host. Given back, MLX would keep it for something else: a step
+whose counters lay there took 59 ms instead of 1.2 (H200)."""
 
 
 class Mailbox:
@@ -37,6 +40,7 @@ class Mailbox:
         pages = mx.array(np.zeros(-(-4 * count // PAGE) * PAGE // 4, np.int32))
         self.array = pages[:count].reshape(shape)
         mx.eval(pages, self.array)
+        _KEPT.append(pages)
         self.view: NDArray[np.int32] = np.array(self.array, copy=False)
         _leave_with_host(np.array(pages, copy=False))
 

@@ -5,14 +5,16 @@ context, with the drafter alone and with copies and the grammar's drafts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
 from pipeline.engine.grammar import Grammars
-from pipeline.training.examples import Batch, Example, make_blocks, stack
+from pipeline.engine.markov import Beginning, Chain, shortlist
+from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
-from pipeline.training.loss import slots_at_once
+from pipeline.training.loss import Head, slots_at_once
 from pipeline.training.model import Draft, Parameters, TrainableDrafter
 from pipeline.training.report import Figure
 from pipeline.training.walks import Drafted, Walk, walk_alone, walk_with_others
@@ -103,6 +105,7 @@ class Judge:
         step = max(1, BLOCKS // len(batch.examples))
         likeliest: list[np.ndarray] = []
         candidates: list[np.ndarray] = []
+        lists: list[Listed] = []
         for start in range(0, longest, step):
             places = [_places(one, start, start + step) for one in batch.examples]
             blocks = make_blocks(batch, places, config.block_size, 1.0)
@@ -110,12 +113,18 @@ class Judge:
             best, more = self._choose(hidden, others=others)
             likeliest.append(best)
             candidates.append(more)
+            chain = self._drafter.chain()
+            if chain is not None:
+                listed = Listed(chain, self._drafter.scores, hidden, blocks.first)
+                likeliest[-1] = listed.tokens
+                lists.append(listed)
         tokens = np.concatenate(likeliest, axis=1)
         found = np.concatenate(candidates, axis=1) if others else None
         for row, one in enumerate(batch.examples):
             count = len(one.tokens) - one.start
             kept = found[row, :count] if found is not None and one.schema else None
-            yield Drafted(tokens[row, :count], kept)
+            go_on = partial(_go_on, lists, step, row) if lists and others else None
+            yield Drafted(tokens[row, :count], kept, go_on)
 
     def _choose(self, hidden: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest tokens [B, A, T - 1], and some more of them, best first.
@@ -131,6 +140,50 @@ class Judge:
         ]
         best, more = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return best.reshape(shape), more.reshape(*shape, -1)
+
+
+class Listed:
+    """The candidates of blocks, and what a Markov head chooses of them.
+
+    Args:
+        chain: The head.
+        scores: Hidden states [N, D] to logits [N, V].
+        hidden: [B, A, T - 1, D] of the drafted slots.
+        first: [B, A] the tokens before.
+
+    Attributes:
+        tokens: [B, A, T - 1].
+    """
+
+    def __init__(self, chain: Chain, scores: Head, hidden: mx.array, first: Ints) -> None:
+        rows, blocks, width, size = hidden.shape
+        self._chain, self._blocks = chain, blocks
+        self._anchors: list[int] = first.reshape(-1).tolist()
+        flat = hidden.reshape(-1, width, size)
+        step = max(1, slots_at_once(self._chain.vocabulary) // width)
+        pieces = [flat[start : start + step] for start in range(0, len(flat), step)]
+        self._parts = [(*shortlist(scores(piece)), chain.gates(piece)) for piece in pieces]
+        self._step = step
+        tokens = [
+            chain.pick(*part, anchors, [Beginning()] * len(anchors))
+            for i, part in enumerate(self._parts)
+            for anchors in (self._anchors[i * step : (i + 1) * step],)
+        ]
+        self.tokens = np.concatenate(tokens).reshape(rows, blocks, width)
+
+    def go_on(self, row: int, block: int, begin: Sequence[int]) -> list[int]:
+        """A block that begins with given tokens."""
+        at = row * self._blocks + block
+        part, place = divmod(at, self._step)
+        values, ids, gates = (array[place : place + 1] for array in self._parts[part])
+        chosen = self._chain.pick(values, ids, gates, [self._anchors[at]], [Beginning(begin)])
+        return chosen[0].tolist()
+
+
+def _go_on(
+    lists: Sequence[Listed], step: int, row: int, place: int, begin: Sequence[int]
+) -> list[int]:
+    return lists[place // step].go_on(row, place % step, begin)
 
 
 def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.drafter_tensors import check_tensors, quantize_like, read_tensors
+from pipeline.engine.markov import Chain
 from pipeline.training.examples import Blocks
 from pipeline.training.features import Teacher
 from pipeline.training.forward import draft_hidden, project_context
@@ -22,6 +23,8 @@ from pipeline.training.loss import weighted_loss
 
 SPREAD = 0.02
 """Standard deviation of new matrices."""
+ALONE = 5
+"""One of so many blocks is trained without the Markov head."""
 Parameters = dict[str, mx.array]
 """By their published names."""
 
@@ -34,6 +37,9 @@ def new_parameters(config: DrafterConfig, seed: int) -> Parameters:
     for name, value in sorted(leaves, key=lambda leaf: leaf[0]):
         if value.ndim == 1:
             found[name] = (mx.zeros if name.endswith("bias") else mx.ones)(value.shape)
+            continue
+        if name == "markov.output_proj.weight":  # it begins as if it weren't there
+            found[name] = mx.zeros(value.shape)
             continue
         ends = name.endswith(("o_proj.weight", "down_proj.weight"))
         spread = SPREAD / (2 * config.num_hidden_layers) ** 0.5 if ends else SPREAD
@@ -116,6 +122,28 @@ class TrainableDrafter:
             x = x * config.input_embedding_scale
         return draft_hidden(self._weights, config, context, anchors, x)
 
+    def chain(self) -> Chain | None:
+        """The choice of tokens of the parameters that `hidden` had last; None without a head."""
+        if not self.config.markov_rank:
+            return None
+
+        def embed(tokens: mx.array) -> mx.array:
+            return self._teacher.embed(tokens).astype(self.dtype)
+
+        return Chain(self._weights.markov, embed, self.scores, self.config.vocab_size)
+
+    def _shifted(self, hidden: mx.array, blocks: Blocks) -> mx.array:
+        """Hidden states with what the token before each slot adds to them.
+
+        Every `ALONE`th block goes without, so that the slots' own scores stay good enough to pick
+        candidates by.
+        """
+        before = np.concatenate([blocks.first[..., None], blocks.labels[..., :-1]], axis=-1)
+        embedded = self._teacher.embed(mx.array(before)).astype(self.dtype)
+        shift = self._weights.markov.shift(hidden, embedded)
+        taught = mx.arange(before.shape[1]) % ALONE != 0
+        return hidden + mx.where(taught[:, None, None], shift, 0)
+
     def scores(self, hidden: mx.array) -> mx.array:
         """Logits [N, V] of drafted slots [N, D]."""
         logits = self._teacher.head(hidden)
@@ -127,6 +155,8 @@ class TrainableDrafter:
     def loss(self, parameters: Parameters, draft: Draft) -> mx.array:
         """The loss of a step, in nats."""
         hidden = self.hidden(parameters, draft)
+        if self.config.markov_rank:
+            hidden = self._shifted(hidden, draft.blocks)
         size = hidden.shape[-1]
         return weighted_loss(
             self.scores,

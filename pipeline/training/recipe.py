@@ -33,6 +33,7 @@ class Recipe:
         anchors: Blocks of a sequence in a step.
         reuse: Steps that each forward of the target serves, with new anchors every time.
         length: Longest sequence, prompt and answer, in tokens; longer ones are left out.
+        markov_rank: Of the Markov head, see `pipeline.engine.markov`; 0 makes none.
         soft: Part of the loss that follows the target's probabilities instead of its answer.
         seed: Of the first weights, the order of the data and the anchors.
         evaluate_every: Steps between two evaluations and checkpoints; 0 makes it 20 in all.
@@ -54,6 +55,7 @@ class Recipe:
     anchors: int = 32
     reuse: int = 4
     length: int = 1024
+    markov_rank: int = 128
     soft: float = 0.0
     seed: int = 1
     evaluate_every: int = 0
@@ -77,6 +79,7 @@ class Recipe:
             "anchors": (1, 1024),
             "reuse": (1, 1024),
             "length": (16, 10**6),
+            "markov_rank": (0, 4096),
             "soft": (0.0, 1.0),
             "seed": (0, 2**31 - 1),
             "evaluate_every": (0, 10**8),

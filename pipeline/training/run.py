@@ -145,7 +145,10 @@ def _shape(job: TrainJob, info: ModelInfo) -> dict[str, Any]:
                 "folder of a DFlash drafter"
             ) from error
         found.pop("quantization", None)
-        return found
+        own: dict[str, Any] = found.get("dflash_config") or {}
+        own["markov_rank"] = own.get("markov_rank") or job.recipe.markov_rank
+        own.pop("block_size", None)
+        return found | {"block_size": job.recipe.block}  # no weight's shape hangs on it
     config = json.loads((Path(info.folder) / "config.json").read_text(encoding="utf-8"))
     stops = stop_tokens(info.folder, ChatTokenizer(info.folder).stop_tokens)
     mask = job.recipe.mask_token
@@ -185,11 +188,9 @@ def _train(
     teacher = Teacher(Target(info), config.target_layer_ids, soft=recipe.soft > 0)
     drafter = TrainableDrafter(config, teacher, recipe.soft)
     features = Features(teacher, work / "cache", job.cache_bytes)
-    start = (
-        read_parameters(Path(job.warm_start), read_config(Path(job.warm_start)))
-        if job.warm_start
-        else new_parameters(config, recipe.seed)
-    )
+    start = new_parameters(config, recipe.seed)
+    if job.warm_start:  # it may lack the Markov head, which then is new
+        start |= read_parameters(Path(job.warm_start), read_config(Path(job.warm_start)))
     training = Training(
         drafter, recipe, features, data[0].examples, data[1].examples,
         Checkpoints(work / "checkpoints"),

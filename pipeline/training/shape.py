@@ -93,6 +93,7 @@ def new_shape(
         "dflash_config": {
             "target_layer_ids": tap_layers(layers, recipe.taps),
             "mask_token_id": mask_token,
+            "markov_rank": recipe.markov_rank,
         },
         "torch_dtype": "float16",
     }

@@ -8,7 +8,7 @@ In: an answer and a block for every place in it. Out: verifies and tokens.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,19 @@ class Drafted:
         likeliest: [N, T - 1] tokens; row i is for the anchor i places after the last prompt token.
         others: [N, T - 1, C] the likeliest candidates, best first, to choose from under a grammar;
             None where there is none.
+        go_on: The block at a place, if it begins with given tokens; None where it makes no
+            difference to the rest of it.
     """
 
     likeliest: Ints
     others: Ints | None = None
+    go_on: Callable[[int, Sequence[int]], list[int]] | None = None
+
+    def block(self, place: int, begin: Sequence[int], most: int) -> list[int]:
+        """Up to `most` tokens, of which the first are given."""
+        if begin and self.go_on is not None:
+            return self.go_on(place, begin)[:most]
+        return [*begin, *self.likeliest[place, len(begin) :].tolist()][:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def _draft(
     if not begin:
         copy = copier.propose(most)
         begin = list(copy.tokens) if copy.match_length >= SURE_COPY else []
-    tokens = (begin + drafted.likeliest[place, len(begin) : most].tolist())[:most]
+    tokens = drafted.block(place, begin, most)
     if matcher is None:
         return tokens
 

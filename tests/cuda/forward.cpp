@@ -2,6 +2,7 @@
 #include "primitives.h"
 #include "../../pipeline/engine/cuda/forward.cuh"
 #include "../../pipeline/engine/cuda/choice.cuh"
+#include "../../pipeline/engine/cuda/markov.cuh"
 
 
 extern "C" void run_target(int grid_size, const int* places, const bf16* embedded, const bf16* qkv,
@@ -44,5 +45,14 @@ extern "C" void run_choice(int positions, const bf16* logits, const int* plan, c
   launch(positions, CHOOSERS, [&] {
     int token = choose_token<M_VOCABULARY>(logits, plan, masks, shared[blockIdx.x].data());
     if (threadIdx.x == 0) chosen[blockIdx.x] = token;
+  });
+}
+
+extern "C" void run_chain(int rows, const bf16* logits, const bf16* gates, const bf16* before,
+                          const bf16* after, const int* plan, int* chosen) {
+  std::vector<std::vector<float>> shared(rows, std::vector<float>(1 << 10));
+  launch(rows, CHOOSERS, [&] {
+    choose_block<M_VOCABULARY, M_RANK>(logits, gates, before, after, plan, chosen,
+                                       shared[blockIdx.x].data());
   });
 }

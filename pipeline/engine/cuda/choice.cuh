@@ -12,6 +12,24 @@ struct Best {
   }
 };
 
+// The token of the best of all threads, in every thread; shared: 2 floats for each warp.
+__device__ float best_of_block(Best best, float* shared) {
+  const int thread = threadIdx.x;
+  for (int lane_bit = 16; lane_bit; lane_bit /= 2) {
+    const float value = exchange(best.value, lane_bit), token = exchange(best.token, lane_bit);
+    best.look_at(value, token);
+  }
+  __syncthreads();  // what stands there may still be read
+  if (thread % 32 == 0) {
+    shared[thread / 16] = best.value;
+    shared[thread / 16 + 1] = best.token;
+  }
+  __syncthreads();
+  for (int warp = 0; warp < CHOOSERS / 32; warp++)
+    best.look_at(shared[2 * warp], shared[2 * warp + 1]);
+  return best.token;
+}
+
 // What is chosen with: numbers of tokens T and of recent tokens N; per position its mask and its
 // penalty; per row how many recent tokens count, and those, N + T - 1.
 struct Choice {
@@ -69,17 +87,6 @@ __device__ int choose_token(const bf16* logits, const int* plan, const int* mask
                        static_cast<float>(32 * w + 8 * q + i));
     }
   }
-  __syncthreads();
-  for (int lane_bit = 16; lane_bit; lane_bit /= 2) {
-    const float value = exchange(best.value, lane_bit), token = exchange(best.token, lane_bit);
-    best.look_at(value, token);
-  }
-  if (thread % 32 == 0) {
-    shared[thread / 16] = best.value;
-    shared[thread / 16 + 1] = best.token;
-  }
-  __syncthreads();
-  for (int warp = 0; warp < CHOOSERS / 32; warp++)
-    best.look_at(shared[2 * warp], shared[2 * warp + 1]);
-  return best.token < VOCABULARY ? static_cast<int>(best.token) : 0;
+  const float token = best_of_block(best, shared);
+  return token < VOCABULARY ? static_cast<int>(token) : 0;
 }
