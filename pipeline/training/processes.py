@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from pipeline.engine.child import follow, hand_over
 from pipeline.training.recipe import WriteJob
 from pipeline.training.regenerate import Written
-from pipeline.training.start import read_report, spawn
+from pipeline.training.start import STOPPING_S, read_report, spawn
 
 LOOK_S = 0.2
 TOLD, REPORT = "written:", '{"report"'
@@ -77,10 +78,10 @@ def write_in_processes(
     Raises:
         DocflashError: What one of them ended with; the others are stopped, and keep what they have.
     """
-    started, stopped, told = time.monotonic(), False, False
+    started, stopped, told, late = time.monotonic(), False, False, float("inf")
     with ExitStack() as stack:
         writers = [
-            _Writer(stack.enter_context(spawn(subprocess.PIPE, _device_of(job)))) for job in jobs
+            _Writer(stack.enter_context(spawn(subprocess.PIPE, _environment(job)))) for job in jobs
         ]
         threads = [threading.Thread(target=one.follow, daemon=True) for one in writers]
         for writer, job, thread in zip(writers, jobs, threads, strict=True):
@@ -89,8 +90,10 @@ def write_in_processes(
         while any(thread.is_alive() for thread in threads):
             stopped = stopped or stop()
             if not told and (stopped or any(one.failed for one in writers)):
-                told = True
+                told, late = True, time.monotonic() + STOPPING_S
                 _interrupt(writers)
+            if time.monotonic() > late:  # a GPU that hangs holds its process
+                _kill(writers)
             progress(*tell_written(_together(writers, started), total, kept))
             time.sleep(LOOK_S)
     found = [
@@ -122,6 +125,19 @@ def _interrupt(writers: Sequence[_Writer]) -> None:
             writer.process.send_signal(signal.SIGINT)
 
 
-def _device_of(job: WriteJob) -> dict[str, str]:
+def _kill(writers: Sequence[_Writer]) -> None:
+    for writer in writers:
+        if writer.process.poll() is None:
+            writer.process.kill()
+
+
+def _environment(job: WriteJob) -> dict[str, str]:
+    """Its device, and a place for its compiled kernels.
+
+    MLX keeps those in one folder for all processes, and reads what another one is still writing:
+    cut-off machine code, then memory errors.
+    """
+    kernels = Path(job.folder).parent / "kernels" / str(job.share)
     devices = [name for name in os.environ.get(DEVICES, "").split(",") if name]
-    return {DEVICES: devices[job.share % len(devices)]} if len(devices) > 1 else {}
+    own = {DEVICES: devices[job.share % len(devices)]} if len(devices) > 1 else {}
+    return own | {"MLX_PTX_CACHE_DIR": str(kernels)}
