@@ -26,12 +26,13 @@ def write_plain_drafter(source: Path, out: Path, target: nn.Module) -> None:
     """
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     settings: dict[str, Any] = config.pop("quantization", {})
+    config["dflash_config"].pop("markov_rank", None)  # a head that none of them has
     tensors = read_tensors(source)
     dtype = find_embedding(target)(mx.array([[0]])).dtype
     plain = {
         name: written_out(name, tensors, settings).astype(dtype)
         for name in tensors
-        if not name.endswith(QUANTISED)
+        if not name.endswith(QUANTISED) and not name.startswith("markov.")
     }
     mx.save_safetensors(str(out / "model.safetensors"), plain)
     (out / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -84,9 +84,10 @@ def quantized(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
 def test_a_quantised_drafter_is_written_out(
     target: Path, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    tensors = drafter_tensors(config)
+    head = {"dflash_config": config["dflash_config"] | {"markov_rank": 32}}
+    config, tensors = config | head, drafter_tensors(config)
     settings = {"quantization": {"group_size": 32, "bits": 8}}
-    source = write_drafter(tmp_path / "q", config | settings, quantized(tensors))
+    source = write_drafter(tmp_path / "q", config | settings, quantized(drafter_tensors(config)))
     (tmp_path / "plain").mkdir()
     write_plain_drafter(source, tmp_path / "plain", load(str(target))[0])
     written: Any = mx.load(str(tmp_path / "plain" / "model.safetensors"))
@@ -94,7 +95,9 @@ def test_a_quantised_drafter_is_written_out(
     for name, value in tensors.items():
         assert written[name].dtype == mx.float32
         assert mx.abs(written[name] - value).max() < 0.02, name
-    assert "quantization" not in (tmp_path / "plain" / "config.json").read_text("utf-8")
+    text = (tmp_path / "plain" / "config.json").read_text("utf-8")
+    assert "quantization" not in text
+    assert "markov" not in text
 
 
 def test_rounds_are_counted_with_their_times() -> None:

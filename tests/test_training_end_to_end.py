@@ -27,6 +27,7 @@ from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
 from pipeline.engine.plan import RowView
 from pipeline.engine.target import Target
 from pipeline.errors import BusyError, EngineError, InputError
+from pipeline.training import processes
 from pipeline.training.card import EARLIER, earlier_rounds
 from pipeline.training.examples import Example
 from pipeline.training.features import Features
@@ -394,5 +395,33 @@ def test_a_writer_that_is_killed_stops_the_others_and_is_named(
     with pytest.raises(EngineError, match="ended without a report"):
         run_training(job, lambda: False, kill)
     assert killed
+    assert run(job).ending == "done"
+    assert answers_of(job) == answers_of(trained)
+
+
+def test_a_writer_that_hangs_is_ended_when_another_one_fails(
+    trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOPPING_S", 1.0)
+    job = replace(trained, out=str(tmp_path / "drafter"), writers=2)
+    hit: list[psutil.Process] = []
+    kernels: set[str] = set()
+
+    def hang_and_kill(doing: str, _done: float) -> None:
+        writers = [
+            child
+            for child in psutil.Process().children()
+            if "pipeline.training.process" in child.cmdline()
+        ]
+        if doing.startswith("answers: ") and len(writers) == 2 and not hit:
+            hit.extend(writers)
+            kernels.update(writer.environ()["MLX_PTX_CACHE_DIR"] for writer in writers)
+            writers[0].suspend()
+            writers[1].kill()
+
+    with pytest.raises(EngineError, match="ended without a report"):
+        run_training(job, lambda: False, hang_and_kill)
+    assert not any(writer.is_running() for writer in hit)
+    assert kernels == {str(tmp_path / "drafter" / "work" / "kernels" / str(i)) for i in range(2)}
     assert run(job).ending == "done"
     assert answers_of(job) == answers_of(trained)

@@ -62,12 +62,6 @@ def drafter_tensors(config: dict[str, Any], *, seed: int = 0) -> dict[str, mx.ar
         "hidden_norm.weight": (size,),
         "norm.weight": (size,),
     }
-    if rank := config["dflash_config"].get("markov_rank"):
-        shapes |= {
-            "markov.gate_proj.weight": (rank, size),
-            "markov.previous_proj.weight": (rank, size),
-            "markov.output_proj.weight": (size, rank),
-        }
     for layer in range(config["num_hidden_layers"]):
         shapes |= {
             f"layers.{layer}.{name}.weight": shape
@@ -84,6 +78,12 @@ def drafter_tensors(config: dict[str, Any], *, seed: int = 0) -> dict[str, mx.ar
                 "input_layernorm": (size,),
                 "post_attention_layernorm": (size,),
             }.items()
+        }
+    if rank := config["dflash_config"].get("markov_rank"):
+        shapes |= {
+            "markov.gate_proj.weight": (rank, size),
+            "markov.previous_proj.weight": (rank, size),
+            "markov.output_proj.weight": (size, rank),
         }
     return {
         name: mx.random.uniform(0.5, 1.5, shape)

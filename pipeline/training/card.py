@@ -150,6 +150,8 @@ def _limits(job: TrainJob, report: TrainReport) -> str:
     ]
     if job.bits:
         lines.append("- Quantised as MLX does it: the authors' package can't load these weights.")
+    if job.recipe.markov_rank:
+        lines.append("- With a Markov head, which the authors' package doesn't have.")
     if report.ending == "diverged":
         lines.append("- Its training diverged and was ended; these are the last good weights.")
     return "\n".join(lines)
