@@ -103,28 +103,30 @@ class Judge:
         config = self._drafter.config
         longest = max(len(one.tokens) - one.start for one in batch.examples)
         step = max(1, BLOCKS // len(batch.examples))
-        likeliest: list[np.ndarray] = []
-        candidates: list[np.ndarray] = []
+        picked: list[tuple[np.ndarray, np.ndarray]] = []
         lists: list[Listed] = []
         for start in range(0, longest, step):
             places = [_places(one, start, start + step) for one in batch.examples]
             blocks = make_blocks(batch, places, config.block_size, 1.0)
             hidden = self._drafter.hidden(parameters, Draft(features, blocks))
-            best, more = self._choose(hidden, others=others)
-            likeliest.append(best)
-            candidates.append(more)
-            chain = self._drafter.chain()
-            if chain is not None:
-                listed = Listed(chain, self._drafter.scores, hidden, blocks.first)
-                likeliest[-1] = listed.tokens
-                lists.append(listed)
-        tokens = np.concatenate(likeliest, axis=1)
-        found = np.concatenate(candidates, axis=1) if others else None
+            if (chain := self._drafter.chain()) is not None:
+                lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first))
+            picked.append(self._pick(hidden, lists[-1] if lists else None, others=others))
+        tokens, more = (np.concatenate(parts, axis=1) for parts in zip(*picked, strict=True))
         for row, one in enumerate(batch.examples):
             count = len(one.tokens) - one.start
-            kept = found[row, :count] if found is not None and one.schema else None
+            kept = more[row, :count] if others and one.schema else None
             go_on = partial(_go_on, lists, step, row) if lists and others else None
             yield Drafted(tokens[row, :count], kept, go_on)
+
+    def _pick(
+        self, hidden: mx.array, listed: "Listed | None", *, others: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `_choose`; but a Markov head's tokens, where there is one."""
+        if listed is None:
+            return self._choose(hidden, others=others)
+        more = self._choose(hidden, others=True)[1] if others else listed.tokens[..., None]
+        return listed.tokens, more
 
     def _choose(self, hidden: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest tokens [B, A, T - 1], and some more of them, best first.
