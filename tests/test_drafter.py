@@ -15,11 +15,10 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.interface import ModelInfo
 from pipeline.engine.target import Target
 from pipeline.engine.window import Shapes
 from pipeline.errors import InputError
-from tests.tiny import SHAPES, write_llama
+from tests.tiny import SHAPES, target_of, write_llama
 from tests.tiny_drafter import FEW, drafter_config, drafter_tensors, write_drafter, write_target
 
 TOKENS = 40
@@ -45,10 +44,6 @@ class Decoded:
     logits: list[np.ndarray] = field(default_factory=list[np.ndarray])
 
 
-def target_of(folder: Path) -> Target:
-    return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
-
-
 def decode_ours(target: Target, drafter: Drafter | None) -> Decoded:
     """Greedy decoding of one row; plain without a drafter."""
     target.cache.resize(1, 256)
@@ -65,7 +60,7 @@ def decode_ours(target: Target, drafter: Drafter | None) -> Decoded:
         done.gained.append(agreed + 1)
         last = done.tokens[-1]
         if drafter:
-            done.logits.append(np.array(drafter.draft_logits([last]))[0])
+            done.logits.append(np.array(drafter.draft([last])[1])[0])
             draft = np.argmax(done.logits[-1], axis=-1).tolist()
     target.cache.release()
     return done
@@ -227,7 +222,7 @@ def draft_alone(folder: Path, checkpoint: Path, context: Sequence[int], anchor: 
     target, drafter = both(folder, checkpoint)
     target.cache.resize(1, 64)
     target.prefill(0, context)
-    return np.array(drafter.draft_logits([anchor]))[0]
+    return np.array(drafter.draft([anchor])[1])[0]
 
 
 @pytest.mark.parametrize("shapes", SHAPES)
@@ -239,13 +234,13 @@ def test_every_row_of_a_ragged_batch_gets_what_it_would_get_alone(
     target.cache.resize(len(ROWS) + 1, 64)
     for slot, prompt in enumerate(ROWS):
         target.prefill(slot, prompt)
-    mx.eval(drafter.draft_logits([1, 1, 1, 1]))  # its block must leave no trace
+    drafter.draft([1, 1, 1, 1])  # its block must leave no trace
     kept = (3, 0, 1, 2)
     new = [[1, 2, 0], [3, 3, 3], [2, 2, 1], [0, 1, 2]]
     target.forward(new)
     for slot, count in enumerate(kept):
         target.cache.lengths[slot] += count
-    logits = np.array(drafter.draft_logits(mx.array([0, 1, 2, 3]), width=3))
+    logits = np.array(drafter.draft([0, 1, 2, 3], width=3)[1])
     assert logits.shape == (len(ROWS), 3, FEW)
     for slot, prompt in enumerate(ROWS):
         context = [*prompt, *new[slot][: kept[slot]]]
@@ -271,7 +266,7 @@ def test_plain_steps_are_in_its_context_when_it_drafts(
             context.extend(new[slot][:kept])
 
     def check() -> None:
-        logits = np.array(drafter.draft_logits([2] * len(contexts)))
+        logits = np.array(drafter.draft([2] * len(contexts))[1])
         for slot, context in enumerate(contexts):
             expected = draft_alone(target_folder, checkpoint, context, 2)
             np.testing.assert_allclose(logits[slot], expected, rtol=0, atol=1e-4)
@@ -308,7 +303,7 @@ def test_waiting_steps_go_with_the_memory_of_the_rows(
     target.cache.release()
     target.cache.resize(1, 64)
     target.prefill(0, ROWS[0])
-    logits = np.array(drafter.draft_logits([1]))
+    logits = np.array(drafter.draft([1])[1])
     expected = draft_alone(target_folder, checkpoint, ROWS[0], 1)
     np.testing.assert_allclose(logits[0], expected, rtol=0, atol=1e-4)
 
@@ -324,7 +319,7 @@ def test_its_context_goes_where_the_row_goes(target_folder: Path, checkpoint: Pa
     target.cache.resize(3, 300)
     target.cache.load_prefix(2, prefix, 14)
     assert target.cache.size_bytes == 3 * target.cache.columns * target.kv_bytes_per_token
-    logits = np.array(drafter.draft_logits([1, 2, 3]))
+    logits = np.array(drafter.draft([1, 2, 3])[1])
     for slot, length in enumerate((12, 18, 14)):
         expected = draft_alone(target_folder, checkpoint, ROWS[1][:length], slot + 1)
         np.testing.assert_allclose(logits[slot], expected, rtol=0, atol=1e-4)
@@ -335,9 +330,9 @@ def test_a_row_without_room_for_a_block_is_an_error(target_folder: Path, checkpo
     target.cache.resize(2, 256)
     target.prefill(0, [1] * 250)
     with pytest.raises(ValueError, match="columns=256 are too few"):
-        drafter.draft_logits([1, 1])
+        drafter.draft([1, 1])
     with pytest.raises(ValueError, match="columns=256 are too few"):
-        drafter.draft_logits([1])
+        drafter.draft([1])
 
 
 def test_no_other_model_is_tapped(target_folder: Path, checkpoint: Path) -> None:

@@ -10,14 +10,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
-from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import Target
 from pipeline.engine.window import Shapes
-from tests.tiny import SHAPES, write_llama
-
-
-def target_of(folder: Path) -> Target:
-    return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
+from tests.tiny import SHAPES, target_of, write_llama
 
 
 @pytest.fixture(scope="module")

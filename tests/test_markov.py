@@ -11,15 +11,14 @@ from mlx import nn
 
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.interface import ModelInfo
 from pipeline.engine.markov import CLASSES, Beginning, Chain, Markov, shortlist
-from pipeline.engine.target import Target
 from pipeline.errors import InputError
 from pipeline.training import model
 from pipeline.training.examples import Blocks, Example, make_blocks, stack
 from pipeline.training.features import Features, Teacher
 from pipeline.training.judge import Judge
 from pipeline.training.model import Draft, TrainableDrafter, new_parameters, read_parameters
+from tests.tiny import target_of
 from tests.tiny_drafter import FEW, drafter_config, write_drafter, write_target
 
 RANK = 8
@@ -27,10 +26,6 @@ SHAPE = drafter_config(dflash_config={"markov_rank": RANK})
 TOKENS = np.random.default_rng(0).integers(0, FEW, 60).astype(np.int32)
 START = 12
 ANCHORS = list(range(START - 1, 50, 3))
-
-
-def target_of(folder: Path) -> Target:
-    return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +163,7 @@ def test_a_new_head_changes_nothing(folders: tuple[Path, Path]) -> None:
     mixed = {n: fresh[n] if n.startswith("markov.") else v for n, v in trained.parameters.items()}
     features = Features(trained.teacher).of(trained.batch)
     hidden = trained.drafter.hidden(mixed, Draft(features, trained.blocks))
-    chain = trained.drafter.chain()
+    chain = trained.drafter.chain(mixed)
     assert chain is not None
     logits = trained.drafter.scores(hidden[0])
     anchors = trained.blocks.first[0].tolist()

@@ -10,13 +10,12 @@ import pytest
 
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import Target
 from pipeline.training import examples, forward, loss, model
 from pipeline.training.examples import Example, make_blocks, stack
 from pipeline.training.features import Features, Teacher
 from pipeline.training.forward import Sight, see
 from pipeline.training.model import Draft, TrainableDrafter, read_parameters
+from tests.tiny import target_of
 from tests.tiny_drafter import FEW, drafter_config, write_drafter, write_target
 from tests.tiny_training import follower, make_examples, teacher_of, write_followers
 
@@ -24,10 +23,6 @@ TOKENS = np.random.default_rng(0).integers(0, FEW, 60).astype(np.int32)
 START = 12
 ANCHORS = [START - 1, START, 17, 18, 30, 44, 51]
 PLANT = Callable[[pytest.MonkeyPatch], None]
-
-
-def target_of(folder: Path) -> Target:
-    return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
 
 
 def served_logits(folder: Path, checkpoint: Path) -> np.ndarray:
@@ -39,7 +34,7 @@ def served_logits(folder: Path, checkpoint: Path) -> np.ndarray:
         target.cache.release()
         target.cache.resize(1, 256)
         target.prefill(0, TOKENS[:anchor].tolist())
-        found.append(np.array(drafter.draft_logits([int(TOKENS[anchor])]))[0])
+        found.append(np.array(drafter.draft([int(TOKENS[anchor])])[1])[0])
     return np.array(found)
 
 

@@ -9,6 +9,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from pipeline.engine.interface import ModelInfo
+from pipeline.engine.target import Target
 from pipeline.engine.window import Shapes
 
 SHAPES = (Shapes(), Shapes(column_step=64), Shapes(few=True, mask_dtype=mx.float32))
@@ -22,6 +24,11 @@ CORPUS = (
     'A JSON answer looks like {"name": "Ada Lovelace", "born": "1815-12-10", "notes": null}.',
     "Minutes of the meeting: the board approved the budget, and the chair closed the session.",
 )
+
+
+def target_of(folder: Path) -> Target:
+    """A tiny model, loaded."""
+    return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
 
 
 def write_tokenizer(folder: Path, vocabulary: int = 512) -> None:

@@ -24,9 +24,6 @@ from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
 
-Anchors = mx.array | Sequence[int]
-"""[B] last tokens of rows."""
-
 
 class Drafter:
     """A loaded drafter, bound to its target.
@@ -80,8 +77,10 @@ class Drafter:
             layer.update_and_fetch(keys[:, own], values[:, own])
         return [a for layer in self._layers for a in (layer.keys, layer.values) if a is not None]
 
-    def draft_logits(self, anchors: Anchors, width: int | None = None) -> mx.array:
-        """Logits of the tokens that follow each row's last token. Nothing is computed yet.
+    def draft(
+        self, anchors: Sequence[int], width: int | None = None, known: Sequence[Beginning] = ()
+    ) -> tuple[NDArray[np.int32], mx.array]:
+        """The tokens that follow each row's last token.
 
         The block always has its trained size: the drafter is worse at any other. Only the head
         is spared for the slots that nobody asks for.
@@ -89,46 +88,30 @@ class Drafter:
         Args:
             anchors: [B] last tokens of rows 0..B-1, which the target has not run.
             width: Drafted tokens per row; the block's all by default.
+            known: What is known of the rows' blocks; a drafter with a Markov head goes on from it.
 
         Returns:
-            [B, width, V].
+            [B, width] tokens, computed; and the logits [B, width, V] that they were chosen by,
+            before such a head.
 
         Raises:
             ValueError: A row has less than `block` free columns.
         """
-        return self._draft(anchors, width)[0]
-
-    def draft(
-        self, anchors: Anchors, width: int | None = None, known: Sequence[Beginning] = ()
-    ) -> tuple[NDArray[np.int32], mx.array]:
-        """The tokens that follow each row's last token.
-
-        Args:
-            anchors: See `draft_logits`.
-            width: See `draft_logits`.
-            known: What is known of the rows' blocks; a drafter with a Markov head goes on from it.
-
-        Returns:
-            [B, width] tokens, computed; and the logits that they were chosen by, before such a
-            head.
-        """
         logits, hidden = self._draft(anchors, width)
         if self._chain is None:
             return likeliest_tokens(logits), logits
-        first = listed(anchors)
-        known = known or [Beginning()] * len(first)
-        return self._chain.choose(logits, self._chain.gates(hidden), first, known), logits
+        known = known or [Beginning()] * len(anchors)
+        return self._chain.choose(logits, self._chain.gates(hidden), anchors, known), logits
 
-    def _draft(self, anchors: Anchors, width: int | None) -> tuple[mx.array, mx.array]:
+    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array]:
         """Logits [B, width, V], and the hidden states that they are of."""
         self._late.catch_up()
         config, weights = self.config, self._weights
         drafted = self._drafted(width)
-        first = listed(anchors)
-        rows = len(first)
+        rows = len(anchors)
         run = self._cache.look_at_block(rows, self.block)
         masks = [config.mask_token_id] * (self.block - 1)
-        slots = [[anchor, *masks] for anchor in first + [0] * (run - rows)]
+        slots = [[anchor, *masks] for anchor in [*anchors, *[0] * (run - rows)]]
         x = self._embed(mx.array(slots))  # [B, T, D]
         if config.input_embedding_scale != 1:
             x = x * config.input_embedding_scale
@@ -145,9 +128,3 @@ class Drafter:
         logits = self._head(hidden)
         factor = self.config.output_multiplier
         return logits if factor == 1 else logits * factor
-
-
-def listed(anchors: Anchors) -> list[int]:
-    """[B] as a list."""
-    found: Any = anchors.tolist() if isinstance(anchors, mx.array) else list(anchors)
-    return found

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.drafter import Anchors, Drafter, listed
+from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused_kernels import (
@@ -124,15 +124,14 @@ class FusedDrafter(Drafter):
     def _make_chain(self) -> Chain:
         return FusedChain(self._weights.markov, self._embed, self._project, self.config.vocab_size)
 
-    def _draft(self, anchors: Anchors, width: int | None) -> tuple[mx.array, mx.array]:
+    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array]:
         self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
-        drafted, known = self._drafted(width), listed(anchors)
-        rows = len(known)
+        drafted, rows = self._drafted(width), len(anchors)
         fill_in(self._cache, self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
         tokens, places = self._inbox.put(
-            [[anchor, *[config.mask_token_id] * (block - 1)] for anchor in known],
+            [[anchor, *[config.mask_token_id] * (block - 1)] for anchor in anchors],
             where(self._cache.window.places, block, self._layers, drafted),
         )
         outputs = launch(

@@ -89,15 +89,15 @@ class Judge:
     def _draft(
         self, parameters: Parameters, examples: Sequence[Example], *, others: bool = False
     ) -> Iterator[tuple[Example, Drafted]]:
+        chain = self._drafter.chain(parameters)
         by_length = sorted(examples, key=lambda example: len(example.tokens))
         for start in range(0, len(by_length), ROWS):
             batch = stack(by_length[start : start + ROWS])
-            yield from zip(
-                batch.examples, self._draft_batch(parameters, batch, others=others), strict=True
-            )
+            drafted = self._draft_batch(parameters, chain, batch, others=others)
+            yield from zip(batch.examples, drafted, strict=True)
 
     def _draft_batch(
-        self, parameters: Parameters, batch: Batch, *, others: bool
+        self, parameters: Parameters, chain: Chain | None, batch: Batch, *, others: bool
     ) -> Iterator[Drafted]:
         features = self._features.of(batch)
         config = self._drafter.config
@@ -109,7 +109,7 @@ class Judge:
             places = [_places(one, start, start + step) for one in batch.examples]
             blocks = make_blocks(batch, places, config.block_size, 1.0)
             hidden = self._drafter.hidden(parameters, Draft(features, blocks))
-            if (chain := self._drafter.chain()) is not None:
+            if chain is not None:
                 lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first))
             picked.append(self._pick(hidden, lists[-1] if lists else None, others=others))
         tokens, more = (np.concatenate(parts, axis=1) for parts in zip(*picked, strict=True))

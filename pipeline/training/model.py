@@ -122,10 +122,11 @@ class TrainableDrafter:
             x = x * config.input_embedding_scale
         return draft_hidden(self._weights, config, context, anchors, x)
 
-    def chain(self) -> Chain | None:
-        """The choice of tokens of the parameters that `hidden` had last; None without a head."""
+    def chain(self, parameters: Parameters) -> Chain | None:
+        """How parameters choose tokens; None without a Markov head."""
         if not self.config.markov_rank:
             return None
+        self._load(parameters)
 
         def embed(tokens: mx.array) -> mx.array:
             return self._teacher.embed(tokens).astype(self.dtype)

@@ -91,9 +91,9 @@ def write_in_processes(
             stopped = stopped or stop()
             if not told and (stopped or any(one.failed for one in writers)):
                 told, late = True, time.monotonic() + STOPPING_S
-                _interrupt(writers)
+                _send(writers, signal.SIGINT)
             if time.monotonic() > late:  # a GPU that hangs holds its process
-                _kill(writers)
+                _send(writers, signal.SIGKILL)
             progress(*tell_written(_together(writers, started), total, kept))
             time.sleep(LOOK_S)
     found = [
@@ -119,16 +119,10 @@ def _together(writers: Sequence[_Writer], started: float) -> Written:
     return done
 
 
-def _interrupt(writers: Sequence[_Writer]) -> None:
+def _send(writers: Sequence[_Writer], number: signal.Signals) -> None:
     for writer in writers:
         if writer.process.poll() is None:
-            writer.process.send_signal(signal.SIGINT)
-
-
-def _kill(writers: Sequence[_Writer]) -> None:
-    for writer in writers:
-        if writer.process.poll() is None:
-            writer.process.kill()
+            writer.process.send_signal(number)
 
 
 def _environment(job: WriteJob) -> dict[str, str]:

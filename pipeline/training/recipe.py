@@ -15,8 +15,8 @@ MOST_WRITERS = 64
 class Recipe:
     """How a drafter is trained.
 
-    The defaults are those of the paper (arXiv 2602.06036), but for the number of anchors and what
-    each forward of the target serves.
+    The defaults are those of the paper (arXiv 2602.06036), but for the number of anchors, what each
+    forward of the target serves, and the Markov head.
 
     Attributes:
         layers: Of the drafter.
