@@ -66,7 +66,9 @@ def choose_examples(answers: Sequence[Answer], split: str, length: int) -> Chose
     """
     own = [answer for answer in answers if answer.split == split]
     looping = sum(answer.loops for answer in own)
-    sound = [answer for answer in own if not answer.loops and answer.answer and answer.prompt]
+    sound = [
+        answer for answer in own if not answer.loops and len(answer.answer) and len(answer.prompt)
+    ]
     short = [a for a in sound if len(a.prompt) + len(a.answer) <= length]
     if not short:
         raise InputError(
@@ -76,7 +78,7 @@ def choose_examples(answers: Sequence[Answer], split: str, length: int) -> Chose
         )
     examples = tuple(
         Example(
-            a.key, a.kind, a.source, np.array([*a.prompt, *a.answer], np.int32),
+            a.key, a.kind, a.source, np.concatenate([a.prompt, a.answer], dtype=np.int32),
             len(a.prompt), a.schema, a.quoted,
         )
         for a in sorted(short, key=lambda answer: answer.key)

@@ -11,8 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import EngineError, InputError
 from pipeline.settings import private_folder
@@ -20,6 +24,7 @@ from pipeline.training.passages import Split
 
 NGRAM, TIMES = 8, 4
 SETTING = "setting.json"
+TOKENS = ("prompt", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Answer:
     part: int
     schema: str
     quoted: str
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
+    prompt: Sequence[int] | NDArray[np.int32]
+    answer: Sequence[int] | NDArray[np.int32]
     text: str
     ended: str
     loops: bool
@@ -118,15 +123,27 @@ def _read(file: Path) -> list[Answer]:
     from pyarrow import parquet
 
     try:
-        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
-        for row in rows:
-            row["prompt"], row["answer"] = tuple(row["prompt"]), tuple(row["answer"])
-        return [Answer(**row) for row in rows]
+        table = parquet.read_table(file)
+        columns: dict[str, Any] = {
+            name: _lists(table[name]) if name in TOKENS else table[name].to_pylist()
+            for name in table.column_names
+        }
+        rows = zip(*columns.values(), strict=True)
+        return [Answer(**dict(zip(columns, row, strict=True))) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the answers' file={str(file)!r} can't be read ({type(error).__name__}); remove it, "
             "and what it held is written again"
         ) from error
+
+
+def _lists(column: Any) -> list[NDArray[np.int32]]:
+    """Lists of tokens as arrays: some hundred thousand answers are 1e8 tokens."""
+    found: list[NDArray[np.int32]] = []
+    for chunk in column.chunks:
+        numbers, ends = chunk.values.to_numpy(), chunk.offsets.to_numpy()
+        found += [numbers[a:b] for a, b in pairwise(ends)]
+    return found
 
 
 def _compare(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
