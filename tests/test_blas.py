@@ -10,7 +10,10 @@ from pipeline.engine import blas
 from pipeline.engine.blas_threads import BlasThreads, CpuSeconds, read_cpu_seconds
 
 WHEELS = {
-    "cmeel-openblas": ["cmeel.prefix/lib/libopenblas.so", "cmeel.prefix/lib/libopenblas.so.0"],
+    "ngsolve-openblas": [
+        "ngsolve_openblas/__init__.py",
+        "ngsolve_openblas/libopenblasp-r0.3.33.so",
+    ],
     "mlx-cpu": ["mlx_cpu.libs/libgfortran-f7379c93.so.5.0.0", "mlx_cpu.libs/libblas-1.so.3"],
 }
 
@@ -46,7 +49,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_environment_names_the_library_and_its_runtime(site: Path) -> None:
     added = blas.engine_environment()
-    assert added["LD_PRELOAD"] == str(site / WHEELS["cmeel-openblas"][1])
+    assert added["LD_PRELOAD"] == str(site / WHEELS["ngsolve-openblas"][1])
     assert int(added["OPENBLAS_NUM_THREADS"]) >= 1
     links = Path(added["LD_LIBRARY_PATH"])
     bundled = site / WHEELS["mlx-cpu"][0]
@@ -83,7 +86,7 @@ def test_a_library_that_does_not_load_is_left_alone(
 def test_without_the_wheel_the_status_says_what_to_do(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blas, "OPENBLAS_WHEEL", "not-installed")
+    monkeypatch.setattr(blas, "OPENBLAS_WHEELS", ("not-installed",))
     assert blas.engine_environment() == {}
     assert "uv sync --extra embedded" in blas.blas_status()
 
@@ -94,10 +97,21 @@ def test_nothing_is_needed_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not needed" in blas.blas_status()
 
 
+@pytest.mark.parametrize("ends", ["os.kill(os.getpid(), signal.SIGILL)", "assert False", ""])
+def test_a_library_without_kernels_for_this_processor_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr(blas, "_openblas_environment", lambda: {"SOME": "library"})
+    monkeypatch.setattr(blas, "PROBE", f"import os, signal\n{ends}")
+    blas._takes_over.cache_clear()
+    assert blas.engine_environment() == ({} if ends else {"SOME": "library"})
+    blas._takes_over.cache_clear()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="OpenBLAS is for Linux")
 def test_the_installed_one_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
-    if not blas._files("cmeel-openblas"):
+    if not any(map(blas._files, blas.OPENBLAS_WHEELS)):
         pytest.skip("the extra is not installed")
     assert blas.blas_status().startswith("OpenBLAS 0.")
 

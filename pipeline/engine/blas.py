@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -19,13 +20,26 @@ import psutil
 from pipeline.engine.embedded import device_dtype
 from pipeline.settings import cache_folder, private_folder
 
-OPENBLAS_WHEEL = "cmeel-openblas"
+OPENBLAS_WHEELS = ("ngsolve-openblas", "cmeel-openblas")
+"""The first has kernels for every x86-64 processor and picks those of the one that it runs on; the
+second, for Linux on Arm, is built for one processor only, and others die of its products."""
 MLX_WHEEL = "mlx-cpu"
-PROBE = "import ctypes; ctypes.CDLL(None).openblas_get_config"
+PROBE = """
+import ctypes
+multiply = ctypes.CDLL(None).cblas_sgemm
+by_rows, plain, turned, one = 101, 111, 112, ctypes.c_float(1)
+for m, n, k in ((1, 64, 64), (16, 96, 64), (200, 200, 64)):
+    a, b, c = ((ctypes.c_float * size)(*[1.0] * size) for size in (m * k, n * k, m * n))
+    multiply(by_rows, plain, turned, m, n, k, one, a, k, b, k, ctypes.c_float(0), c, n)
+    assert all(value == k for value in c)
+assert ctypes.CDLL(None).openblas_get_config
+"""
+"""Products as the engine makes them: small ones have kernels of their own. (cblas.h)"""
 PROBE_S = 20.0
 # Keys and values grow by new, larger buffers. glibc by itself soon puts those on the heap, where
 # what was freed in the middle stays (mallopt(3)): 130 MB of a run. The rest is left as it was.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+LIBRARY_NAME = re.compile(r"libopenblas(p-r[\d.]+\.so|\.so\.\d+)")
 BUNDLED_NAME = re.compile(r"(lib(?:gfortran|quadmath))(?:-[0-9a-f]+)?\.so\.(\d+)")
 
 
@@ -75,14 +89,17 @@ def blas_status() -> str:
             "`uv sync --extra embedded` brings OpenBLAS, several times faster"
         )
     if not _takes_over():
-        return "the slow one inside MLX's wheel: OpenBLAS is installed, but it can't be loaded"
-    version = importlib.metadata.version(OPENBLAS_WHEEL)
+        return (
+            "the slow one inside MLX's wheel: OpenBLAS is installed, but it can't be loaded, or "
+            "has no kernels for this processor"
+        )
+    version = importlib.metadata.version(next(name for name in OPENBLAS_WHEELS if _files(name)))
     return f"OpenBLAS {version}, {engine_environment()['OPENBLAS_NUM_THREADS']} threads"
 
 
 @cache
 def _takes_over() -> bool:
-    """Whether OpenBLAS really is loaded in a process with the engine's environment."""
+    """Whether OpenBLAS is loaded in a process with the engine's environment, and multiplies."""
     probe = subprocess.run(
         [sys.executable, "-S", "-c", PROBE],
         env=os.environ | _openblas_environment(),
@@ -94,8 +111,8 @@ def _takes_over() -> bool:
 
 
 def _openblas() -> Path | None:
-    for path in _files(OPENBLAS_WHEEL):
-        if path.name.startswith("libopenblas.so.") and path.is_file():
+    for path in chain.from_iterable(map(_files, OPENBLAS_WHEELS)):
+        if LIBRARY_NAME.fullmatch(path.name) and path.is_file():
             return path
     return None
 
