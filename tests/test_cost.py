@@ -101,6 +101,18 @@ def test_a_load_that_comes_and_goes_is_the_same_for_all_shapes() -> None:
             assert costs.verify.predict(*shape) == right
 
 
+def test_a_shape_that_alone_becomes_slower_leaves_the_others_alone() -> None:
+    wide, plain = Shape(8, 8, 1024), Shape(8, 1, 1024)
+    costs = StepCosts(table(compute_bound))
+    for factor, number in ((1.0, 1), (1.25, 30)):
+        for _ in range(12):
+            for _ in range(number):
+                costs.observe(wide, factor * compute_bound(*wide))
+            costs.observe(plain, compute_bound(*plain))
+    assert costs.verify.predict(*plain) == pytest.approx(compute_bound(*plain), rel=0.03)
+    assert costs.verify.predict(*wide) == pytest.approx(1.25 * compute_bound(*wide), rel=0.03)
+
+
 def test_a_passing_slowness_is_forgotten_and_a_lasting_one_kept() -> None:
     def after(steps: int) -> float:
         costs = StepCosts(table(launch_bound))

@@ -29,6 +29,10 @@ STALE = 1024
 """Observations after which a shape that was not run is no longer known well."""
 FITS = 0.1
 """A prediction that is this near (log2) to what a shape took of late is known well."""
+OWN = 0.5
+"""A larger error (log2) of a shape that was well known is the machine's."""
+CONFIRMING = 4
+"""Steps of other shapes, the last ones, that show how busy the machine is."""
 SETTLED = 0.1
 """Part of a correction that each observation makes lasting."""
 AGEING = 256
@@ -79,6 +83,7 @@ class LatencyTable:
         self._known: set[tuple[int, int]] = set()
         self._seen: set[tuple[int, int]] = set()
         self._observed = 0
+        self._latest: deque[tuple[tuple[int, int], bool]] = deque(maxlen=CONFIRMING)
 
     def predict(self, rows: int, width: int, context: int) -> float:
         """Milliseconds of a forward; a width between two of the grid costs the wider."""
@@ -104,8 +109,9 @@ class LatencyTable:
 
         The prediction moves to the lower median of what the shape took of late, by `RATE` of the
         way and of no more than `LARGEST_ERROR`. Where the shape was well known, it is the machine
-        that is busier or hotter, and all shapes are corrected; else the corners that it came from
-        share the correction (the delta rule).
+        that is busier or hotter, and all shapes are corrected, unless the error is small and other
+        shapes have just shown that it is not; else the corners that it came from share the
+        correction (the delta rule).
         """
         base = self._width(shape.width) * len(ROWS) * len(CONTEXTS)
         corners = [(base + at, part) for at, part in corners_of(shape.rows, shape.context)]
@@ -118,13 +124,20 @@ class LatencyTable:
         middle = sorted(recent)[(len(recent) - 1) // 2]
         error = middle - sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
         error = RATE * min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
-        if place in self._known:
+        own = abs(error) < RATE * OWN and self._is_confirmed(place)
+        self._latest.append((place, abs(error) < RATE * FITS))
+        if place in self._known and not own:
             self._load += error
             self._recent[place] = deque((ms - error for ms in recent), maxlen=RECENT)
             error = 0.0
         elif len(recent) == RECENT and abs(error) < RATE * FITS:
             self._known.add(place)
         self._correct(corners, error)
+
+    def _is_confirmed(self, place: tuple[int, int]) -> bool:
+        """Whether the last steps were of other shapes and took what was foretold of them."""
+        full = len(self._latest) == CONFIRMING
+        return full and all(fits and other != place for other, fits in self._latest)
 
     def _recent_times(self, shape: tuple[int, int]) -> deque[float]:
         """What a shape took at its last steps without the load, if they are not long ago."""

@@ -87,6 +87,7 @@ class Speculation:
         self._settle()
         context = max(view.context for view in rows)
         verify = self._costs.verify.predict_widths(len(rows), context)
+        verify[0] = min(verify)  # a wider step does its work, too: seen seldom, it may look slow
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
         draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
         free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
