@@ -15,6 +15,7 @@ import mlx.core as mx
 from mlx import nn
 
 from pipeline.engine.heap import trim_heap
+from pipeline.engine.moves import Moves, buffers_of
 from pipeline.engine.prefix import Prefix
 from pipeline.engine.recurrent import RecurrentStates, StateCache
 from pipeline.engine.window import (
@@ -75,16 +76,21 @@ class LayerCache:
         Returns:
             Keys and values, [B, H, K, D].
         """
-        if self.keys is None or self.values is None:
-            self.keys = self._cache.empty_like(keys)
-            self.values = self._cache.empty_like(values)
+        own_keys, own_values = self.buffers(keys.shape[1], keys.shape[3], keys.dtype)
         window = self._cache.window
-        self.keys = window.write(self.keys, keys)
-        self.values = window.write(self.values, values)
+        self.keys = window.write(own_keys, keys)
+        self.values = window.write(own_values, values)
         if self._cache.shapes.early:
             mx.async_eval(self.keys, self.values)
         rows, columns = window.rows, window.columns
         return self.keys[rows, :, :columns], self.values[rows, :, :columns]
+
+    def buffers(self, heads: int, size: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+        """Keys and values [R, H, K, D]; zeros where nobody has written to them yet."""
+        if self.keys is None or self.values is None:
+            shape = (self._cache.rows, heads, self._cache.columns, size)
+            self.keys, self.values = mx.zeros(shape, dtype), mx.zeros(shape, dtype)
+        return self.keys, self.values
 
 
 class RaggedCache:
@@ -111,6 +117,7 @@ class RaggedCache:
         ]
         self.lengths: list[int] = []
         self.shapes = shapes or Shapes()
+        self.moves = Moves()
         self._rows = 0
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
@@ -120,7 +127,7 @@ class RaggedCache:
     @property
     def size_bytes(self) -> int:
         """Memory held by the buffers."""
-        return self.state_bytes + sum(array.nbytes for array in self._buffers())
+        return self.state_bytes + sum(array.nbytes for array in buffers_of(self.attention))
 
     @property
     def state_bytes(self) -> int:
@@ -172,10 +179,6 @@ class RaggedCache:
             self.states.release()
         self._rows = self._columns = 0
         self.lengths = []
-
-    def empty_like(self, new: mx.array) -> mx.array:
-        """A zero buffer with the heads, head size and dtype of `new` [B, H, T, D]."""
-        return mx.zeros((self._rows, new.shape[1], self._columns, new.shape[3]), new.dtype)
 
     def settle(self) -> None:
         """Takes over what was counted since the last forward; called by whatever comes next."""
@@ -261,16 +264,9 @@ class RaggedCache:
     def copy_prefix(self, slot: int, length: int) -> Prefix:
         """Copies a row's first tokens out, to outlive the row."""
         self.settle()
-        keys: list[mx.array] = []
-        values: list[mx.array] = []
-        for layer in self.attention:
-            if layer.keys is None or layer.values is None:
-                raise ValueError(f"slot={slot!r} holds nothing yet")
-            keys.append(mx.contiguous(layer.keys[slot : slot + 1, :, :length]))
-            values.append(mx.contiguous(layer.values[slot : slot + 1, :, :length]))
-        mx.eval(keys, values)
+        kept = self.moves.copy_out(self.attention, slot, length)
         states = self.states.save(slot, length) if self.states else None
-        return Prefix(tuple(keys), tuple(values), length, states)
+        return Prefix(kept, length, states)
 
     def load_prefix(self, slot: int, prefix: Prefix, length: int) -> int:
         """Gives a row the first tokens of a prefix, and that length.
@@ -281,11 +277,7 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.load(slot, prefix.states or (), length)
-        for layer, keys, values in zip(self.attention, prefix.keys, prefix.values, strict=True):
-            if layer.keys is None or layer.values is None:
-                layer.keys, layer.values = self.empty_like(keys), self.empty_like(values)
-            layer.keys[slot : slot + 1, :, :length] = keys[:, :, :length]
-            layer.values[slot : slot + 1, :, :length] = values[:, :, :length]
+        self.moves.copy_in(self.attention, prefix.kept, slot, length)
         self.lengths[slot] = length
         return length
 
@@ -303,18 +295,10 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.copy(source, target, length)
-        buffers = self._buffers()
-        copies = [mx.contiguous(buffer[source, :, :length]) for buffer in buffers]
-        mx.eval(copies)  # else MLX keeps the buffers to read and copies all of them
-        for buffer, tokens in zip(buffers, copies, strict=True):
-            buffer[target, :, :length] = tokens
+        self.moves.copy_row(self.attention, source, target, length)
         self.lengths[target] = length
         return length
 
     def state(self) -> Sequence[mx.array]:
         """All buffers, to evaluate them."""
-        return [*(self.states.arrays() if self.states else []), *self._buffers()]
-
-    def _buffers(self) -> list[mx.array]:
-        pairs = [(layer.keys, layer.values) for layer in self.attention]
-        return [buffer for pair in pairs for buffer in pair if buffer is not None]
+        return [*(self.states.arrays() if self.states else []), *buffers_of(self.attention)]

@@ -24,7 +24,6 @@ from pipeline.engine.fused_kernels import (
     Inbox,
     Place,
     Sizes,
-    buffers_of,
     cache_names,
     head_call,
     kernel_start,
@@ -37,6 +36,7 @@ from pipeline.engine.fused_kernels import (
     turns,
     where,
 )
+from pipeline.engine.moves import buffers_of
 
 LARGEST = 2048
 """Hidden sizes up to this: a larger model's time goes into its weights, not into launches."""

@@ -19,7 +19,6 @@ from pipeline.engine.fused_kernels import (
     SCRATCH,
     Inbox,
     Sizes,
-    buffers_of,
     cache_names,
     fill_in,
     head_call,
@@ -35,6 +34,7 @@ from pipeline.engine.fused_kernels import (
 )
 from pipeline.engine.fused_markov import FusedChain
 from pipeline.engine.markov import Chain
+from pipeline.engine.moves import buffers_of
 from pipeline.engine.target import Target
 
 
@@ -106,7 +106,7 @@ class FusedDrafter(Drafter):
         sizes, layers = self._sizes, len(self.config.target_layer_ids)
         states, width, hidden = taps[0].shape
         rows = states // layers
-        fill_in(self._cache, self._layers, sizes.groups)
+        fill_in(self._layers, sizes.groups)
         outputs = launch(
             _context_kernel(sizes, layers, self.config.rms_norm_eps),
             [
@@ -128,7 +128,7 @@ class FusedDrafter(Drafter):
         self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
         drafted, rows = self._drafted(width), len(anchors)
-        fill_in(self._cache, self._layers, sizes.groups)
+        fill_in(self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
         tokens, places = self._inbox.put(
             [[anchor, *[config.mask_token_id] * (block - 1)] for anchor in anchors],

@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from pipeline.engine.cache import LayerCache, RaggedCache
+from pipeline.engine.cache import LayerCache
 from pipeline.engine.mailbox import GrowingMailbox
 
 SOURCES = Path(__file__).with_name("cuda")
@@ -60,24 +60,16 @@ def device_blocks() -> int:
     return 0 if failed or major.value < OLDEST_MAJOR else multiprocessors.value
 
 
-def fill_in(cache: RaggedCache, layers: Sequence[LayerCache], groups: int) -> None:
+def fill_in(layers: Sequence[LayerCache], groups: int) -> None:
     """Makes the buffers of layers that nobody has written to yet: kernels write into them."""
     for layer in layers:
         if layer.keys is None or layer.values is None:
-            shape = (cache.rows, groups, cache.columns, HEAD)
-            layer.keys, layer.values = mx.zeros(shape, mx.bfloat16), mx.zeros(shape, mx.bfloat16)
-            mx.eval(layer.keys, layer.values)
+            mx.eval(layer.buffers(groups, HEAD, mx.bfloat16))
 
 
 def new_counters() -> mx.array:
     """What the blocks of a kernel count each other with."""
     return mx.zeros(COUNTERS, mx.uint32)
-
-
-def buffers_of(caches: Sequence[LayerCache]) -> list[mx.array]:
-    """All keys, then all values."""
-    found = [cache.keys for cache in caches] + [cache.values for cache in caches]
-    return [buffer for buffer in found if buffer is not None]
 
 
 def where(

@@ -21,13 +21,12 @@ class Prefix:
     """Keys and values of the first tokens of a prompt, copied out of a row.
 
     Attributes:
-        keys, values: One [1, H, L, D] array per layer with attention.
+        kept: They, as `moves.Moves.copy_out` or another way to move rows has them.
         length: L, in tokens.
         states: If the model is recurrent, the states that were kept of those tokens.
     """
 
-    keys: tuple[mx.array, ...]
-    values: tuple[mx.array, ...]
+    kept: tuple[mx.array, ...]
     length: int
     states: tuple[Saved, ...] | None = None
 
@@ -35,7 +34,7 @@ class Prefix:
     def size_bytes(self) -> int:
         """Memory held by the arrays."""
         states = sum(saved.states.size_bytes for saved in self.states or ())
-        return states + sum(array.nbytes for array in (*self.keys, *self.values))
+        return states + sum(array.nbytes for array in self.kept)
 
     def usable(self, wanted: int) -> int:
         """How many of its first `wanted` tokens a row can begin with."""

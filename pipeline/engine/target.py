@@ -175,7 +175,7 @@ class Target:
             meanwhile: As in `prefill`.
         """
         if many and self._fused is not None:
-            fill_in(self.cache, self.cache.attention, self._fused.sizes.groups)
+            fill_in(self.cache.attention, self._fused.sizes.groups)
             self._run_layers(tokens)
         else:
             self._run(tokens, logits=False)
@@ -227,7 +227,7 @@ class Target:
     ) -> mx.array:
         cache = self.cache
         layers = cache.attention[: fused.sizes.layers]
-        fill_in(cache, layers, fused.sizes.groups)
+        fill_in(layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
         self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
         self._observed = self._observe([tapped]) if taps else []

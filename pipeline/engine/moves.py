@@ -1,0 +1,76 @@
+"""How a row's tokens move in the cache: onto another row, out of it to be kept, and in again.
+
+In: the buffers of all layers with attention, [R, H, K, D] each. Out: the same, changed. This is the
+way of MLX's own operations; `fused_rows` has that of one kernel.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import mlx.core as mx
+
+
+class Layer(Protocol):
+    """A layer's keys and values in the cache; None until somebody writes to them."""
+
+    keys: mx.array | None
+    values: mx.array | None
+
+    def buffers(self, heads: int, size: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+        """Keys and values, made if there are none yet."""
+        ...
+
+
+def buffers_of(layers: Sequence[Layer]) -> list[mx.array]:
+    """All keys, then all values; of layers that have some."""
+    found = [layer.keys for layer in layers] + [layer.values for layer in layers]
+    return [buffer for buffer in found if buffer is not None]
+
+
+class Moves:
+    """Moves by MLX's own operations, a few for each layer."""
+
+    def copy_row(self, layers: Sequence[Layer], source: int, target: int, length: int) -> None:
+        """Copies the first `length` tokens of slot `source` onto those of slot `target`."""
+        buffers = buffers_of(layers)
+        copies = [mx.contiguous(buffer[source, :, :length]) for buffer in buffers]
+        mx.eval(copies)  # else MLX keeps the buffers to read and copies all of them
+        for buffer, tokens in zip(buffers, copies, strict=True):
+            buffer[target, :, :length] = tokens
+
+    def copy_out(self, layers: Sequence[Layer], slot: int, length: int) -> tuple[mx.array, ...]:
+        """Copies a row's first `length` tokens out, to outlive the row.
+
+        Returns:
+            What `copy_in` takes; here per layer its keys and its values, [1, H, L, D].
+
+        Raises:
+            ValueError: A layer holds nothing yet.
+        """
+        copies = [
+            mx.contiguous(buffer[slot : slot + 1, :, :length])
+            for layer in layers
+            for buffer in written(layer, slot)
+        ]
+        mx.eval(copies)
+        return tuple(copies)
+
+    def copy_in(
+        self, layers: Sequence[Layer], kept: Sequence[mx.array], slot: int, length: int
+    ) -> None:
+        """Gives a row the first `length` tokens of those that were copied out."""
+        for layer, keys, values in zip(layers, kept[::2], kept[1::2], strict=True):
+            own = layer.buffers(keys.shape[1], keys.shape[3], keys.dtype)
+            for buffer, tokens in zip(own, (keys, values), strict=True):
+                buffer[slot : slot + 1, :, :length] = tokens[:, :, :length]
+
+
+def written(layer: Layer, slot: int) -> tuple[mx.array, mx.array]:
+    """A layer's keys and values, for a row to be copied out.
+
+    Raises:
+        ValueError: Nobody has written to them yet.
+    """
+    if layer.keys is None or layer.values is None:
+        raise ValueError(f"slot={slot!r} holds nothing yet")
+    return layer.keys, layer.values
