@@ -1,12 +1,6 @@
-"""The kernels' arithmetic, run on the CPU with a coroutine for every CUDA thread.
-
-`tests/cuda/primitives.h` stands in for what the kernels ask of the hardware; all else is the very
-source that a GPU compiles. Needs a C++ compiler.
-"""
+"""The kernels' arithmetic, run on the CPU, see `emulated`."""
 
 import ctypes
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +24,19 @@ from pipeline.engine.interface import Sampling
 from pipeline.engine.markov import Beginning, Chain
 from pipeline.engine.markov import plan_of as chain_plan
 from pipeline.engine.sampling import choose_tokens
+from tests.emulated import (
+    SOURCES,
+    Words,
+    compile_source,
+    floats,
+    needs_compiler,
+    pointer,
+    words,
+)
 
 SIZES = Sizes(layers=2, hidden=128, heads=3, groups=1, inner=192, vocabulary=256)
 COLUMNS, EPS, TAPS, BLOCK, RANK = 128, 1e-5, 2, 8, 16
-Words = NDArray[np.uint16]
-
-COMPILER = shutil.which("g++") or shutil.which("clang++")
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+pytestmark = needs_compiler
 
 
 def make_model(dtype: mx.Dtype) -> Model:
@@ -62,14 +62,6 @@ def make_model(dtype: mx.Dtype) -> Model:
     )
     model.update(shrunk)
     return model
-
-
-def words(array: mx.array) -> Words:
-    return np.array(array.astype(mx.bfloat16).view(mx.uint16))
-
-
-def floats(array: Words) -> NDArray[np.float32]:
-    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 class Emulated:
@@ -103,10 +95,10 @@ class Emulated:
                   (SIZES.layers, count, SIZES.hidden), (rows, some, SIZES.vocabulary)]  # fmt: skip
         outputs = [np.zeros(shape, np.uint16) for shape in shapes]
         where = self._where(places, width)
-        *weights, norm, table = map(_pointer, self._weights)
+        *weights, norm, table = map(pointer, self._weights)
         self._library.run_target(
-            *(blocks, _pointer(where), _pointer(embedded), *weights, *self._buffers(), norm, table),
-            *(ctypes.c_float(EPS), start, some, *map(_pointer, outputs)),
+            *(blocks, pointer(where), pointer(embedded), *weights, *self._buffers(), norm, table),
+            *(ctypes.c_float(EPS), start, some, *map(pointer, outputs)),
         )
         return outputs[5], outputs[4]
 
@@ -116,8 +108,8 @@ class Emulated:
         features = np.zeros((width, SIZES.hidden), np.uint16)
         where = self._where([(0, 0)], width)
         self._library.run_drafter_context(
-            *(2, _pointer(where), _pointer(taps), *map(_pointer, context), _pointer(turned)),
-            *(*self._buffers(), _pointer(features), ctypes.c_float(EPS)),
+            *(2, pointer(where), pointer(taps), *map(pointer, context), pointer(turned)),
+            *(*self._buffers(), pointer(features), ctypes.c_float(EPS)),
         )
 
     @staticmethod
@@ -144,22 +136,12 @@ class EmulatedTarget(Emulated):
         return self.run(words(self._embedding[mx.array(tokens)]), places, blocks=blocks)
 
 
-def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
-
-
 def compile_kernels(folder: Path, *, is_drafter: bool) -> Any:
-    path = folder / "forward.so"
-    source = Path(__file__).with_name("cuda") / "forward.cpp"
     sizes = {"LAYERS": SIZES.layers, "D": SIZES.hidden, "HEADS": SIZES.heads,
              "GROUPS": SIZES.groups, "INNER": SIZES.inner, "VOCABULARY": SIZES.vocabulary,
              "HEAD_NORM": int(is_drafter), "CAUSAL": int(not is_drafter), "TAPS": TAPS,
              "RANK": RANK}  # fmt: skip
-    defined = [f"-DM_{name}={value}" for name, value in sizes.items()]
-    subprocess.run(
-        [str(COMPILER), "-std=c++17", "-O2", "-shared", "-fPIC", "-w", *defined, str(source), "-o",
-         str(path)], check=True)  # fmt: skip
-    return ctypes.CDLL(str(path))
+    return compile_source(SOURCES / "forward.cpp", folder / "forward.so", sizes)
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +307,7 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
     plan = np.concatenate([part.ravel() for part in plan_of(constraints)])
     chosen = np.zeros((rows, width), np.int32)
     arrays = [words(logits), plan, constraints.masks, chosen]
-    library.run_choice(rows * width, *map(_pointer, arrays))
+    library.run_choice(rows * width, *map(pointer, arrays))
     assert chosen.tolist() == wanted.tolist()
     for b, t in np.ndindex(rows, width):  # in the plainest way there is
         assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
@@ -353,7 +335,7 @@ def test_the_chain_of_choices_is_that_of_mlx_s_own_operations(library: Any, seed
     chosen = np.zeros((rows, width), np.int32)
     plan = np.array([width, *chain_plan(anchors, known, width).ravel()], np.int32)
     arrays = [*map(words, (logits, gates, *tables)), plan, chosen]
-    library.run_chain(rows, *map(_pointer, arrays))
+    library.run_chain(rows, *map(pointer, arrays))
     assert chosen.tolist() == wanted.tolist()
 
 
@@ -385,7 +367,7 @@ def test_a_penalty_is_rounded_as_the_logits_are(library: Any, penalty: float) ->
             logits[0, 0, 9] = wanted[i].item() + other
             array = mx.array(logits).astype(mx.bfloat16)
             arrays = [words(array), plan, constraints.masks, chosen]
-            library.run_choice(1, *map(_pointer, arrays))
+            library.run_choice(1, *map(pointer, arrays))
             assert chosen.tolist() == choose_tokens(array, constraints).tolist()
 
 

@@ -24,6 +24,8 @@ SHARED_BYTES = 66 * 1024
 THREADS = 256
 COUNTERS = 1024
 """Two are used; MLX keeps arrays of 8 bytes in the host's memory, where counting takes 380 us."""
+DONE = (16,)
+"""Shape of an output that is only there to be waited for: 8 bytes would be the host's, too."""
 LAYER_INPUTS = ["qkv", "o", "gate_up", "down", "norms"]
 SCRATCH = ["hidden", "q", "attended", "gated"]
 Place = tuple[int, int]
@@ -123,13 +125,16 @@ def scratch_shapes(sizes: Sizes, count: int) -> list[tuple[int, ...]]:
 
 
 def launch(
-    kernel: Callable[..., Any], inputs: list[mx.array], shapes: list[tuple[int, ...]]
+    kernel: Callable[..., Any],
+    inputs: list[mx.array],
+    shapes: list[tuple[int, ...]],
+    blocks: int | None = None,
 ) -> list[mx.array]:
-    """Runs a kernel with one block on each multiprocessor."""
+    """Runs a kernel with so many blocks, one on each multiprocessor by default."""
     return kernel(
         inputs=inputs,
         template=[],
-        grid=(device_blocks() * THREADS, 1, 1),
+        grid=((device_blocks() if blocks is None else blocks) * THREADS, 1, 1),
         threadgroup=(THREADS, 1, 1),
         output_shapes=shapes,
         output_dtypes=[mx.bfloat16] * len(shapes),
@@ -137,7 +142,12 @@ def launch(
 
 
 def make_kernel(
-    kind: str, inputs: list[str], outputs: list[str], source: str
+    kind: str,
+    inputs: list[str],
+    outputs: list[str],
+    source: str,
+    headers: tuple[str, ...] = ("forward.cuh",),
+    shared_bytes: int = SHARED_BYTES,
 ) -> Callable[..., Any]:
     """A kernel of this body; inputs that `cache_names` names are written to."""
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -145,9 +155,9 @@ def make_kernel(
         name=f"docflash_{kind}_{digest}",
         input_names=inputs,
         output_names=outputs,
-        header=kernel_header("forward.cuh"),
+        header=kernel_header(*headers),
         source=source,
-        shared_memory=SHARED_BYTES,
+        shared_memory=shared_bytes,
     )
     return made
 

@@ -20,8 +20,10 @@ from pipeline.engine.cache import RaggedCache
 from pipeline.engine.cpu_math import use_on_cpu
 from pipeline.engine.fused import Fused, sizes_of
 from pipeline.engine.fused_kernels import device_blocks, fill_in
+from pipeline.engine.fused_rows import FusedMoves
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.joined import join_products
+from pipeline.engine.moves import Moves
 from pipeline.engine.recurrent import STATES_PER_ROW
 from pipeline.engine.taps import Taps
 from pipeline.engine.window import Shapes, device_shapes
@@ -64,6 +66,8 @@ class Target:
         elif shapes.few:
             join_products(self.model)
         self.cache = RaggedCache(len(caches), shapes, mixers)
+        if self._fused:
+            self.cache.moves = FusedMoves()
         self._taps: Taps | None = None
         self._tapped: tuple[int, ...] = ()
         self._ran: mx.array | None = None  # what the last forward is done with
@@ -111,7 +115,7 @@ class Target:
         if self._fused is None:
             return
         self._fused = None
-        self.cache.shapes = device_shapes()
+        self.cache.shapes, self.cache.moves = device_shapes(), Moves()
         join_products(self.model)
         self._probe()
 

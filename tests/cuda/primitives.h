@@ -79,6 +79,7 @@ inline unsigned load_pair(const bf16* from) { unsigned x; memcpy(&x, from, 4); r
 inline unsigned load_one(const bf16* from) { return *from; }
 inline void clear_bit(unsigned* word, int bit) { *word &= ~(1u << bit); }
 inline void store_pair(bf16* to, unsigned pair) { memcpy(to, &pair, 4); }
+inline void store_eight(bf16* to, uint4 eight) { memcpy(to, &eight, 16); }
 inline void store_one(bf16* to, float value) { *to = static_cast<bf16>(to_bf16(value)); }
 inline void prefetch(const void*) {}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

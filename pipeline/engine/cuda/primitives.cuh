@@ -42,6 +42,10 @@ __device__ inline void store_pair(bf16* to, unsigned pair) {
   *reinterpret_cast<unsigned*>(to) = pair;
 }
 
+__device__ inline void store_eight(bf16* to, uint4 eight) {
+  *reinterpret_cast<uint4*>(to) = eight;
+}
+
 __device__ inline void store_one(bf16* to, float value) {
   *reinterpret_cast<unsigned short*>(to) = static_cast<unsigned short>(pack(value, 0.0f));
 }

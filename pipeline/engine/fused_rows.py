@@ -1,0 +1,110 @@
+"""A row's tokens moved by one kernel on an NVIDIA GPU, instead of six operations for each layer.
+
+In: as `Moves`, for layers in bfloat16 with heads of 64, which all of a fused target's cache are.
+Out: likewise; what is copied out of a row is one array [N, L, 64], the heads of all keys and then
+those of all values.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Any
+
+import mlx.core as mx
+
+from pipeline.engine.fused_kernels import (
+    DONE,
+    HEAD,
+    Inbox,
+    cache_names,
+    launch,
+    make_kernel,
+)
+from pipeline.engine.moves import Layer, Moves, buffers_of, written
+
+ROW, OTHER_ROW = "row_of(own, move, move.slot)", "row_of(own, move, move.other)"
+PREFIX = "prefix_of(own, move, const_cast<bf16*>(prefix))"
+FROM_TO = {"row": (ROW, OTHER_ROW), "prefix_out": (ROW, PREFIX), "prefix_in": (PREFIX, ROW)}
+"""The kernels, and what each copies from and to."""
+TOKENS_OF_BLOCK, MOST_PARTS = 32, 8
+"""A buffer is shared by more blocks the more tokens of a head there are; each reads the plan."""
+
+
+class FusedMoves(Moves):
+    """Moves in one launch each.
+
+    Kernels write into buffers that MLX takes for unchanged inputs, and MLX orders only the kernels
+    of one evaluation by what they read and write. So each launch is an evaluation of its own:
+    whatever comes next in the stream sees what it wrote.
+    """
+
+    def __init__(self) -> None:
+        self._told = {kind: Inbox() for kind in FROM_TO}
+        self._heads: tuple[int, ...] = ()  # of each layer, when a row was copied out last
+
+    def copy_row(self, layers: Sequence[Layer], source: int, target: int, length: int) -> None:
+        """See `Moves.copy_row`."""
+        if buffers := buffers_of(layers):
+            self._launch("row", buffers, [length, source, target], [], [])
+
+    def copy_out(self, layers: Sequence[Layer], slot: int, length: int) -> tuple[mx.array, ...]:
+        """See `Moves.copy_out`."""
+        self._heads = tuple(written(layer, slot)[0].shape[1] for layer in layers)
+        shape = (2 * sum(self._heads), length, HEAD)
+        return tuple(
+            self._launch("prefix_out", buffers_of(layers), [length, slot, length], [], [shape])
+        )
+
+    def copy_in(
+        self, layers: Sequence[Layer], kept: Sequence[mx.array], slot: int, length: int
+    ) -> None:
+        """See `Moves.copy_in`."""
+        for layer, heads in zip(layers, self._heads, strict=True):
+            layer.buffers(heads, HEAD, mx.bfloat16)
+        plan = [length, slot, kept[0].shape[1]]
+        self._launch("prefix_in", buffers_of(layers), plan, list(kept), [])
+
+    def _launch(
+        self,
+        kind: str,
+        buffers: list[mx.array],
+        plan: list[int],
+        inputs: list[mx.array],
+        shapes: list[tuple[int, ...]],
+    ) -> list[mx.array]:
+        """Runs a kernel; gives its outputs of these shapes, being computed."""
+        heads = tuple(buffer.shape[1] for buffer in buffers[: len(buffers) // 2])
+        told, columns, length = self._told[kind], buffers[0].shape[2], plan[0]
+        parts = min(MOST_PARTS, max(1, -(-length // TOKENS_OF_BLOCK)))
+        placed = told.put_places([columns, *plan])
+        inputs = [placed, *inputs, *buffers]
+        outputs = launch(_kernel(kind, heads), inputs, [*shapes, DONE], len(buffers) * parts)
+        mx.async_eval(outputs)
+        told.used_by(outputs[-1])
+        return outputs[:-1]
+
+
+@cache
+def _kernel(kind: str, heads: tuple[int, ...]) -> Callable[..., Any]:
+    inputs = ["plan", *(["prefix"] if kind == "prefix_in" else []), *cache_names(len(heads))]
+    outputs = [*(["prefix"] if kind == "prefix_out" else []), "done"]
+    return make_kernel(kind, inputs, outputs, move_source(kind, heads), ("rows.cuh",), 0)
+
+
+def move_source(kind: str, heads: tuple[int, ...]) -> str:
+    """The body of a kernel for layers with so many heads; some blocks for each buffer."""
+    names, each = cache_names(len(heads)), heads + heads
+    ends = accumulate(each)
+    cases = "".join(
+        f"    case {i}: own = {{const_cast<bf16*>({name}), {own}, {end - own}}}; break;\n"
+        for i, (name, own, end) in enumerate(zip(names, each, ends, strict=True))
+    )
+    source, target = FROM_TO[kind]
+    return f"""
+  const Move move(plan);
+  Buffer own{{}};
+  switch (blockIdx.x % {len(names)}) {{
+{cases}  }}
+  copy_heads({source}, {target}, own.heads, move.length, blockIdx.x / {len(names)},
+             gridDim.x / {len(names)});
+"""
