@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.constraints import Constraints
-from pipeline.engine.fused_kernels import THREADS, device_blocks, kernel_header
+from pipeline.engine.fused_kernels import DONE, device_blocks, launch, make_kernel
 from pipeline.engine.mailbox import GrowingMailbox
 
 WORD = 32
@@ -51,48 +51,50 @@ def plan_of(constraints: Constraints) -> list[NDArray[np.int32]]:
     ]
 
 
+class Chooser:
+    """Runs kernels that leave tokens where the host reads them."""
+
+    def __init__(self) -> None:
+        self._chosen = GrowingMailbox()
+
+    def choose(
+        self,
+        kernel: Callable[..., Any],
+        inputs: list[mx.array],
+        shape: tuple[int, int],
+        blocks: int,
+    ) -> NDArray[np.int32]:
+        """Chosen tokens of this shape; waits for them, so all mailboxes are free again."""
+        count = shape[0] * shape[1]
+        chosen = self._chosen.room(count)
+        mx.eval(launch(kernel, [*inputs, chosen.array], [DONE], blocks))
+        return chosen.view[:count].reshape(shape).copy()
+
+
 class _Choice:
     """The kernel for a vocabulary, and what it shares with the host."""
 
     def __init__(self, vocabulary: int) -> None:
         self._kernel = _choice_kernel(vocabulary)
-        self._plan, self._masks, self._chosen = (GrowingMailbox() for _ in range(3))
+        self._plan, self._masks, self._chooser = GrowingMailbox(), GrowingMailbox(), Chooser()
 
     def choose(
         self, logits: mx.array, plan: list[NDArray[np.int32]], masks: NDArray[np.int32]
     ) -> NDArray[np.int32]:
-        """Chosen tokens [B, T]; waits for them, so the mailboxes are free again."""
+        """Chosen tokens [B, T]."""
         rows, width, _ = logits.shape
-        chosen = self._chosen.room(rows * width)
-        done = self._kernel(
-            inputs=[logits, self._plan.put(*plan), self._masks.put(masks), chosen.array],
-            template=[],
-            grid=(rows * width * THREADS, 1, 1),
-            threadgroup=(THREADS, 1, 1),
-            output_shapes=[(rows * width,)],
-            output_dtypes=[mx.int32],
-        )
-        mx.eval(done)
-        return chosen.view[: rows * width].reshape(rows, width).copy()
+        inputs = [logits, self._plan.put(*plan), self._masks.put(masks)]
+        return self._chooser.choose(self._kernel, inputs, (rows, width), rows * width)
 
 
 _choice = cache(_Choice)
 
 
 def _choice_kernel(vocabulary: int) -> Callable[..., Any]:
-    made: Any = mx.fast.cuda_kernel(
-        name=f"docflash_choice_{vocabulary}",
-        input_names=["logits", "plan", "masks", "chosen"],
-        output_names=["done"],
-        header=kernel_header("choice.cuh"),
-        source=f"""
+    source = f"""
   extern __shared__ float shared[];
   const int token = choose_token<{vocabulary}>(logits, plan, masks, shared);
-  if (threadIdx.x == 0) {{
-    const_cast<int*>(chosen)[blockIdx.x] = token;
-    done[blockIdx.x] = token;
-  }}
-""",
-        shared_memory=vocabulary // 8 + 256,
-    )
-    return made
+  if (threadIdx.x == 0) const_cast<int*>(chosen)[blockIdx.x] = token;
+"""
+    inputs, shared_bytes = ["logits", "plan", "masks", "chosen"], vocabulary // 8 + 256
+    return make_kernel("choice", inputs, ["done"], source, ("choice.cuh",), shared_bytes)
