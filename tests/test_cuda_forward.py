@@ -313,16 +313,37 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
         assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
 
 
+def draw(rng: np.random.Generator, *shape: int) -> mx.array:
+    return mx.array(rng.standard_normal(shape).astype(np.float32)).astype(mx.bfloat16)
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(1, 1), (2, 7), (5, 4)])
+def test_the_gates_are_those_of_the_markov_head(library: Any, rows: int, taken: int) -> None:
+    rng = np.random.default_rng(rows)
+    hidden, norm = draw(rng, rows, BLOCK, SIZES.hidden), draw(rng, SIZES.hidden)
+    gate_proj = draw(rng, RANK, SIZES.hidden) * 0.1
+    ours = np.full((rows, taken, RANK), 0x7FC0, np.uint16)  # undefined
+    where = np.array([rows, BLOCK, COLUMNS, 0, *[0] * 2 * rows], np.int32)
+    arrays = [where, *map(words, (hidden, norm, gate_proj))]
+    library.run_markov_gates(
+        *(2, *map(pointer, arrays), ctypes.c_float(EPS), 1, taken, pointer(ours))
+    )
+    exact = [array.astype(mx.float32) for array in (hidden[:, 1 : 1 + taken], norm, gate_proj)]
+    normed = mx.fast.rms_norm(exact[0], exact[1], EPS).astype(mx.bfloat16).astype(mx.float32)
+    gates = floats(words(normed @ exact[2].T))
+    wanted = floats(words(mx.array(gates / (1 + np.exp(-gates)))))
+    apart = np.abs(floats(ours) - wanted)
+    assert (apart == 0).mean() > 0.95
+    assert (apart <= 2**-7 * np.abs(wanted)).all()  # a sum in another order may round otherwise
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_chain_of_choices_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, width, vocabulary = 3, 5, SIZES.vocabulary
 
-    def draw(*shape: int) -> mx.array:
-        return mx.array(rng.standard_normal(shape).astype(np.float32)).astype(mx.bfloat16)
-
-    tables = draw(vocabulary, RANK), draw(vocabulary, RANK)
-    logits, gates = draw(rows, width, vocabulary), draw(rows, width, RANK)
+    tables = draw(rng, vocabulary, RANK), draw(rng, vocabulary, RANK)
+    logits, gates = draw(rng, rows, width, vocabulary), draw(rng, rows, width, RANK)
     known = [Beginning(), Beginning([7, 200], [3, 4, 5]), Beginning([1] * width)]
     anchors = [5, 250, 0]
     exact = Chain.__new__(Chain)

@@ -97,14 +97,14 @@ class Drafter:
         Raises:
             ValueError: A row has less than `block` free columns.
         """
-        logits, hidden = self._draft(anchors, width)
-        if self._chain is None:
+        logits, gates = self._draft(anchors, width)
+        if self._chain is None or gates is None:
             return likeliest_tokens(logits), logits
         known = known or [Beginning()] * len(anchors)
-        return self._chain.choose(logits, self._chain.gates(hidden), anchors, known), logits
+        return self._chain.choose(logits, gates, anchors, known), logits
 
-    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array]:
-        """Logits [B, width, V], and the hidden states that they are of."""
+    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array | None]:
+        """Logits [B, width, V], and with a Markov head its gates [B, width, R]."""
         self._late.catch_up()
         config, weights = self.config, self._weights
         drafted = self._drafted(width)
@@ -119,7 +119,8 @@ class Drafter:
         hidden = weights.norm(x[:rows, 1 : 1 + drafted])
         logits = self._project(hidden)
         cap = config.final_logit_softcapping
-        return logits if cap is None else mx.tanh(logits / cap) * cap, hidden
+        gates = self._chain.gates(hidden) if self._chain else None
+        return logits if cap is None else mx.tanh(logits / cap) * cap, gates
 
     def _drafted(self, width: int | None) -> int:
         return self.block - 1 if width is None else min(width, self.block - 1)

@@ -21,6 +21,7 @@ from pipeline.engine.fused_kernels import (
     Sizes,
     cache_names,
     fill_in,
+    gates_call,
     head_call,
     kernel_start,
     launch,
@@ -50,6 +51,7 @@ def can_fuse(config: DrafterConfig, weights: Weights) -> bool:
         and config.head_dim == HEAD
         and not config.attention_bias
         and config.intermediate_size % 32 == 0
+        and config.markov_rank % 32 == 0
         and type(weights.rope) is nn.RoPE
     )
 
@@ -98,6 +100,8 @@ class FusedDrafter(Drafter):
         )
         positions = target.info.context_tokens + config.block_size
         self._block_weights, self._context_weights = pack_drafter(weights, table, positions)
+        if config.markov_rank:
+            self._block_weights.append(weights.markov.gate_proj.weight)
         self._arrived = new_counters()
         self._inbox, self._told = Inbox(), Inbox()  # of blocks, and of contexts
         mx.eval(self._block_weights, self._context_weights, self._arrived)
@@ -124,10 +128,10 @@ class FusedDrafter(Drafter):
     def _make_chain(self) -> Chain:
         return FusedChain(self._weights.markov, self._embed, self._project, self.config.vocab_size)
 
-    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array]:
+    def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array | None]:
         self._late.catch_up()
         config, sizes, block = self.config, self._sizes, self.block
-        drafted, rows = self._drafted(width), len(anchors)
+        drafted, rows, rank = self._drafted(width), len(anchors), config.markov_rank
         fill_in(self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
         tokens, places = self._inbox.put(
@@ -135,7 +139,7 @@ class FusedDrafter(Drafter):
             where(self._cache.window.places, block, self._layers, drafted),
         )
         outputs = launch(
-            _block_kernel(sizes, config.rms_norm_eps),
+            _block_kernel(sizes, rank, config.rms_norm_eps),
             [
                 places,
                 self._embed(tokens),
@@ -143,20 +147,27 @@ class FusedDrafter(Drafter):
                 self._arrived,
                 *buffers_of(self._layers),
             ],
-            [(rows, drafted, sizes.vocabulary), *scratch_shapes(sizes, rows * block)],
+            [
+                (rows, drafted, sizes.vocabulary),
+                *scratch_shapes(sizes, rows * block),
+                *([(rows, drafted, rank)] if rank else []),
+            ],
         )
         self._inbox.used_by(outputs[1])
-        slots = outputs[1].reshape(rows, block, sizes.hidden)[:, 1 : 1 + drafted]
-        return outputs[0], self._weights.norm(slots)
+        return outputs[0], outputs[-1] if rank else None
 
 
 @cache
-def _block_kernel(sizes: Sizes, eps: float) -> Callable[..., Any]:
-    source = kernel_start(sizes.layers) + layers_call(sizes, eps, "head_norms", "false", "")
-    source += head_call(sizes, eps, "1", "places[3]") + "  leave(counters);\n"
+def _block_kernel(sizes: Sizes, rank: int, eps: float) -> Callable[..., Any]:
     inputs = ["places", "embedded", *LAYER_INPUTS, "head_norms", "turns", "last_norm", "table"]
+    outputs = ["logits", *SCRATCH]
+    source = kernel_start(sizes.layers) + layers_call(sizes, eps, "head_norms", "false", "")
+    source += head_call(sizes, eps, "1", "places[3]")
+    if rank:
+        inputs, outputs = [*inputs, "gate_proj"], [*outputs, "gates"]
+        source += gates_call(sizes, rank, eps, "1", "places[3]")
     inputs += ["arrived", *cache_names(sizes.layers)]
-    return make_kernel("block", inputs, ["logits", *SCRATCH], source)
+    return make_kernel("block", inputs, outputs, source + "  leave(counters);\n")
 
 
 @cache

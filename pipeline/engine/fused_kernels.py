@@ -211,6 +211,14 @@ def head_call(sizes: Sizes, eps: float, start: str, taken: str) -> str:
     )
 
 
+def gates_call(sizes: Sizes, rank: int, eps: float, start: str, taken: str) -> str:
+    """The call that runs the last norm and a Markov head's gates."""
+    return (
+        f"  run_gates<{sizes.hidden}, {rank}>(tokens, hidden, last_norm, gate_proj, {eps}f, "
+        f"{start}, {taken}, gates, shared);\n"
+    )
+
+
 def pack_layers(layers: Sequence[Any]) -> list[mx.array]:
     """The layers' weights as `Weights` in `forward.cuh` has them."""
     return [

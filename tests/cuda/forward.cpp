@@ -39,6 +39,17 @@ extern "C" void run_drafter_context(int grid_size, const int* places, const bf16
   });
 }
 
+extern "C" void run_markov_gates(int grid_size, const int* places, const bf16* hidden,
+                                 const bf16* norm, const bf16* gate_proj, float eps, int from,
+                                 int taken, bf16* gates) {
+  std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
+  launch(grid_size, THREADS, [&] {
+    Tokens tokens{places[0], places[1], places[2], places + 4};
+    run_gates<M_D, M_RANK>(tokens, hidden, norm, gate_proj, eps, from, taken, gates,
+                           shared[blockIdx.x].data());
+  });
+}
+
 extern "C" void run_choice(int positions, const bf16* logits, const int* plan, const int* masks,
                            int* chosen) {
   std::vector<std::vector<float>> shared(positions, std::vector<float>(1 << 10));

@@ -186,6 +186,8 @@ __device__ void multiply_heads(At at, const bf16* weights, const bf16* norm, flo
 
 __device__ inline float rounded(float value) { return low(pack(value, 0.0f)); }
 
+__device__ inline float silu(float x) { return x / (1.0f + exp2f(-1.4426950408889634f * x)); }
+
 // The norm of a head, as Qwen3 has it.
 __device__ inline void norm_head(float& first, float& second, const bf16* norm, float eps) {
   Lane own;
@@ -468,7 +470,7 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
         weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D, norms + D, eps, count,
         shared, [=](int m, int n, float2 sum) {
           float gate = rounded(sum.x), up = rounded(sum.y);
-          float gated = rounded(gate / (1.0f + exp2f(-1.4426950408889634f * gate))) * up;
+          float gated = rounded(silu(gate)) * up;
           store_one(scratch.gated + static_cast<size_t>(m) * INNER + n / 2, gated);
         });
     fetch_ahead<INNER, D, NARROW>(weights.down + static_cast<size_t>(layer) * D * INNER);
@@ -490,18 +492,39 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
   }
 }
 
-// Logits [rows * taken, V] of every row's tokens from `from` to `from + taken`.
+// As `multiply_rows`, of every row's tokens from `from` to `from + taken` after the last norm.
+template <int D, int N, class Done>
+__device__ void multiply_taken(const Tokens& tokens, const bf16* hidden, const bf16* norm,
+                               const bf16* weights, float eps, int from, int taken, float* shared,
+                               Done done) {
+  const int width = tokens.width;
+  multiply_rows<D, N, few_enough(N), true>(
+      [=](int m, int at) {
+        return hidden + static_cast<size_t>(m / taken * width + from + m % taken) * D + at;
+      },
+      weights, norm, eps, tokens.rows * taken, shared, done);
+}
+
+// Logits [rows * taken, V].
 template <int D, int VOCABULARY>
 __device__ void run_head(const Tokens& tokens, const bf16* hidden, const bf16* norm,
                          const bf16* table, float eps, int from, int taken, bf16* logits,
                          float* shared) {
-  const int width = tokens.width;
-  multiply_rows<D, VOCABULARY, few_enough(VOCABULARY), true>(
-      [=](int m, int at) {
-        return hidden + static_cast<size_t>(m / taken * width + from + m % taken) * D + at;
-      },
-      table, norm, eps, tokens.rows * taken, shared, [=](int m, int n, float2 sum) {
+  multiply_taken<D, VOCABULARY>(
+      tokens, hidden, norm, table, eps, from, taken, shared, [=](int m, int n, float2 sum) {
         store_pair(logits + static_cast<size_t>(m) * VOCABULARY + n, pack(sum.x, sum.y));
+      });
+}
+
+// A Markov head's gates [rows * taken, RANK]; reads nothing that `run_head` writes.
+template <int D, int RANK>
+__device__ void run_gates(const Tokens& tokens, const bf16* hidden, const bf16* norm,
+                          const bf16* gate_proj, float eps, int from, int taken, bf16* gates,
+                          float* shared) {
+  multiply_taken<D, RANK>(
+      tokens, hidden, norm, gate_proj, eps, from, taken, shared, [=](int m, int n, float2 sum) {
+        store_pair(gates + static_cast<size_t>(m) * RANK + n,
+                   pack(silu(rounded(sum.x)), silu(rounded(sum.y))));
       });
 }
 
