@@ -12,14 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from pipeline.engine.fused_kernels import (
-    DONE,
-    HEAD,
-    Inbox,
-    cache_names,
-    launch,
-    make_kernel,
-)
+from pipeline.engine.fused_kernels import DONE, HEAD, Inbox, cache_names, launch, make_kernel
 from pipeline.engine.moves import Layer, Moves, buffers_of, written
 
 ROW, OTHER_ROW = "row_of(own, move, move.slot)", "row_of(own, move, move.other)"
@@ -33,9 +26,9 @@ TOKENS_OF_BLOCK, MOST_PARTS = 32, 8
 class FusedMoves(Moves):
     """Moves in one launch each.
 
-    Kernels write into buffers that MLX takes for unchanged inputs, and MLX orders only the kernels
-    of one evaluation by what they read and write. So each launch is an evaluation of its own:
-    whatever comes next in the stream sees what it wrote.
+    They write into buffers that MLX takes for unchanged inputs; within an evaluation it orders
+    kernels by inputs and outputs alone, and may run two at once. So each launch is an evaluation
+    of its own, which whatever comes next in the stream waits for.
     """
 
     def __init__(self) -> None:
