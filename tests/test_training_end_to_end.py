@@ -202,7 +202,7 @@ def test_what_is_shipped_can_be_loaded(
 def test_quantised_weights_are_gone_on_from(trained: TrainJob, tmp_path: Path) -> None:
     first = with_answers(trained, tmp_path / "a", bits=8)
     run(first)
-    still = replace(SHORT, learning_rate=0.0)
+    still = replace(SHORT, learning_rate=0.0, layers=SHORT.layers + 1, markov_rank=7)
     warm = with_answers(trained, tmp_path / "b", warm_start=first.out, recipe=still)
     run(warm)
     before, after = (
@@ -212,6 +212,8 @@ def test_quantised_weights_are_gone_on_from(trained: TrainJob, tmp_path: Path) -
         np.testing.assert_allclose(np.array(after[name]), np.array(value), rtol=1e-3, atol=1e-4)
     card = (Path(warm.out) / "README.md").read_text("utf-8")
     assert "gone on from" in card
+    assert f"| layers | {SHORT.layers} |" in card  # the weights' own
+    assert f"| markov_rank | {SHORT.markov_rank} |" in card
     latest, first_round = earlier_rounds(card)
     assert latest in card.partition(EARLIER)[0]
     assert "from random weights" in first_round

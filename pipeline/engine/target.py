@@ -179,7 +179,8 @@ class Target:
             meanwhile: As in `prefill`.
         """
         if many and self._fused is not None:
-            fill_in(self.cache.attention, self._fused.sizes.groups)
+            sizes = self._fused.sizes
+            fill_in(self.cache.attention[: sizes.layers], sizes.groups)
             self._run_layers(tokens)
         else:
             self._run(tokens, logits=False)

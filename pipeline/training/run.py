@@ -83,10 +83,11 @@ def run_training(job: TrainJob, stop: Callable[[], bool], tell: Tell) -> TrainRe
         gc.collect()
         mx.clear_cache()
         report = _report(job, gathered, examples, trained)
-        _write_card(job, report, gathered.answers, info)  # whatever becomes of the evaluation
+        made = _as_made(job, config)
+        _write_card(made, report, gathered.answers, info)  # whatever becomes of the evaluation
         evaluation = evaluate_drafter(info, Path(job.out), heldout, _unless(stop, tell))
         report = replace(report, evaluation=evaluation)
-        _write_card(job, report, gathered.answers, info)
+        _write_card(made, report, gathered.answers, info)
         return report
 
 
@@ -258,6 +259,13 @@ def _report(
         evaluation=None,
         notes=gathered.notes,
     )
+
+
+def _as_made(job: TrainJob, config: DrafterConfig) -> TrainJob:
+    """The job with the shape that the drafter has: a warm start keeps that of its weights."""
+    layers, taps = config.num_hidden_layers, len(config.target_layer_ids)
+    shaped = replace(job.recipe, layers=layers, taps=taps, markov_rank=config.markov_rank)
+    return replace(job, recipe=shaped)
 
 
 def _write_card(
