@@ -90,7 +90,8 @@ class Judge:
         self, parameters: Parameters, examples: Sequence[Example], *, others: bool = False
     ) -> Iterator[tuple[Example, Drafted]]:
         chain = self._drafter.chain(parameters)
-        by_length = sorted(examples, key=lambda example: len(example.tokens))
+        # Those with a schema apart: only they need more than a slot's best token.
+        by_length = sorted(examples, key=lambda one: (bool(one.schema), len(one.tokens)))
         for start in range(0, len(by_length), ROWS):
             batch = stack(by_length[start : start + ROWS])
             drafted = self._draft_batch(parameters, chain, batch, others=others)
@@ -101,6 +102,7 @@ class Judge:
     ) -> Iterator[Drafted]:
         features = self._features.of(batch)
         config = self._drafter.config
+        guided = others and any(one.schema for one in batch.examples)
         longest = max(len(one.tokens) - one.start for one in batch.examples)
         step = max(1, BLOCKS // len(batch.examples))
         picked: list[tuple[np.ndarray, np.ndarray]] = []
@@ -111,7 +113,7 @@ class Judge:
             hidden = self._drafter.hidden(parameters, Draft(features, blocks))
             if chain is not None:
                 lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first))
-            picked.append(self._pick(hidden, lists[-1] if lists else None, others=others))
+            picked.append(self._pick(hidden, lists[-1] if lists else None, others=guided))
         tokens, more = (np.concatenate(parts, axis=1) for parts in zip(*picked, strict=True))
         for row, one in enumerate(batch.examples):
             count = len(one.tokens) - one.start
