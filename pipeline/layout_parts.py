@@ -196,11 +196,23 @@ def _written_to(text: str) -> list[_Line]:
     sender = blocks[0].names[0].text if blocks and blocks[0].names else ""
     found = [b for b in blocks[1:] if b.names and not _is_again(b.names[0].text, sender)]
     if not found and salutation and not _signed_by_first(text, blocks):
-        found = blocks[:1]
+        found = [block for block in blocks[:1] if not _heads(text, block, salutation)]
     if not found:
         return []
     names = found[-1 if salutation else 0].names
     return [line for line in names if not _ONLY_TITLE.fullmatch(line.text)]
+
+
+def _heads(text: str, block: _Block, salutation: re.Match[str]) -> bool:
+    """Whether the only address is a letterhead: above the date, without the person greeted."""
+    greeted = salutation["name"].strip()
+    title = _TITLES.match(greeted)
+    before = [line for line in _lines(text[: salutation.start()]) if line.text]
+    if not title or not block.names or before[0].start != block.names[0].start:
+        return False
+    person = greeted[title.end() :].split()[-1]
+    dated = any(read_dates(line.text, "2000-01-01") for line in before if line.start > block.start)
+    return dated and not any(person in line.text for line in block.names)
 
 
 def _is_again(name: str, sender: str) -> bool:

@@ -80,6 +80,38 @@ Rechnung
     assert parts("@addressee", text.replace("35094 Lahntal", "Kundennummer")) == []
 
 
+HEADED = """Harbor View Dental
+12 Quay Street
+Portland, Maine 04101
+
+March 3, 2025
+
+Dear Ms. Abrahams,
+
+Your next visit is on April 9.
+
+Sincerely,
+Dr. Lena Ortiz
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "addressee"),
+    [
+        ("Harbor View Dental", []),  # the dentist's own: it is above the date, and is not greeted
+        ("Ms. Ruth Abrahams", ["Ruth Abrahams"]),
+    ],
+)
+def test_an_only_address_is_the_reader_s_or_a_letterhead(head: str, addressee: list[str]) -> None:
+    assert parts("@addressee", HEADED.replace("Harbor View Dental", head)) == addressee
+
+
+def test_an_only_address_below_the_date_is_the_reader_s() -> None:
+    date = "March 3, 2025\n\n"
+    text = date + HEADED.replace(date, "")
+    assert parts("@addressee", text) == ["Harbor View Dental"]
+
+
 def test_the_largest_amount_is_a_total_without_a_word() -> None:
     assert parts("@largest", "Oak 240.00\n38.50\n278.50\nVAT 50.84\n329.34\n") == ["329.34"]
 
