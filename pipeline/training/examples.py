@@ -66,9 +66,7 @@ def choose_examples(answers: Sequence[Answer], split: str, length: int) -> Chose
     """
     own = [answer for answer in answers if answer.split == split]
     looping = sum(answer.loops for answer in own)
-    sound = [
-        answer for answer in own if not answer.loops and len(answer.answer) and len(answer.prompt)
-    ]
+    sound = [answer for answer in own if not answer.loops and answer.answer and answer.prompt]
     short = [a for a in sound if len(a.prompt) + len(a.answer) <= length]
     if not short:
         raise InputError(

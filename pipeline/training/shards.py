@@ -8,15 +8,13 @@ In: answers as they are finished. Out: all of them, after any number of interrup
 
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import EngineError, InputError
 from pipeline.settings import private_folder
@@ -51,8 +49,8 @@ class Answer:
     part: int
     schema: str
     quoted: str
-    prompt: Sequence[int] | NDArray[np.int32]
-    answer: Sequence[int] | NDArray[np.int32]
+    prompt: Sequence[int]
+    answer: Sequence[int]
     text: str
     ended: str
     loops: bool
@@ -137,12 +135,12 @@ def _read(file: Path) -> list[Answer]:
         ) from error
 
 
-def _lists(column: Any) -> list[NDArray[np.int32]]:
-    """Lists of tokens as arrays: some hundred thousand answers are 1e8 tokens."""
-    found: list[NDArray[np.int32]] = []
+def _lists(column: Any) -> list["array[int]"]:
+    """Lists of tokens, packed: some hundred thousand answers are 1e8 tokens."""
+    found: list[array[int]] = []
     for chunk in column.chunks:
         numbers, ends = chunk.values.to_numpy(), chunk.offsets.to_numpy()
-        found += [numbers[a:b] for a, b in pairwise(ends)]
+        found += [array("i", numbers[a:b].tobytes()) for a, b in pairwise(ends)]
     return found
 
 
