@@ -3,8 +3,8 @@
     python benchmarks/row_moves.py [--out FILE]
 
 A row moves when another one leaves the batch; its tokens are copied out of the cache to be reused,
-and in again. The sizes are the embedded model's with its drafter. First both ways are held against
-each other, bit by bit; it ends with 1 if they differ.
+and in again. The sizes are the embedded model's with its drafter. What both ways leave is held
+against each other, bit by bit; it ends with 1 if they differ.
 """
 
 import argparse

@@ -181,11 +181,16 @@ def _addressee(text: str) -> Iterator[Span]:
 
 def _greeted(text: str) -> Iterator[Span]:
     salutation = _SALUTATION.search(text)
-    greeted = _TITLES.sub("", salutation["name"].strip()).split() if salutation else []
+    greeted = _person_greeted(salutation) if salutation else ""
     for line in _written_to(text) if greeted else ():
-        named = re.search(rf"(?:[A-ZÀ-Þ][\w.'’-]*[ ])*\b{re.escape(greeted[-1])}\b", line.text)  # noqa: RUF001
+        named = re.search(rf"(?:[A-ZÀ-Þ][\w.'’-]*[ ])*\b{re.escape(greeted)}\b", line.text)  # noqa: RUF001
         if named:
             yield _untitled(_Line(line.start + named.start(), named[0]))
+
+
+def _person_greeted(salutation: re.Match[str]) -> str:
+    """The last word of the name that is greeted, without titles; or empty."""
+    return next(reversed(_TITLES.sub("", salutation["name"].strip()).split()), "")
 
 
 def _written_to(text: str) -> list[_Line]:
@@ -196,21 +201,21 @@ def _written_to(text: str) -> list[_Line]:
     sender = blocks[0].names[0].text if blocks and blocks[0].names else ""
     found = [b for b in blocks[1:] if b.names and not _is_again(b.names[0].text, sender)]
     if not found and salutation and not _signed_by_first(text, blocks):
-        found = [block for block in blocks[:1] if not _heads(text, block, salutation)]
+        found = [block for block in blocks[:1] if not _is_letterhead(text, block, salutation)]
     if not found:
         return []
     names = found[-1 if salutation else 0].names
     return [line for line in names if not _ONLY_TITLE.fullmatch(line.text)]
 
 
-def _heads(text: str, block: _Block, salutation: re.Match[str]) -> bool:
-    """Whether the only address is a letterhead: above the date, without the person greeted."""
-    greeted = salutation["name"].strip()
-    title = _TITLES.match(greeted)
+def _is_letterhead(text: str, block: _Block, salutation: re.Match[str]) -> bool:
+    """Whether the only address is the sender's: above the date, without the person greeted."""
     before = [line for line in _lines(text[: salutation.start()]) if line.text]
-    if not title or not block.names or before[0].start != block.names[0].start:
+    if not _TITLES.match(salutation["name"].strip()) or not block.names:
         return False
-    person = greeted[title.end() :].split()[-1]
+    if before[0].start != block.names[0].start:
+        return False
+    person = _person_greeted(salutation)
     dated = any(read_dates(line.text, "2000-01-01") for line in before if line.start > block.start)
     return dated and not any(person in line.text for line in block.names)
 

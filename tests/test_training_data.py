@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions
@@ -177,7 +179,11 @@ def test_shards_come_back_and_hold_to_their_setting(tmp_path: Path) -> None:
     assert len(list((tmp_path / "answers").glob("*.parquet"))) == 2
     with pytest.raises(InputError, match=r"seed=2 \(was 1\).*choose another --out"):
         Shards(tmp_path / "answers", setting | {"seed": 2})
-    next((tmp_path / "answers").glob("*0.parquet")).write_bytes(b"no")
+    file = next((tmp_path / "answers").glob("*0.parquet"))
+    parquet.write_table(pa.table({"prompt": ["no tokens"]}), file)
+    with pytest.raises(InputError, match=r"can't be read.*remove it"):
+        Shards(tmp_path / "answers", setting)
+    file.write_bytes(b"no")
     with pytest.raises(InputError, match=r"can't be read.*remove it"):
         Shards(tmp_path / "answers", setting)
 

@@ -128,7 +128,7 @@ def _read(file: Path) -> list[Answer]:
         }
         rows = zip(*columns.values(), strict=True)
         return [Answer(**dict(zip(columns, row, strict=True))) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the answers' file={str(file)!r} can't be read ({type(error).__name__}); remove it, "
             "and what it held is written again"
