@@ -157,6 +157,7 @@ def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
     def say(rows: list[Row], *tokens: int) -> int:
         """Decodes a step; tells how many plans were made until then."""
         drafts.propose(rows)
+        drafts.look(rows)
         drafts.learn([[token] for token in tokens])
         for each, token in zip(rows, tokens, strict=True):
             each.copier.push(token)
@@ -166,8 +167,8 @@ def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
     drafts = Drafts(speculation, None)
     rows = [row("a", list(range(100, 140))), row("b", list(range(200, 240)))]
     assert say(rows, 1, 2) == 1
-    assert [say(rows, 110 + n, 3 + n) for n in range(5)] == [1] * 5
-    assert say(rows, 115, 9) == 2  # five tokens of the first row stand in its prompt
-    assert [say(rows, 116 + n, 210 + n) for n in range(5)] == [2] * 5
-    assert say(rows, 121, 215) == 3  # and of the second
-    assert [say(rows, 122 + n, 216 + n) for n in range(5)] == [3] * 5
+    assert [say(rows, 110 + n, 3 + n) for n in range(6)] == [1] * 6
+    assert say(rows, 116, 9) == 2  # five tokens of the first row stood in its prompt
+    assert [say(rows, 117 + n, 210 + n) for n in range(6)] == [2] * 6
+    assert say(rows, 123, 216) == 3  # and of the second
+    assert [say(rows, 124 + n, 217 + n) for n in range(5)] == [3] * 5

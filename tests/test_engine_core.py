@@ -71,6 +71,9 @@ class Guesser:
         draft = [chance.randrange(512) if chance.random() < 0.1 else token for token in known]
         return draft + [chance.randrange(512)] * min(chance.randrange(3), room - len(draft))
 
+    def look(self, rows: Sequence[Row]) -> None:
+        pass
+
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         self.right += sum(len(tokens) > 1 for tokens in gained)
 

@@ -141,7 +141,8 @@ def test_what_was_sent_of_an_answer_is_never_taken_back(bench: Bench, cut: int) 
     events: list[Event] = []
     row = bench.row(SCHEMA, len(tokens), events)
     for start in range(0, len(tokens), 5):
-        row.accept(tokens[start : start + 5], frozenset((STOP,)))
+        row.take(tokens[start : start + 5], frozenset((STOP,)))
+        row.tell()
     assert row.finish_reason == "closed"
     row.finish()
     *deltas, done = events

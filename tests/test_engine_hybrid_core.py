@@ -49,6 +49,9 @@ class Guesser:
         drafts = [self._guess(row) for row in rows]
         return drafts, 1 + max(map(len, drafts))
 
+    def look(self, rows: Sequence[Row]) -> None:
+        pass
+
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         pass
 

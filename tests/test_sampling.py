@@ -258,6 +258,9 @@ class Noting:
         self.rows |= {row.request.id: row for row in rows}
         return [[] for _ in rows], 1
 
+    def look(self, rows: Sequence[Row]) -> None:
+        pass
+
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Nothing was drafted."""
 

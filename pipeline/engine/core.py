@@ -9,7 +9,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from pipeline.engine.calibrate import known_costs
@@ -30,6 +29,12 @@ from pipeline.errors import RequestError
 
 OUT_OF_MEMORY = re.compile(r"malloc|allocat|out of memory|insufficient memory", re.IGNORECASE)
 """What MLX's backends say when they get no memory."""
+SECONDS = ("prefill_s", "decode_s")
+COUNTED = (
+    *("finished", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "steps"),
+    *SECONDS,
+)
+"""What of `EngineStats` is added up."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
 
 
@@ -64,9 +69,8 @@ class Core:
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
         self._most_rows = options.max_rows
-        self._stats = EngineStats(
-            0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0, self._target.weights_bytes
-        )
+        self._counts = dict.fromkeys(COUNTED, 0.0)
+        self._step_ms = 0.0
 
     def _make_drafts(self, progress: Callable[[str, float], None]) -> Drafts | None:
         options = self._options
@@ -154,6 +158,7 @@ class Core:
         if self._prefilling is None:
             self._admit()
         if self._prefilling is not None:
+            self._tell()  # else their text would wait for this
             self._prefill(self._prefilling)
         if self._running:
             self._decode()
@@ -164,11 +169,16 @@ class Core:
 
     def stats(self) -> EngineStats:
         """What the core is doing and has done."""
-        return replace(
-            self._stats,
+        whole = {name: int(count) for name, count in self._counts.items() if name not in SECONDS}
+        return EngineStats(
+            **whole,
+            prefill_s=self._counts["prefill_s"],
+            decode_s=self._counts["decode_s"],
+            step_ms=self._step_ms,
             running=len(self._running) + (self._prefilling is not None),
             waiting=len(self._waiting),
             kv_bytes=self._room.size_bytes,
+            weights_bytes=self._target.weights_bytes,
             speculation=None if self._drafts is None else self._drafts.stats(),
         )
 
@@ -209,7 +219,7 @@ class Core:
         drafts, width = [[] for _ in self._running], 1
         if self._drafts is not None:
             drafts, width = self._drafts.propose(self._running)
-        gained = self._verifier.verify_block(self._running, drafts, width)
+        gained = self._verifier.verify_block(self._running, drafts, width, self._meanwhile)
         if self._drafts is not None:
             self._drafts.learn(gained)
         ended: list[Row] = []
@@ -217,17 +227,14 @@ class Core:
             if row.finish_reason:  # nobody has taken its slot yet, see `FullCore`
                 continue
             try:
-                row.accept(tokens, self._stop)
+                row.take(tokens, self._stop)
             except RequestError as error:
                 self._fail_rows([row], error)
             ended += [row] if row.finish_reason else []
         spent = time.perf_counter() - started
-        mean = self._stats.step_ms or spent * 1e3
-        self._count(
-            decode_s=spent,
-            steps=1,
-            step_ms=RECENT * mean + (1 - RECENT) * spent * 1e3 - self._stats.step_ms,
-        )
+        mean = self._step_ms or spent * 1e3
+        self._step_ms = RECENT * mean + (1 - RECENT) * spent * 1e3
+        self._count(decode_s=spent, steps=1)
         for row in ended:
             self._leave(row)
             self._count(
@@ -237,6 +244,18 @@ class Core:
                 completion_tokens=len(row.history.tokens),
             )
             row.finish()
+
+    def _meanwhile(self) -> None:
+        """What the host does while a step's forward runs."""
+        if self._drafts is not None:
+            self._drafts.look(self._running)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Sends the text of the last step's tokens."""
+        for row in self._running:
+            if not row.finish_reason:
+                row.tell()
 
     def _shrink(self) -> None:
         """After memory ran out: half the rows start over from what they have, the rest wait.
@@ -291,5 +310,5 @@ class Core:
             row.fail(error)
 
     def _count(self, **more: float) -> None:
-        changed = {name: getattr(self._stats, name) + value for name, value in more.items()}
-        self._stats = replace(self._stats, **changed)  # type: ignore[arg-type]
+        for name, value in more.items():
+            self._counts[name] += value

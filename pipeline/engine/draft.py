@@ -53,6 +53,7 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = 0
         self._likely = 0  # rows with a likely draft at the last plan
+        self._seen = 0  # those when somebody last looked
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
 
@@ -66,12 +67,10 @@ class Drafts:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
         self._began_s = time.perf_counter()
-        likely = sum(map(_has_likely, rows))
-        if self._rest and likely <= self._likely:
+        if self._rest and self._seen <= self._likely:
             self._rest -= 1
             self._plan = None
             return [[] for _ in rows], 1
-        self._likely = likely
         known = [_known_drafts(row) for row in rows]
         views = [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
         plan = self._plan = self._speculation.choose(views)
@@ -87,6 +86,13 @@ class Drafts:
             used = offer and Offer(offer.source, len(tokens), offer.match_length)
             self._proposals.append(Proposal(view, known[b], tokens, used if tokens else None))
         return [proposal.tokens for proposal in self._proposals], plan.shape.width
+
+    def look(self, rows: Sequence[Row]) -> None:
+        """Sees whether likely drafts have come up, while the forward of a step without any runs."""
+        if self._plan is None or self._plan.shape.width == 1:
+            self._seen = sum(map(_has_likely, rows))
+            if self._plan is not None:
+                self._likely = self._seen
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained."""

@@ -19,6 +19,9 @@ from pipeline.engine.models import model_stamp
 from pipeline.engine.turns import whose_turn
 from pipeline.errors import InputError, RequestError
 
+STATS_EVERY_S = 0.05
+"""How old a core's figures may be: to gather them after every step is a part of a fast one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadStatus:
@@ -69,6 +72,7 @@ class EngineThread:
         self._failed_model, self._failure = "", ""
         self._last_work_s = time.monotonic()
         self._past = self._stats = NO_STATS
+        self._noted_s = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self, preload: str | None = None) -> None:
@@ -213,7 +217,7 @@ class EngineThread:
             return
         try:
             busy = self._core.step()
-            self._stats = self._core.stats()
+            self._note_stats(self._core, busy=busy)
         except Exception as error:  # noqa: BLE001  the next request loads the model anew
             note_fault("step_failed", error, rows=len(self._calls.started()))
             fault = _fault("a step", error)
@@ -225,6 +229,12 @@ class EngineThread:
         for call in self._calls.started():
             self._pass_on(call, Failed(call.request.id, fault))
         self._drop_core()
+
+    def _note_stats(self, core: Core, *, busy: bool) -> None:
+        """Takes the core's figures when something has ended, and now and then in between."""
+        now_s = time.monotonic()
+        if not busy or self._last_work_s >= self._noted_s or now_s - self._noted_s > STATS_EVERY_S:
+            self._stats, self._noted_s = core.stats(), now_s
 
     def _pass_on(self, call: Call, event: Event) -> None:
         """A core's event, on its way to the caller."""

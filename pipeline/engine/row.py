@@ -60,6 +60,7 @@ class Row:
     decoding_s: float = 0.0
     task: str = ""
     _sent: int = 0
+    _unwritten: list[int] = field(default_factory=list[int])
 
     def __post_init__(self) -> None:
         """Names the task."""
@@ -90,8 +91,10 @@ class Row:
         """Whether its time is over."""
         return time.monotonic() - self.submitted_s > self.request.timeout_s
 
-    def accept(self, tokens: Sequence[int], stop_tokens: frozenset[int]) -> None:
+    def take(self, tokens: Sequence[int], stop_tokens: frozenset[int]) -> None:
         """Adds tokens to the answer until it ends; sets `finish_reason` if it does.
+
+        What the next step needs is done here, their text by `tell`.
 
         Raises:
             RequestError: The grammar failed.
@@ -102,16 +105,20 @@ class Row:
                 return
             self.history.push(token)
             self.copier.push(token)
+            self._unwritten.append(token)
             if self.matcher:
                 self.matcher.consume([token])
-            self.text += self.detokenizer.push(token)
             complete = self.matcher is not None and self.matcher.complete
-            if self._cut_at_stop_string() or complete:
+            if complete or (self.request.stop and self._write()):
                 self._end("stop", unused=len(tokens) - place)
             elif not self.left:
                 self._end_at_limit(unused=len(tokens) - place)
             if self.finish_reason:
                 return
+
+    def tell(self) -> None:
+        """Writes and sends the text of what was taken: work for while the device computes."""
+        self._write()
         self._send()
 
     def go_on(self, token: int) -> bool:
@@ -147,7 +154,8 @@ class Row:
         self.on_event(Done(completion))
 
     def fail(self, error: RequestError) -> None:
-        """Sends the failure: the row's last event."""
+        """Sends what there is of the text, then the failure: the row's last event."""
+        self.tell()
         self.on_event(Failed(self.request.id, error))
 
     def _end(self, reason: str, unused: int) -> None:
@@ -155,8 +163,9 @@ class Row:
         self.finish_reason = reason
         if self.logprobs and unused:
             del self.logprobs[-unused:]
-        self.text += self.detokenizer.finish()
-        self._cut_at_stop_string()
+        if not self._write():
+            self.text += self.detokenizer.finish()
+            self._cut_at_stop_string()
 
     def _end_at_limit(self, unused: int) -> None:
         most = min(UNDONE_TOKENS, len(self.history.tokens))
@@ -165,7 +174,7 @@ class Row:
         self._undo(undone)
         for token in added:
             self.history.push(token)
-            self.text += self.detokenizer.push(token)
+        self._unwritten += added
         self._end("length" if closing is None else "closed", unused + undone)
 
     def _undo(self, count: int) -> None:
@@ -174,7 +183,13 @@ class Row:
             self.history.pop()
         if count:
             self.detokenizer.restart()
-            self.text = "".join(map(self.detokenizer.push, self.history.tokens))
+            self.text, self._unwritten = "", list(self.history.tokens)
+
+    def _write(self) -> bool:
+        """Makes text of what was taken; True if it has come to a stop string, where it is cut."""
+        self.text += "".join(map(self.detokenizer.push, self._unwritten))
+        self._unwritten.clear()
+        return self._cut_at_stop_string()
 
     def _cut_at_stop_string(self) -> bool:
         places = [

@@ -9,7 +9,7 @@ Where no mask was made (see `constrain`) the likeliest of all tokens was picked.
 choice if the grammar allows it and it is not banned; else the choice is made again, under a mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -71,7 +71,11 @@ class Verifier:
         self._constrainer = Constrainer(tokenizer, grammars, stop_tokens, target.vocabulary)
 
     def verify_block(
-        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
+        self,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        width: int,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> list[list[int]]:
         """Runs the rows' drafts through the target.
 
@@ -79,6 +83,7 @@ class Verifier:
             rows: The running rows, in slot order.
             drafts: A proposal for each.
             width: T, at least 1 + the longest draft; few different ones, as each is compiled.
+            meanwhile: Work for the host while the forward runs, that leaves the rows as they are.
 
         Returns:
             For each row the tokens it gained: the accepted part of its draft and one more.
@@ -89,6 +94,7 @@ class Verifier:
         ]
         logits = self._target.forward(tokens)  # runs while the host prepares the constraints
         constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
+        meanwhile()
         picked = choose_tokens(logits, constraints).tolist()
         walks = [
             Walk(row, b, draft[: allowed[b]], picked[b], _sure(row, width))
