@@ -9,8 +9,8 @@ import pytest
 from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
 from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
-from pipeline.engine.draft import Drafts
-from pipeline.engine.grammar import Grammars
+from pipeline.engine.draft import MOST_LOOKS, Drafts
+from pipeline.engine.grammar import Grammars, guide_alone
 from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
 from pipeline.engine.plan import Plan, RowView
@@ -115,13 +115,13 @@ def test_a_draft_is_made_to_keep_to_the_grammar(model: Path) -> None:
         return None
 
     # What is forced takes the place of anything else, and the state stays as it was.
-    assert matcher.guide([7] * len(forced), repick) == forced
+    assert guide_alone(matcher.guide([7] * len(forced)), repick) == forced
     assert matcher.forced() == forced
     # Past it there is a choice: a forbidden token is picked anew, or the draft ends.
-    guided = matcher.guide([*forced, 2, 2], repick)
+    guided = guide_alone(matcher.guide([*forced, 2, 2]), repick)
     assert guided == forced
     assert picks == [len(forced)]
-    assert matcher.guide(forced[:1], repick) == forced[:1]
+    assert guide_alone(matcher.guide(forced[:1]), repick) == forced[:1]
 
 
 class Resting(Speculation):
@@ -172,3 +172,23 @@ def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
     assert [say(rows, 117 + n, 210 + n) for n in range(6)] == [2] * 6
     assert say(rows, 123, 216) == 3  # and of the second
     assert [say(rows, 124 + n, 217 + n) for n in range(5)] == [3] * 5
+
+
+def test_a_rest_goes_on_where_a_look_finds_nothing_but_not_for_ever() -> None:
+    class Hopeless(Resting):
+        def pays(self, rows: Sequence[RowView]) -> bool:
+            return False
+
+        def rest(self, planning_ms: float) -> int:
+            return 3
+
+    speculation = Hopeless()
+    drafts = Drafts(speculation, None)
+    plans: list[int] = []
+    for _ in range(40):
+        drafts.propose([])
+        drafts.look([])
+        drafts.learn([])
+        plans.append(speculation.plans)
+    assert plans == sorted(plans)
+    assert [plans.count(n) for n in (1, 2)] == [1 + 3 * (1 + MOST_LOOKS)] * 2

@@ -16,14 +16,20 @@ from numpy.typing import NDArray
 
 from pipeline.engine.acceptance import POSITIONS, Offer, checked
 from pipeline.engine.drafter import Drafter
+from pipeline.engine.grammar import Guide
 from pipeline.engine.markov import Beginning
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
+from pipeline.engine.sampling import apply_mask
 from pipeline.engine.speculation import NEEDS_DRAFTER, Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
 SURE = 9
 """A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
+MOST_LOOKS = 4
+"""After so many looks that found no plan worth making one is made: it also learns and tries."""
+Known = Sequence[tuple[Offer, list[int]]]
+"""A row's drafts that cost nothing."""
 LIKELY = 5
 """A copy with so long a match is worth a look while no plans are made."""
 
@@ -33,7 +39,7 @@ class Proposal:
     """What a row could draft without the drafter, and which of its drafts was chosen."""
 
     view: RowView
-    known: tuple[tuple[Offer, list[int]], ...]
+    known: Known
     tokens: list[int]
     used: Offer | None
 
@@ -51,7 +57,8 @@ class Drafts:
         self._drafter = drafter
         self._began_s = 0.0
         self._planned_ms = 0.0
-        self._rest = 0
+        self._rest = self._rested = 0  # plain steps to come, and at the last plan
+        self._looks = 0  # since then
         self._likely = 0  # rows with a likely draft at the last plan
         self._seen = 0  # those when somebody last looked
         self._plan: Plan | None = None
@@ -71,28 +78,30 @@ class Drafts:
             self._rest -= 1
             self._plan = None
             return [[] for _ in rows], 1
-        known = [_known_drafts(row) for row in rows]
-        views = [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
+        known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
         self._planned_ms = _ms_since(self._began_s)
         drafter = self._drafter if plan.uses_drafter else None
         begun = [_begin(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)]
         blocks = drafter and _draft_blocks(drafter, rows, begun, plan.shape.width - 1)
+        drafts = begun if blocks is None else _compose(rows, plan.offers, begun, blocks)
         self._proposals = []
-        for b, (row, view) in enumerate(zip(rows, views, strict=True)):
-            offer = plan.offers[b]
-            block = None if blocks is None else blocks[b]
-            tokens = _compose(row, offer, begun[b], block)
+        for view, mine, tokens, offer in zip(views, known, drafts, plan.offers, strict=True):
             used = offer and Offer(offer.source, len(tokens), offer.match_length)
-            self._proposals.append(Proposal(view, known[b], tokens, used if tokens else None))
+            self._proposals.append(Proposal(view, mine, tokens, used if tokens else None))
         return [proposal.tokens for proposal in self._proposals], plan.shape.width
 
     def look(self, rows: Sequence[Row]) -> None:
-        """Sees whether likely drafts have come up, while the forward of a step without any runs."""
-        if self._plan is None or self._plan.shape.width == 1:
-            self._seen = sum(map(_has_likely, rows))
-            if self._plan is not None:
-                self._likely = self._seen
+        """Sees whether a plan would be worth making, while the forward of a plain step runs."""
+        if self._plan is not None and self._plan.shape.width > 1:
+            return
+        self._seen = sum(map(_has_likely, rows))
+        if self._plan is not None:
+            self._likely, self._looks = self._seen, 0
+        elif (not self._rest or self._seen > self._likely) and self._looks < MOST_LOOKS:
+            self._looks += 1
+            if not self._speculation.pays(self._views(rows)[1]):
+                self._rest, self._likely = self._rested, self._seen
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained."""
@@ -110,6 +119,7 @@ class Drafts:
                 if proposal.used is None or offer.source != proposal.used.source:
                     self._record(proposal, offer, draft, tokens, used=False)
         self._rest = self._speculation.rest(self._planned_ms + _ms_since(learning_s))
+        self._rested = self._rest
 
     def forget(self, row: Row) -> None:
         """Drops a row that has left."""
@@ -119,7 +129,11 @@ class Drafts:
         """What was chosen and what it gained."""
         return self._speculation.stats()
 
-    def _view(self, row: Row, known: Sequence[tuple[Offer, list[int]]]) -> RowView:
+    def _views(self, rows: Sequence[Row]) -> tuple[list[Known], list[RowView]]:
+        known = [_known_drafts(row) for row in rows]
+        return known, [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
+
+    def _view(self, row: Row, known: Known) -> RowView:
         offers = [offer for offer, _ in known]
         room = min(POSITIONS, row.left - 1)
         if self._drafter is not None and room > 0:
@@ -155,7 +169,7 @@ def _has_likely(row: Row) -> bool:
     return row.copier.match >= LIKELY or (row.matcher is not None and len(row.matcher.forced()) > 1)
 
 
-def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:
+def _known_drafts(row: Row) -> Known:
     """The drafts that cost nothing, the surest first."""
     room = min(POSITIONS, row.left - 1)
     if room <= 0:
@@ -171,7 +185,7 @@ def _known_drafts(row: Row) -> tuple[tuple[Offer, list[int]], ...]:
     return tuple(found)
 
 
-def _begin(offer: Offer | None, known: Sequence[tuple[Offer, list[int]]]) -> list[int]:
+def _begin(offer: Offer | None, known: Known) -> list[int]:
     """What a row's draft begins with, whatever the drafter says."""
     if offer is None:
         return []
@@ -181,38 +195,70 @@ def _begin(offer: Offer | None, known: Sequence[tuple[Offer, list[int]]]) -> lis
     return drafts.get(offer.source, [])[: offer.length]
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """The drafter's tokens for every row, and its logits [B, T, V]."""
+
+    tokens: list[list[int]]
+    logits: mx.array
+
+
 def _draft_blocks(
     drafter: Drafter, rows: Sequence[Row], begun: Sequence[list[int]], drafted: int
-) -> list[tuple[list[int], mx.array]]:
-    """The drafter's tokens for every row, and its logits [T, V]."""
+) -> _Blocks:
     known = [
         Beginning(begin, () if begin or row.matcher else row.history.banned())
         for row, begin in zip(rows, begun, strict=True)
     ]
     tokens, logits = drafter.draft([row.pending for row in rows], drafted, known)
-    return [(block, logits[b]) for b, block in enumerate(tokens.tolist())]
+    return _Blocks(tokens.tolist(), logits)
 
 
 def _compose(
-    row: Row,
-    offer: Offer | None,
-    begin: list[int],
-    block: tuple[list[int], mx.array] | None,
-) -> list[int]:
-    """The tokens of the chosen draft, as far as the row's grammar lets them be."""
-    if offer is None or offer.source not in NEEDS_DRAFTER or block is None:
-        return begin
-    likeliest, logits = block
-    tokens = (begin + likeliest[len(begin) :])[: offer.length]
-    if row.matcher is None:
-        return tokens
-    return row.matcher.guide(tokens, lambda place, mask: _repick(logits, place, mask))
+    rows: Sequence[Row],
+    offers: Sequence[Offer | None],
+    begun: Sequence[list[int]],
+    blocks: _Blocks,
+) -> list[list[int]]:
+    """The tokens of the chosen drafts, as far as the rows' grammars let them be."""
+    drafts: list[list[int]] = []
+    guides: dict[int, Guide] = {}
+    for b, (row, offer, begin) in enumerate(zip(rows, offers, begun, strict=True)):
+        drafts.append(begin)
+        if offer is not None and offer.source in NEEDS_DRAFTER:
+            drafts[b] = (begin + blocks.tokens[b][len(begin) :])[: offer.length]
+            if row.matcher is not None:
+                guides[b] = row.matcher.guide(drafts[b])
+    for b, guided in _guide(guides, blocks.logits).items():
+        drafts[b] = guided
+    return drafts
 
 
-def _repick(logits: mx.array, place: int, mask: NDArray[np.int32]) -> int | None:
-    """The drafter's likeliest token among those that the grammar allows there."""
-    if place >= logits.shape[0]:
-        return None
-    scores: NDArray[np.float32] = np.array(logits[place].astype(mx.float32))
-    allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: scores.size]
-    return int(np.where(allowed, scores, -np.inf).argmax())
+def _guide(guides: dict[int, Guide], logits: mx.array) -> dict[int, list[int]]:
+    """Runs the rows' guides to their ends; what they ask at the same time is looked up at once."""
+    found: dict[int, list[int]] = {}
+    picked: dict[int, int | None] = dict.fromkeys(guides)
+    while picked:
+        asked: dict[int, tuple[int, NDArray[np.int32]]] = {}
+        for b, token in picked.items():
+            try:
+                asked[b] = guides[b].send(token)
+            except StopIteration as end:
+                found[b] = end.value
+        picked = _repick(logits, asked)
+    return found
+
+
+def _repick(
+    logits: mx.array, asked: dict[int, tuple[int, NDArray[np.int32]]]
+) -> dict[int, int | None]:
+    """The drafter's likeliest tokens among those that the grammars allow there."""
+    picked: dict[int, int | None] = dict.fromkeys(asked)
+    inside = [b for b, (place, _) in asked.items() if place < logits.shape[1]]
+    if inside:
+        places = mx.array([asked[b][0] for b in inside])
+        masks = np.stack([asked[b][1] for b in inside])
+        allowed = apply_mask(logits[mx.array(inside), places][:, None], masks[:, None])
+        best: list[list[int]] = mx.argmax(allowed, axis=-1).tolist()  # type: ignore[assignment]
+        picked |= {b: token for b, (token,) in zip(inside, best, strict=True)}
+    return picked

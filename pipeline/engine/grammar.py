@@ -7,7 +7,7 @@ into the batch's array.
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -26,8 +26,13 @@ from pipeline.errors import RequestError
 
 MASK_THREADS = 4
 """More take longer to wake than they save."""
+MANY_MASKS = 12
+"""More than so many are made in parallel, whatever they are."""
 CLOSING_TOKENS = 512
 """The most tokens that `Matcher.close` adds."""
+
+Guide = Generator[tuple[int, NDArray[np.int32]], int | None, list[int]]
+"""See `Matcher.guide`."""
 
 
 class Grammars:
@@ -79,9 +84,10 @@ class Grammars:
     ) -> None:
         """Writes the allowed tokens at each drafted position of all rows.
 
-        What takes long is done in parallel: drafts, and where a quote begins, which takes a
-        millisecond. A single mask takes 10 to 40 us, and to wake a thread for it takes as long: on
-        a machine of 32 cores 8 rows took 0.2 ms one by one, and 0.4 to 0.5 in parallel.
+        What takes long is done in parallel: drafts, where a quote begins, which takes a
+        millisecond, and the masks of many rows. A single one takes 10 to 300 us, and to wake a
+        thread may take as long: on a machine of 32 cores quick ones of 8 rows took 0.2 ms one by
+        one, and 0.4 to 0.5 in parallel.
 
         The matchers' states stay as they were. Positions behind the first forbidden token of a
         draft are left as they are, and so are rows without a grammar.
@@ -94,12 +100,14 @@ class Grammars:
         width = masks.shape[1]
         places = [(m, b * width, drafts[b]) for b, m in enumerate(matchers) if m is not None]
         flat = masks.reshape(-1, masks.shape[-1])
-        quoting = [(m.inner, place) for m, place, draft in places if not draft and m.quotes]
-        for matcher, place, draft in places:
-            if not draft and not (matcher.quotes and len(quoting) > 1):
+        single = [(m, place) for m, place, draft in places if not draft]
+        many = len(single) > MANY_MASKS
+        slow = [(m.inner, place) for m, place in single if many or m.quotes]
+        for matcher, place in single:
+            if len(slow) <= 1 or not (many or matcher.quotes):
                 fill_next_token_bitmask(matcher.inner, flat, place)
-        if len(quoting) > 1:
-            fill_next_token_bitmask_par(self._executor, quoting, flat)
+        if len(slow) > 1:
+            fill_next_token_bitmask_par(self._executor, slow, flat)
         if drafted := [(m.inner, place, list(draft)) for m, place, draft in places if draft]:
             fill_next_token_bitmask_par_with_draft_tokens(self._executor, drafted, flat)
 
@@ -174,31 +182,32 @@ class Matcher:
         """The tokens that must come next, if there is no choice; the state stays as it was."""
         return [] if self._matcher.is_stopped() else self._matcher.compute_ff_tokens()
 
-    def guide(
-        self, draft: Sequence[int], repick: Callable[[int, NDArray[np.int32]], int | None]
-    ) -> list[int]:
-        """A draft made to keep to the grammar; the state stays as it was.
+    def guide(self, draft: Sequence[int]) -> Guide:
+        """A draft made to keep to the grammar; the state is as it was once this has ended.
 
         Where a drafted token is forbidden, what the grammar forces takes its place, or another
-        token is picked among the allowed ones.
+        token is asked for.
 
         Args:
             draft: Proposed tokens after the current state.
-            repick: Gets a place in the draft and the mask there, and gives a token or None.
+
+        Yields:
+            A place in the draft and the mask there; is sent one of the allowed tokens or None.
 
         Returns:
             At most as many tokens, all allowed.
         """
         guided: list[int] = []
-        while len(guided) < len(draft) and not self._matcher.is_stopped():
-            place = len(guided)
-            tokens = [draft[place]]
-            if self._matcher.validate_tokens(tokens) == 0:
-                tokens = self._matcher.compute_ff_tokens()[: len(draft) - place]
+        while not self._matcher.is_stopped():
+            rest = list(draft[len(guided) :])
+            guided += rest[: self._matcher.try_consume_tokens(rest)]
+            if len(guided) == len(draft) or self._matcher.is_stopped():
+                break
+            tokens = self._matcher.compute_ff_tokens()[: len(draft) - len(guided)]
             if not tokens:
                 mask = np.zeros((1, self._words), np.int32)
                 fill_next_token_bitmask(self._matcher, mask, 0)
-                picked = repick(place, mask[0])
+                picked = yield len(guided), mask[0]
                 tokens = [] if picked is None else [picked]
             taken = self._matcher.try_consume_tokens(tokens)
             guided += tokens[:taken]
@@ -272,3 +281,13 @@ class Matcher:
     def _allows(self, text: str) -> bool:
         tokens = self._tokenizer.tokenize_str(text)
         return self._matcher.validate_tokens(tokens) == len(tokens)
+
+
+def guide_alone(guide: Guide, repick: Callable[[int, NDArray[np.int32]], int | None]) -> list[int]:
+    """Runs one guide to its end; `repick` answers what it asks."""
+    picked: int | None = None
+    try:
+        while True:
+            picked = repick(*guide.send(picked))
+    except StopIteration as end:
+        return end.value

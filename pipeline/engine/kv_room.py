@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from pipeline.engine.cache import GROWTH_COLUMNS
 from pipeline.engine.interface import CoreOptions, Message
-from pipeline.engine.prefix import PrefixCache, as_tokens, common_length
+from pipeline.engine.prefix import PrefixCache, as_tokens
 from pipeline.engine.row import Row
 from pipeline.engine.target import Target
 from pipeline.engine.window import round_up
@@ -100,10 +100,10 @@ class KvRoom:
         """Fills the row's first tokens from a kept prefix or another row; returns how many."""
         cache, tokens = self._cache, as_tokens(row.tokens[:-1])
         cache.lengths[row.slot] = 0
-        best, entry = self._prefixes.find(tokens)
-        source, shared = -1, self._prefixes.longest_shared(tokens)
+        best, entry, shared = self._prefixes.find(tokens)
+        source = -1
         for other in running:
-            common = common_length(as_tokens(other.tokens[:-1]), tokens)
+            common = other.shared_with(tokens)
             shared = max(shared, common)
             if common > best and (common := cache.usable(other.slot, common)) > best:
                 source, best = other.slot, common

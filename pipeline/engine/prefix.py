@@ -45,8 +45,11 @@ class Prefix:
 def common_length(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
     """How many leading tokens two prompts share."""
     size = min(len(a), len(b))
-    differ = np.flatnonzero(a[:size] != b[:size])
-    return int(differ[0]) if len(differ) else size
+    if not size:
+        return 0
+    differ = a[:size] != b[:size]
+    first = int(differ.argmax())
+    return first if differ[first] else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +73,24 @@ class PrefixCache:
         self._next = 0
         self.size_bytes = 0
 
-    def find(self, tokens: NDArray[np.int32]) -> tuple[int, Entry | None]:
-        """The entry that can give the longest beginning of `tokens`, and that length."""
-        best, best_key = 0, -1
+    def find(self, tokens: NDArray[np.int32]) -> tuple[int, Entry | None, int]:
+        """Where a prompt can begin.
+
+        Returns:
+            The most leading tokens of it that an entry can give, that entry, and how many
+            `tokens` shares with any entry, usable or not.
+        """
+        best, best_key, shared = 0, -1, 0
         for key, entry in self._entries.items():
-            usable = entry.prefix.usable(common_length(entry.tokens, tokens))
+            common = common_length(entry.tokens, tokens)
+            shared = max(shared, common)
+            usable = entry.prefix.usable(common)
             if usable > best:
                 best, best_key = usable, key
         if best_key < 0:
-            return 0, None
+            return 0, None, shared
         self._entries.move_to_end(best_key)
-        return best, self._entries[best_key]
-
-    def longest_shared(self, tokens: NDArray[np.int32]) -> int:
-        """How many leading tokens `tokens` shares with any entry, usable or not."""
-        shared = (common_length(entry.tokens, tokens) for entry in self._entries.values())
-        return max(shared, default=0)
+        return best, self._entries[best_key], shared
 
     def wants(self, tokens: NDArray[np.int32], size_bytes: int) -> bool:
         """Whether keeping a prompt of this size is worth a copy."""

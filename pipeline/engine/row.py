@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Matcher
 from pipeline.engine.history import History
@@ -16,6 +19,7 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
+from pipeline.engine.prefix import as_tokens, common_length
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
@@ -60,10 +64,12 @@ class Row:
     decoding_s: float = 0.0
     task: str = ""
     _sent: int = 0
+    _asked: NDArray[np.int32] = field(init=False)
     _unwritten: list[int] = field(default_factory=list[int])
 
     def __post_init__(self) -> None:
         """Names the task."""
+        self._asked = as_tokens(self.prompt)
         self.task = str(hash(tuple(self.prompt[-INSTRUCTION_TOKENS:])))
 
     @property
@@ -75,6 +81,13 @@ class Row:
     def tokens(self) -> list[int]:
         """The prompt and the answer so far."""
         return [*self.prompt, *self.history.tokens]
+
+    def shared_with(self, tokens: NDArray[np.int32]) -> int:
+        """How many leading tokens other ones share with those that this row has run."""
+        common = common_length(self._asked, tokens)
+        if common < len(self.prompt):
+            return min(common, len(self.prompt) + len(self.history.tokens) - 1)
+        return common_length(as_tokens(self.tokens[:-1]), tokens)
 
     @property
     def longest(self) -> int:
@@ -99,22 +112,23 @@ class Row:
         Raises:
             RequestError: The grammar failed.
         """
-        for place, token in enumerate(tokens, start=1):
-            if token in stop_tokens:
-                self._end("stop", unused=len(tokens) - place)
-                return
+        ends = next((i for i, token in enumerate(tokens) if token in stop_tokens), len(tokens))
+        said = tokens[: min(ends, self.left)]
+        if self.matcher and said:
+            self.matcher.consume(said)
+        for place, token in enumerate(said, start=1):
             self.history.push(token)
             self.copier.push(token)
             self._unwritten.append(token)
-            if self.matcher:
-                self.matcher.consume([token])
-            complete = self.matcher is not None and self.matcher.complete
-            if complete or (self.request.stop and self._write()):
+            if self.request.stop and self._write():
                 self._end("stop", unused=len(tokens) - place)
-            elif not self.left:
-                self._end_at_limit(unused=len(tokens) - place)
-            if self.finish_reason:
                 return
+        if len(said) == ends < len(tokens):
+            self._end("stop", unused=len(tokens) - ends - 1)
+        elif self.matcher and self.matcher.complete:
+            self._end("stop", unused=len(tokens) - len(said))
+        elif not self.left:
+            self._end_at_limit(unused=len(tokens) - len(said))
 
     def tell(self) -> None:
         """Writes and sends the text of what was taken: work for while the device computes."""

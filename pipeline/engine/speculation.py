@@ -10,7 +10,7 @@ was accepted, which the next plan is made from.
 
 A plan is a width for the whole batch (the verify costs by the widest row) and each row's best
 draft cut to it. The drafter's forward serves all rows and is paid once. Speculation is used only
-where its expected rate is above plain decoding's by `MARGIN`.
+where its expected rate is above plain decoding's by `WORTH`.
 
 What a plan leaves out is tried again, as acceptance and times change: see `Retries`. Whether the
 plans' promises are kept is learnt, too: see `Trust`.
@@ -31,9 +31,11 @@ from pipeline.engine.speculation_stats import SpeculationStats
 from pipeline.engine.trust import Trust
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
+WORTH = 1.05
+"""How much better than plain decoding speculation must look: the best of many noisy estimates is
+better than what it becomes, and what is a draw costs the planning."""
 MARGIN = 1.02
-"""How much better than plain decoding speculation must look, and than the width in use another
-one: estimates are noisy, and a new shape has to be compiled."""
+"""How much better than the width in use another one must look."""
 HOPE = tokens_expected([0.85] * POSITIONS)
 """Yield of a draft that goes well, by which widths to try again are judged."""
 PLANNING = 0.015
@@ -86,16 +88,7 @@ class Speculation:
         """
         self._settle()
         context = max(view.context for view in rows)
-        verify = self._costs.verify.predict_widths(len(rows), context)
-        verify[0] = min(verify)  # a wider step does its work, too: seen seldom, it may look slow
-        offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
-        draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
-        free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
-        wide = [ms + self._planning_ms for ms in verify[1:]]
-        costs = (
-            verify[:1] + [ms / free for ms in wide],
-            verify[:1] + [(ms + draft) / made for ms in wide] if offered else None,
-        )
+        costs = self._step_costs(rows, context)
         candidates = _candidates(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
@@ -110,6 +103,13 @@ class Speculation:
         )
         self._counts.plan(self._last, candidates[0].ms)
         return self._last
+
+    def pays(self, rows: Sequence[RowView]) -> bool:
+        """Whether a plan for these rows would run drafts, by what is known; changes nothing."""
+        costs = self._step_costs(rows, max(view.context for view in rows))
+        plain, *others = _candidates(self._yields(rows, hope=False), costs)
+        enough = plain.tokens / plain.ms * WORTH
+        return any(c.tokens / c.ms > enough for c in others)
 
     def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:
         """Takes a step's time, draft and verify together.
@@ -158,6 +158,19 @@ class Speculation:
         """What was chosen and what it gained."""
         return self._counts.stats()
 
+    def _step_costs(self, rows: Sequence[RowView], context: int) -> _Costs:
+        """Milliseconds of a step by width, without and with the drafter."""
+        verify = self._costs.verify.predict_widths(len(rows), context)
+        verify[0] = min(verify)  # a wider step does its work, too: seen seldom, it may look slow
+        offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
+        draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
+        free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
+        wide = [ms + self._planning_ms for ms in verify[1:]]
+        return (
+            verify[:1] + [ms / free for ms in wide],
+            verify[:1] + [(ms + draft) / made for ms in wide] if offered else None,
+        )
+
     def _settle(self) -> None:
         """Closes the last step: its time and tokens are known now."""
         last = self._last
@@ -200,7 +213,7 @@ class Speculation:
     def _pick(self, candidates: list[_Candidate]) -> _Candidate:
         """The best rate; plain decoding, or the plan in use, unless another is better enough."""
         plain = candidates[0]
-        enough = plain.tokens / plain.ms * MARGIN
+        enough = plain.tokens / plain.ms * WORTH
         best, best_score = plain, 0.0
         for candidate in candidates[1:]:
             rate = candidate.tokens / candidate.ms

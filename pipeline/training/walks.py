@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.copying import Copier
-from pipeline.engine.grammar import Grammars, Matcher
+from pipeline.engine.grammar import Grammars, Matcher, guide_alone
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY = 3
@@ -128,7 +128,7 @@ def _draft(
                 return token
         return None
 
-    return matcher.guide(tokens, repick)
+    return guide_alone(matcher.guide(tokens), repick)
 
 
 def _matcher(example: Example, grammars: Grammars | None) -> Matcher | None:
