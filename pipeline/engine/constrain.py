@@ -56,8 +56,8 @@ class Constrainer:
             rows: The rows, in the logits' order.
             drafts: A proposal for each.
             width: T.
-            whole: Whether every mask is wanted; else only those of rows that `needs_masks` and,
-                under a grammar, of the first position.
+            whole: Whether every mask is wanted; else only those of rows that `needs_masks`, and of
+                the first position.
 
         Returns:
             The constraints, and how many leading tokens of each draft may be accepted.
@@ -77,7 +77,7 @@ class Constrainer:
         shifts: list[Shifts | None] = []
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             free = [row.matcher is None] * width
-            for t in range(1 + min(allowed[b], len(under[b]))) if masked[b] or row.matcher else ():
+            for t in range(1 + min(allowed[b], len(under[b]))):
                 if t:
                     row.history.push(draft[t - 1])
                 free[t] = row.matcher is None or choices[b][t] >= FREE_CHOICE

@@ -106,6 +106,8 @@ def ban_tokens(mask: NDArray[np.int32], tokens: Sequence[int], stop: Sequence[in
         tokens: Tokens to forbid.
         stop: Tokens that end an answer: these are never forbidden.
     """
+    if not tokens:
+        return
     words = mask.view(np.uint32)
     before = words.copy()
     for token in tokens:

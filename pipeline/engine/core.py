@@ -220,21 +220,24 @@ class Core:
         if self._drafts is not None:
             drafts, width = self._drafts.propose(self._running)
         gained = self._verifier.verify_block(self._running, drafts, width, self._meanwhile)
-        if self._drafts is not None:
-            self._drafts.learn(gained)
+        failed: list[tuple[Row, RequestError]] = []
         ended: list[Row] = []
-        for row, tokens in zip(list(self._running), gained, strict=True):
+        for row, tokens in zip(self._running, gained, strict=True):
             if row.finish_reason:  # nobody has taken its slot yet, see `FullCore`
                 continue
             try:
                 row.take(tokens, self._stop)
             except RequestError as error:
-                self._fail_rows([row], error)
+                failed.append((row, error))
             ended += [row] if row.finish_reason else []
+        if self._drafts is not None:
+            self._drafts.learn(gained)  # now: to take tokens is a part of what a step costs
         spent = time.perf_counter() - started
         mean = self._step_ms or spent * 1e3
         self._step_ms = RECENT * mean + (1 - RECENT) * spent * 1e3
         self._count(decode_s=spent, steps=1)
+        for row, error in failed:
+            self._fail_rows([row], error)
         for row in ended:
             self._leave(row)
             self._count(

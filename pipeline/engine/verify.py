@@ -200,4 +200,4 @@ def agrees(draft: Sequence[int], place: int, token: int) -> bool:
 
 def _sure(row: Row, width: int) -> int:
     """At how many positions everything that may shape a row's choice has done so."""
-    return width if needs_masks(row) else int(row.matcher is not None)
+    return width if needs_masks(row) else 1
