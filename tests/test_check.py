@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,9 +89,13 @@ def test_rejected_tokens_left_in_the_cache_are_found(
     verify_block = Verifier.verify_block
 
     def leak(
-        verifier: Verifier, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int
+        verifier: Verifier,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        width: int,
+        meanwhile: Callable[[], None],
     ) -> list[list[int]]:
-        gained = verify_block(verifier, rows, drafts, width)
+        gained = verify_block(verifier, rows, drafts, width, meanwhile)
         for row, draft, tokens in zip(rows, drafts, gained, strict=True):
             verifier._target.cache.lengths[row.slot] += len(tokens) <= len(draft)
         return gained
