@@ -12,7 +12,15 @@ from tokenizers import Tokenizer
 
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
-from pipeline.engine.interface import Done, Event, Message, Request, Sampling, TextDelta
+from pipeline.engine.interface import (
+    Done,
+    Event,
+    Message,
+    Request,
+    Sampling,
+    TextDelta,
+    TokenLogprob,
+)
 from pipeline.engine.row import UNDONE_TOKENS, Row
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.errors import RequestError
@@ -151,6 +159,15 @@ def test_what_was_sent_of_an_answer_is_never_taken_back(bench: Bench, cut: int) 
     assert sent == done.completion.text == bench.close(SCHEMA, tokens)
     assert done.completion.completion_tokens == len(row.history.tokens)
     assert cut <= UNDONE_TOKENS + 5 or len(deltas) > 1
+
+
+def test_an_answer_that_is_complete_ends_before_a_stop_token_after_it(bench: Bench) -> None:
+    tokens = bench.encode(ANSWER)
+    row = bench.row(SCHEMA, len(tokens) + 9, [])
+    row.logprobs = [TokenLogprob("", 0.0, ())] * (len(tokens) + 1)
+    row.take([*tokens, STOP], frozenset((STOP,)))
+    assert row.finish_reason == "stop"
+    assert len(row.logprobs) == len(row.history.tokens) == len(tokens)
 
 
 def test_a_loop_is_looked_for_in_the_current_string_only(bench: Bench) -> None:

@@ -123,12 +123,12 @@ class Row:
             if self.request.stop and self._write():
                 self._end("stop", unused=len(tokens) - place)
                 return
-        if len(said) == ends < len(tokens):
-            self._end("stop", unused=len(tokens) - ends - 1)
-        elif self.matcher and self.matcher.complete:
+        if self.matcher and self.matcher.complete:
             self._end("stop", unused=len(tokens) - len(said))
         elif not self.left:
             self._end_at_limit(unused=len(tokens) - len(said))
+        elif ends < len(tokens):
+            self._end("stop", unused=len(tokens) - ends - 1)
 
     def tell(self) -> None:
         """Writes and sends the text of what was taken: work for while the device computes."""
