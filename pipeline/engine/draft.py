@@ -9,6 +9,7 @@ itself is dropped, so a draft changes the speed and never the answer.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.engine.acceptance import POSITIONS, Offer, checked
 from pipeline.engine.drafter import Drafter
-from pipeline.engine.grammar import Guide
+from pipeline.engine.grammar import Guide, run_guides
 from pipeline.engine.markov import Beginning
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
@@ -229,24 +230,9 @@ def _compose(
             drafts[b] = (begin + blocks.tokens[b][len(begin) :])[: offer.length]
             if row.matcher is not None:
                 guides[b] = row.matcher.guide(drafts[b])
-    for b, guided in _guide(guides, blocks.logits).items():
+    for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
         drafts[b] = guided
     return drafts
-
-
-def _guide(guides: dict[int, Guide], logits: mx.array) -> dict[int, list[int]]:
-    """Runs the rows' guides to their ends; what they ask at the same time is looked up at once."""
-    found: dict[int, list[int]] = {}
-    picked: dict[int, int | None] = dict.fromkeys(guides)
-    while picked:
-        asked: dict[int, tuple[int, NDArray[np.int32]]] = {}
-        for b, token in picked.items():
-            try:
-                asked[b] = guides[b].send(token)
-            except StopIteration as end:
-                found[b] = end.value
-        picked = _repick(logits, asked)
-    return found
 
 
 def _repick(

@@ -7,7 +7,7 @@ into the batch's array.
 
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -283,11 +283,34 @@ class Matcher:
         return self._matcher.validate_tokens(tokens) == len(tokens)
 
 
+def run_guides(
+    guides: Mapping[int, Guide],
+    repick: Callable[[dict[int, tuple[int, NDArray[np.int32]]]], dict[int, int | None]],
+) -> dict[int, list[int]]:
+    """Runs guides to their ends; what they ask at the same time is answered at once.
+
+    Args:
+        guides: By row.
+        repick: Gets by row a place in the draft and the mask there, and gives tokens or None.
+
+    Returns:
+        By row what its guide returns.
+    """
+    found: dict[int, list[int]] = {}
+    picked: dict[int, int | None] = dict.fromkeys(guides)
+    while picked:
+        asked: dict[int, tuple[int, NDArray[np.int32]]] = {}
+        for row, token in picked.items():
+            try:
+                asked[row] = guides[row].send(token)
+            except StopIteration as end:
+                found[row] = end.value
+        picked = repick(asked)
+    return found
+
+
 def guide_alone(guide: Guide, repick: Callable[[int, NDArray[np.int32]], int | None]) -> list[int]:
     """Runs one guide to its end; `repick` answers what it asks."""
-    picked: int | None = None
-    try:
-        while True:
-            picked = repick(*guide.send(picked))
-    except StopIteration as end:
-        return end.value
+    return run_guides(
+        {0: guide}, lambda asked: {row: repick(place, mask) for row, (place, mask) in asked.items()}
+    )[0]

@@ -108,8 +108,7 @@ class Speculation:
         """Whether a plan for these rows would run drafts, by what is known; changes nothing."""
         costs = self._step_costs(rows, max(view.context for view in rows))
         plain, *others = _candidates(self._yields(rows, hope=False), costs)
-        enough = plain.tokens / plain.ms * WORTH
-        return any(c.tokens / c.ms > enough for c in others)
+        return any(_is_worth(candidate, plain) for candidate in others)
 
     def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:
         """Takes a step's time, draft and verify together.
@@ -213,17 +212,12 @@ class Speculation:
     def _pick(self, candidates: list[_Candidate]) -> _Candidate:
         """The best rate; plain decoding, or the plan in use, unless another is better enough."""
         plain = candidates[0]
-        enough = plain.tokens / plain.ms * WORTH
         best, best_score = plain, 0.0
         for candidate in candidates[1:]:
             rate = candidate.tokens / candidate.ms
             held = (candidate.width, candidate.drafter) == self._held
             score = rate * MARGIN if held else rate
-            if (
-                candidate.tokens > plain.tokens
-                and rate > enough
-                and score > best_score * (1 + 1e-9)
-            ):  # ties to the narrower
+            if _is_worth(candidate, plain) and score > best_score * (1 + 1e-9):  # ties: narrower
                 best, best_score = candidate, score
         self._held = (best.width, best.drafter)
         return best
@@ -281,6 +275,12 @@ def _candidates(yields: _Yields, costs: _Costs) -> list[_Candidate]:
         for i in range(len(WIDTHS))
     ]
     return [c for c in found if c.width or not c.drafter]
+
+
+def _is_worth(candidate: _Candidate, plain: _Candidate) -> bool:
+    """Whether a candidate is better enough than plain decoding."""
+    enough = plain.tokens / plain.ms * WORTH
+    return candidate.tokens > plain.tokens and candidate.tokens / candidate.ms > enough
 
 
 def _holds(best: _Candidate, hoped: _Candidate, arm: Arm) -> bool:
