@@ -90,11 +90,19 @@ REFUSED: dict[str, dict[str, Any]] = {
 HYBRID = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
 
 
-def write_model(folder: Path, kind: str, *, seed: int = 0, scale: float = 2.0) -> Path:
-    """A random float32 model with mlx-lm's `model_type` kind. `scale` spreads its logits."""
+def write_model(
+    folder: Path,
+    kind: str,
+    *,
+    seed: int = 0,
+    scale: float = 2.0,
+    dtype: mx.Dtype = mx.float32,
+    **changes: Any,
+) -> Path:
+    """A random model with mlx-lm's `model_type` kind. `scale` spreads its logits."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, VOCABULARY)
-    config: dict[str, Any] = {"model_type": kind} | (CONFIGS | REFUSED)[kind]
+    config: dict[str, Any] = {"model_type": kind} | (CONFIGS | REFUSED)[kind] | changes
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     classes: Any = _get_classes(config)
     model = classes[0](classes[1].from_dict(json.loads(json.dumps(config))))
@@ -102,7 +110,8 @@ def write_model(folder: Path, kind: str, *, seed: int = 0, scale: float = 2.0) -
     parameters: Any = tree_map_with_path(
         lambda path, value: _weight(path, value, scale), model.parameters()
     )
-    weights: Any = dict(tree_flatten(parameters))
+    leaves: Any = tree_flatten(parameters)
+    weights = {name: value.astype(dtype) for name, value in leaves}
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     return folder
 

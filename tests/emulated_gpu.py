@@ -1,0 +1,127 @@
+"""An NVIDIA GPU played by the CPU: the engine's one-launch kernels as they are, each compiled.
+
+`play` has MLX's `cuda_kernel` make kernels of C++ in the place of CUDA, see `emulated`, so that the
+engine takes the way that it takes on a GPU, kernels, mailboxes and all. What it can't show is what
+comes of many things happening at once: here a launch is over when it returns.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.engine import (
+    fused,
+    fused_choice,
+    fused_drafter,
+    fused_kernels,
+    fused_markov,
+    fused_rows,
+    target,
+)
+from tests.emulated import SOURCES, compile_source
+
+BLOCKS = 2
+KINDS = {
+    mx.bfloat16: ("bf16", np.uint16),
+    mx.int32: ("int", np.int32),
+    mx.uint32: ("unsigned", np.uint32),
+    mx.float32: ("float", np.float32),
+}
+CACHES: list[Any] = [
+    fused._forward_kernel,
+    fused_drafter._block_kernel,
+    fused_drafter._context_kernel,
+    fused_markov._chain_kernel,
+    fused_choice._choice,
+    fused_rows._kernel,
+]
+"""Whatever keeps kernels."""
+
+
+def play(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has this process take the CPU for a GPU, until the test is over."""
+
+    def make(**kernel: Any) -> Callable[..., list[mx.array]]:
+        return Kernel(folder, **kernel)
+
+    for module in (fused_kernels, fused_choice, target):
+        monkeypatch.setattr(module, "device_blocks", lambda: BLOCKS)
+    monkeypatch.setattr(mx.fast, "cuda_kernel", make)
+    for kept in CACHES:
+        kept.cache_clear()
+
+
+def stop() -> None:
+    """Forgets the kernels."""
+    for kept in CACHES:
+        kept.cache_clear()
+
+
+class Kernel:
+    """A kernel as `mx.fast.cuda_kernel` gives it; it is compiled when its types are known."""
+
+    def __init__(self, folder: Path, **kernel: Any) -> None:
+        self._path = folder / f"{kernel['name']}.cpp"
+        self._names: list[str] = [*kernel["input_names"], *kernel["output_names"]]
+        self._header: str = kernel["header"]
+        self._source: str = kernel["source"]
+        self._shared: int = kernel["shared_memory"]
+        self._run: Any = None
+
+    def __call__(
+        self,
+        inputs: Sequence[mx.array],
+        template: Sequence[Any],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        output_shapes: Sequence[tuple[int, ...]],
+        output_dtypes: Sequence[mx.Dtype],
+    ) -> list[mx.array]:
+        """Runs it."""
+        assert not template
+        mx.eval(list(inputs))
+        arrays = [_memory(array) for array in inputs]
+        outputs = [np.zeros(shape, KINDS[kind][1])
+                   for shape, kind in zip(output_shapes, output_dtypes, strict=True)]  # fmt: skip
+        if self._run is None:
+            self._run = self._compile([array.dtype for array in inputs], output_dtypes)
+        pointers = (ctypes.c_void_p * (len(arrays) + len(outputs)))(
+            *[array.ctypes.data for array in (*arrays, *outputs)]
+        )
+        self._run(grid[0] // threadgroup[0], threadgroup[0], pointers)
+        return [
+            mx.array(array).view(kind) for array, kind in zip(outputs, output_dtypes, strict=True)
+        ]
+
+    def _compile(self, inputs: Sequence[mx.Dtype], outputs: Sequence[mx.Dtype]) -> Any:
+        whole = [f"const {KINDS[kind][0]}*" for kind in inputs]
+        whole += [f"{KINDS[kind][0]}*" for kind in outputs]
+        named = "".join(
+            f"    auto {name} = reinterpret_cast<{kind}>(pointers[{i}]);\n"
+            for i, (kind, name) in enumerate(zip(whole, self._names, strict=True))
+        )
+        primitives = (fused_kernels.SOURCES / "primitives.cuh").read_text("utf-8")
+        body = self._source.replace(
+            "extern __shared__ float shared[];", "float* shared = room[blockIdx.x].data();"
+        )
+        self._path.write_text(
+            f'#include "{SOURCES / "primitives.h"}"\n{self._header.replace(primitives, "")}\n'
+            'extern "C" void run(int blocks, int threads, void** pointers) {\n'
+            f"  std::vector<std::vector<float>> room(blocks, std::vector<float>({self._shared} / 4"
+            f" + 1));\n  launch(blocks, threads, [&] {{\n{named}{body}\n  }});\n}}\n",
+            encoding="utf-8",
+        )
+        return compile_source(self._path, self._path.with_suffix(".so")).run
+
+
+def _memory(array: mx.array) -> NDArray[Any]:
+    """The array's own memory, not a copy of it."""
+    words = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+    mx.eval(words)
+    return np.array(words, copy=False)

@@ -1,0 +1,111 @@
+"""The engine with its one-launch kernels, on a GPU that the CPU plays: answers are plain ones."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from pipeline.engine.core import Core
+from pipeline.engine.interface import Completion, CoreOptions, Done, Event, ModelInfo, Request
+from pipeline.training.full_core import FullCore
+from tests import emulated_gpu
+from tests.emulated import needs_compiler
+from tests.plain_decoding import ask, describe_model
+from tests.tiny_drafter import drafter_config, write_drafter
+from tests.tiny_hybrid import VOCABULARY, write_model
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "sum": {"type": "integer", "maximum": 999},
+        "place": {"type": "string", "maxLength": 9},
+    },
+    "required": ["sum", "place"],
+    "additionalProperties": False,
+}
+pytestmark = needs_compiler
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A target and a drafter that the kernels can run."""
+    folder = tmp_path_factory.mktemp("fused")
+    write_model(folder / "target", "llama", seed=4, dtype=mx.bfloat16, **SHAPE)
+    config = drafter_config(
+        vocab_size=VOCABULARY,
+        num_target_layers=2,
+        dflash_config={"target_layer_ids": [0, 1], "markov_rank": 32},
+        **{name: size for name, size in SHAPE.items() if name != "num_hidden_layers"},
+    )
+    write_drafter(folder / "drafter", config)
+    return folder / "target", folder / "drafter"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def info(
+    folders: tuple[Path, Path], compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ModelInfo]:
+    emulated_gpu.play(monkeypatch, compiled)
+    yield describe_model(folders[0])
+    emulated_gpu.stop()
+
+
+def requests() -> list[Request]:
+    texts = ["what is due", "what is due on monday"]
+    free = [ask(f"free {i}", text, max_tokens=4 + 3 * i) for i, text in enumerate(texts)]
+    return [*free, ask("schema", texts[0], max_tokens=12, schema=SCHEMA)]
+
+
+def answer(core: Core, asked: list[Request]) -> dict[str, Completion]:
+    """The answers, by their requests' names."""
+    done: dict[str, Completion] = {}
+
+    def take(event: Event) -> None:
+        if isinstance(event, Done):
+            done[event.completion.id] = event.completion
+
+    for request in asked:
+        core.submit(request, take)
+    while core.step():
+        pass
+    return done
+
+
+def test_answers_are_the_same_alone_in_a_batch_and_with_drafts(
+    info: ModelInfo, folders: tuple[Path, Path]
+) -> None:
+    asked, bound = requests(), 1 << 24
+    plain = Core(info, CoreOptions(max_rows=2, kv_bytes=bound, speculate=False))
+    drafting = Core(info, CoreOptions(max_rows=2, kv_bytes=bound, speculate=True,
+                                      drafter=str(folders[1]), draft_always=True))  # fmt: skip
+    alone = {request.id: answer(plain, [request])[request.id].text for request in asked}
+    for core in (plain, drafting):
+        together = answer(core, asked)
+        assert {name: one.text for name, one in together.items()} == alone
+    stats = drafting.stats().speculation
+    assert stats is not None
+    assert stats.drafter_steps
+
+
+def test_prompts_that_are_read_together_are_answered(info: ModelInfo) -> None:
+    core = FullCore(info, CoreOptions(max_rows=16, kv_bytes=1 << 25, speculate=False))
+    core.reads_together = True  # as on a GPU
+    asked = [ask(f"{i}", "due " * (1 + i % 3), max_tokens=2 + i % 5) for i in range(24)]
+    found = answer(core, asked)
+    assert {name: one.completion_tokens for name, one in found.items()} == {
+        request.id: request.max_tokens for request in asked
+    }
