@@ -20,7 +20,6 @@ Words = NDArray[np.uint16]
 """Numbers in bfloat16."""
 
 SOURCES = Path(__file__).with_name("cuda")
-KERNELS = Path(__file__).parents[1] / "pipeline" / "engine" / "cuda"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 

@@ -1,12 +1,14 @@
 """An NVIDIA GPU played by the CPU: the engine's one-launch kernels as they are, each compiled.
 
-`play` has MLX's `cuda_kernel` make kernels of C++ in the place of CUDA, see `emulated`, so that the
-engine takes the way that it takes on a GPU, kernels, mailboxes and all. What it can't show is what
-comes of many things happening at once: here a launch is over when it returns.
+`played` has MLX's `cuda_kernel` make kernels of C++ in the place of CUDA, see `emulated`, so that
+the engine takes the way that it takes on a GPU, kernels, mailboxes and all. What it can't show is
+what comes of many things happening at once: here a launch is over when it returns.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +46,19 @@ CACHES: list[Any] = [
 """Whatever keeps kernels."""
 
 
-def play(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Has this process take the CPU for a GPU, until the test is over."""
+@contextmanager
+def played(folder: Path) -> Generator[None]:
+    """Has this process take the CPU for a GPU; what is compiled stays in the folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (fused_kernels, fused_choice, target):
+            patch.setattr(module, "device_blocks", lambda: BLOCKS)
+        patch.setattr(mx.fast, "cuda_kernel", partial(Kernel, folder))
+        _forget_kernels()
+        yield
+    _forget_kernels()
 
-    def make(**kernel: Any) -> Callable[..., list[mx.array]]:
-        return Kernel(folder, **kernel)
 
-    for module in (fused_kernels, fused_choice, target):
-        monkeypatch.setattr(module, "device_blocks", lambda: BLOCKS)
-    monkeypatch.setattr(mx.fast, "cuda_kernel", make)
-    for kept in CACHES:
-        kept.cache_clear()
-
-
-def stop() -> None:
-    """Forgets the kernels."""
+def _forget_kernels() -> None:
     for kept in CACHES:
         kept.cache_clear()
 
@@ -72,6 +72,7 @@ class Kernel:
         self._header: str = kernel["header"]
         self._source: str = kernel["source"]
         self._shared: int = kernel["shared_memory"]
+        assert bool(self._shared) == ("extern __shared__" in self._source)
         self._run: Any = None
 
     def __call__(
@@ -85,8 +86,8 @@ class Kernel:
     ) -> list[mx.array]:
         """Runs it."""
         assert not template
-        mx.eval(list(inputs))
-        arrays = [_memory(array) for array in inputs]
+        assert threadgroup == (fused_kernels.THREADS, 1, 1)
+        arrays = [memory(array) for array in inputs]
         outputs = [np.zeros(shape, KINDS[kind][1])
                    for shape, kind in zip(output_shapes, output_dtypes, strict=True)]  # fmt: skip
         if self._run is None:
@@ -94,12 +95,15 @@ class Kernel:
         pointers = (ctypes.c_void_p * (len(arrays) + len(outputs)))(
             *[array.ctypes.data for array in (*arrays, *outputs)]
         )
-        self._run(grid[0] // threadgroup[0], threadgroup[0], pointers)
+        self._run(grid[0] // fused_kernels.THREADS, pointers)
         return [
             mx.array(array).view(kind) for array, kind in zip(outputs, output_dtypes, strict=True)
         ]
 
     def _compile(self, inputs: Sequence[mx.Dtype], outputs: Sequence[mx.Dtype]) -> Any:
+        library = self._path.with_suffix(".so")
+        if library.exists():
+            return ctypes.CDLL(str(library)).run
         whole = [f"const {KINDS[kind][0]}*" for kind in inputs]
         whole += [f"{KINDS[kind][0]}*" for kind in outputs]
         named = "".join(
@@ -112,16 +116,17 @@ class Kernel:
         )
         self._path.write_text(
             f'#include "{SOURCES / "primitives.h"}"\n{self._header.replace(primitives, "")}\n'
-            'extern "C" void run(int blocks, int threads, void** pointers) {\n'
+            'extern "C" void run(int blocks, void** pointers) {\n'
             f"  std::vector<std::vector<float>> room(blocks, std::vector<float>({self._shared} / 4"
-            f" + 1));\n  launch(blocks, threads, [&] {{\n{named}{body}\n  }});\n}}\n",
+            f" + 1));\n  launch(blocks, {fused_kernels.THREADS}, [&] {{\n"
+            f"{named}{body}\n  }});\n}}\n",
             encoding="utf-8",
         )
-        return compile_source(self._path, self._path.with_suffix(".so")).run
+        return compile_source(self._path, library).run
 
 
-def _memory(array: mx.array) -> NDArray[Any]:
+def memory(array: mx.array) -> NDArray[Any]:
     """The array's own memory, not a copy of it."""
     words = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-    mx.eval(words)
+    mx.eval(array, words)
     return np.array(words, copy=False)

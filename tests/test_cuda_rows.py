@@ -1,109 +1,33 @@
 """Rows that a kernel moves end up as by MLX's own operations, and nothing else is touched.
 
-The kernel runs on the CPU, see `emulated`; its launch is the engine's own.
+The kernel runs on the CPU, see `emulated_gpu`; its launch is the engine's own.
 """
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from pipeline.engine import fused_rows
 from pipeline.engine.cache import RaggedCache
-from pipeline.engine.fused_kernels import THREADS
 from pipeline.engine.fused_rows import FusedMoves
-from tests.emulated import KERNELS, SOURCES, compile_source, needs_compiler
+from tests import emulated_gpu
+from tests.emulated import needs_compiler
 
 pytestmark = needs_compiler
 ROWS, HEADS = 4, (3, 3, 1)  # two layers of the target, one of a drafter
 
 
-def shared_view(array: mx.array) -> NDArray[Any]:
-    """An array's own memory."""
-    whole = array if array.dtype == mx.int32 else array.view(mx.uint16)
-    mx.eval(array, whole)
-    return np.array(whole, copy=False)
-
-
-class EmulatedKernel:
-    """A kernel as MLX would call it."""
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-
-    def __call__(
-        self,
-        *,
-        inputs: list[mx.array],
-        template: list[Any],
-        grid: tuple[int, int, int],
-        threadgroup: tuple[int, int, int],
-        output_shapes: list[tuple[int, ...]],
-        output_dtypes: list[mx.Dtype],
-    ) -> list[mx.array]:
-        assert not template
-        assert threadgroup == (THREADS, 1, 1)
-        outputs = [
-            mx.zeros(shape, dtype)
-            for shape, dtype in zip(output_shapes, output_dtypes, strict=True)
-        ]
-        views = [shared_view(array) for array in (*inputs, *outputs)]
-        pointers = (ctypes.c_void_p * len(views))(*[view.ctypes.data for view in views])
-        self._run(grid[0] // THREADS, pointers)
-        return outputs
-
-
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., EmulatedKernel]:
-    folder = tmp_path_factory.mktemp("rows")
-    found: dict[str, EmulatedKernel] = {}
-
-    def make_kernel(
-        kind: str,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        source: str,
-        headers: tuple[str, ...],
-        shared_bytes: int,
-    ) -> EmulatedKernel:
-        assert not shared_bytes
-        if source not in found:
-            path = folder / f"{kind}{len(found)}.cpp"
-            path.write_text(program(inputs, outputs, source, headers), encoding="utf-8")
-            found[source] = EmulatedKernel(compile_source(path, path.with_suffix(".so")).run)
-        return found[source]
-
-    return make_kernel
-
-
-def program(
-    inputs: Sequence[str], outputs: Sequence[str], source: str, headers: Sequence[str]
-) -> str:
-    included = [SOURCES / "primitives.h", *(KERNELS / name for name in headers)]
-    arrays = [(name, "const int*" if name == "plan" else "const bf16*") for name in inputs]
-    arrays += [(name, "bf16*") for name in outputs]
-    return "\n".join([
-        *(f'#include "{path}"' for path in included),
-        'extern "C" void run(int blocks, void** pointers) {',
-        *(f"{kind} {name} = ({kind})pointers[{i}];" for i, (name, kind) in enumerate(arrays)),
-        "launch(blocks, MOVERS, [&] {",
-        source,
-        "});\n}",
-    ])  # fmt: skip
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rows")
 
 
 @pytest.fixture
-def moves(
-    compiled: Callable[..., EmulatedKernel], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FusedMoves]:
-    monkeypatch.setattr(fused_rows, "make_kernel", compiled)
-    fused_rows._kernel.cache_clear()
-    yield FusedMoves()
-    fused_rows._kernel.cache_clear()
+def moves(compiled: Path) -> Iterator[FusedMoves]:
+    with emulated_gpu.played(compiled):
+        yield FusedMoves()
 
 
 def filled(columns: int) -> RaggedCache:
@@ -172,6 +96,6 @@ def test_a_layer_that_nobody_wrote_to_stays_so(moves: FusedMoves) -> None:
 def test_a_buffer_is_written_to_where_it_lies(moves: FusedMoves) -> None:
     cache = filled(256)
     cache.moves = moves
-    before = [shared_view(array).ctypes.data for array in cache.state()]
+    before = [emulated_gpu.memory(array).ctypes.data for array in cache.state()]
     cache.copy_row(3, 0, 9)
-    assert [shared_view(array).ctypes.data for array in cache.state()] == before
+    assert [emulated_gpu.memory(array).ctypes.data for array in cache.state()] == before

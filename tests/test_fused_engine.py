@@ -8,11 +8,11 @@ import mlx.core as mx
 import pytest
 
 from pipeline.engine.core import Core
-from pipeline.engine.interface import Completion, CoreOptions, Done, Event, ModelInfo, Request
+from pipeline.engine.interface import CoreOptions, ModelInfo, Request
 from pipeline.training.full_core import FullCore
 from tests import emulated_gpu
 from tests.emulated import needs_compiler
-from tests.plain_decoding import ask, describe_model
+from tests.plain_decoding import Desk, ask, describe_model
 from tests.tiny_drafter import drafter_config, write_drafter
 from tests.tiny_hybrid import VOCABULARY, write_model
 
@@ -56,33 +56,15 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def info(
-    folders: tuple[Path, Path], compiled: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ModelInfo]:
-    emulated_gpu.play(monkeypatch, compiled)
-    yield describe_model(folders[0])
-    emulated_gpu.stop()
+def info(folders: tuple[Path, Path], compiled: Path) -> Iterator[ModelInfo]:
+    with emulated_gpu.played(compiled):
+        yield describe_model(folders[0])
 
 
 def requests() -> list[Request]:
     texts = ["what is due", "what is due on monday"]
     free = [ask(f"free {i}", text, max_tokens=4 + 3 * i) for i, text in enumerate(texts)]
     return [*free, ask("schema", texts[0], max_tokens=12, schema=SCHEMA)]
-
-
-def answer(core: Core, asked: list[Request]) -> dict[str, Completion]:
-    """The answers, by their requests' names."""
-    done: dict[str, Completion] = {}
-
-    def take(event: Event) -> None:
-        if isinstance(event, Done):
-            done[event.completion.id] = event.completion
-
-    for request in asked:
-        core.submit(request, take)
-    while core.step():
-        pass
-    return done
 
 
 def test_answers_are_the_same_alone_in_a_batch_and_with_drafts(
@@ -92,10 +74,11 @@ def test_answers_are_the_same_alone_in_a_batch_and_with_drafts(
     plain = Core(info, CoreOptions(max_rows=2, kv_bytes=bound, speculate=False))
     drafting = Core(info, CoreOptions(max_rows=2, kv_bytes=bound, speculate=True,
                                       drafter=str(folders[1]), draft_always=True))  # fmt: skip
-    alone = {request.id: answer(plain, [request])[request.id].text for request in asked}
+    desk = Desk(plain)
+    alone = [desk.finish(request).completion(request.id).text for request in asked]
     for core in (plain, drafting):
-        together = answer(core, asked)
-        assert {name: one.text for name, one in together.items()} == alone
+        together = Desk(core).finish(*asked)
+        assert [together.completion(request.id).text for request in asked] == alone
     stats = drafting.stats().speculation
     assert stats is not None
     assert stats.drafter_steps
@@ -105,7 +88,6 @@ def test_prompts_that_are_read_together_are_answered(info: ModelInfo) -> None:
     core = FullCore(info, CoreOptions(max_rows=16, kv_bytes=1 << 25, speculate=False))
     core.reads_together = True  # as on a GPU
     asked = [ask(f"{i}", "due " * (1 + i % 3), max_tokens=2 + i % 5) for i in range(24)]
-    found = answer(core, asked)
-    assert {name: one.completion_tokens for name, one in found.items()} == {
-        request.id: request.max_tokens for request in asked
-    }
+    desk = Desk(core).finish(*asked)
+    for request in asked:
+        assert desk.completion(request.id).completion_tokens == request.max_tokens
