@@ -20,7 +20,8 @@ from pipeline.engine.mailbox import GrowingMailbox
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
 OLDEST_MAJOR = 8  # the first compute capability that multiplies bfloat16
-SHARED_BYTES = 66 * 1024
+PLACES_AT = 64 + 8 * 64 * 48  # in floats: after what the largest tile of a product needs
+SHARED_BYTES = 4 * (PLACES_AT + 2 * 256)  # 99 KiB are what every GPU has
 THREADS = 256
 COUNTERS = 1024
 """Two are used; MLX keeps arrays of 8 bytes in the host's memory, where counting takes 380 us."""
@@ -150,12 +151,13 @@ def make_kernel(
     shared_bytes: int = SHARED_BYTES,
 ) -> Callable[..., Any]:
     """A kernel of this body; inputs that `cache_names` names are written to."""
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    header = kernel_header(*headers)
+    digest = hashlib.sha256((header + source).encode()).hexdigest()[:16]  # MLX knows it by name
     made: Any = mx.fast.cuda_kernel(
         name=f"docflash_{kind}_{digest}",
         input_names=inputs,
         output_names=outputs,
-        header=kernel_header(*headers),
+        header=header,
         source=source,
         shared_memory=shared_bytes,
     )
@@ -184,7 +186,7 @@ def kernel_start(layers: int) -> str:
   extern __shared__ float shared[];
   bf16* all_keys[] = {{{keys}}};
   bf16* all_values[] = {{{values}}};
-  Tokens tokens{{places[0], places[1], places[2], places + 4}};
+  const Tokens tokens = tokens_of(places, shared + {PLACES_AT});
   unsigned* counters = const_cast<unsigned*>(arrived);
   unsigned turn = 0;
   const size_t count = tokens.count();

@@ -13,9 +13,9 @@ extern "C" void run_target(int grid_size, const int* places, const bf16* embedde
                            bf16* gated, bf16* taps, bf16* logits) {
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
-    Tokens tokens{places[0], places[1], places[2], places + 4};
-    unsigned turn = 0, arrived[2];
     float* own = shared[blockIdx.x].data();
+    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
+    unsigned turn = 0, arrived[2];
     run_layers<M_LAYERS, M_D, M_HEADS, M_GROUPS, M_INNER, M_HEAD_NORM, M_CAUSAL>(
         tokens, {qkv, o, gate_up, down, norms, head_norms, turns}, keys, values, embedded,
         {hidden, q, attended, gated}, eps, arrived, turn, own,
@@ -32,7 +32,8 @@ extern "C" void run_drafter_context(int grid_size, const int* places, const bf16
                                     bf16** values, bf16* features, float eps) {
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
-    Tokens tokens{places[0], places[1], places[2], places + 4};
+    float* own = shared[blockIdx.x].data();
+    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
     unsigned turn = 0, arrived[2];
     run_context<M_LAYERS, M_D, M_GROUPS, M_TAPS>(tokens, taps, fc, norm, kv, key_norms, turns, keys, values,
                                          features, eps, arrived, turn, shared[blockIdx.x].data());
@@ -44,7 +45,8 @@ extern "C" void run_markov_gates(int grid_size, const int* places, const bf16* h
                                  int taken, bf16* gates) {
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
-    Tokens tokens{places[0], places[1], places[2], places + 4};
+    float* own = shared[blockIdx.x].data();
+    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
     run_gates<M_D, M_RANK>(tokens, hidden, norm, gate_proj, eps, from, taken, gates,
                            shared[blockIdx.x].data());
   });

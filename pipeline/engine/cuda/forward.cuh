@@ -29,27 +29,63 @@ struct Tokens {
   __device__ int start(int row) const { return places[2 * row + 1]; }
 };
 
+// What `places` says: numbers of rows, of tokens and of columns, one more, and the rows' places.
+// Those are taken along into `room`, for MOST_PLACES rows: they lie in the host's memory, where
+// reading them takes longer than the products between which they are needed.
+constexpr int MOST_PLACES = 256;
+__device__ inline Tokens tokens_of(const int* places, float* room) {
+  Tokens tokens{places[0], places[1], places[2], places + 4};
+  if (tokens.rows > MOST_PLACES) return tokens;
+  int* held = reinterpret_cast<int*>(room);
+  for (int i = threadIdx.x; i < 2 * tokens.rows; i += THREADS) held[i] = tokens.places[i];
+  __syncthreads();
+  tokens.places = held;
+  return tokens;
+}
+
 struct Lane {
   int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int group = lane / 4, quad = lane % 4;
 };
 
+// How many times to issue loads into `each` registers before the first is used: a trip to memory
+// takes far longer than the work. More than 100 registers are not to be had.
+constexpr int at_once(int times, int each) {
+  return each > 100 ? 1 : times < 100 / each ? times : 100 / each;
+}
+
 // One over the root mean square of rows of K numbers, of MB * 16 rows from m0.
 template <int K, int MB, class At>
 __device__ void measure_rows(At at, int m0, int count, float eps, float* inverse) {
+  constexpr int LOADS = (K + 255) / 256, ROWS = 16 * MB / WARPS, TAKEN = at_once(ROWS, 4 * LOADS);
   Lane own;
-  for (int row = own.warp; row < 16 * MB; row += WARPS) {
-    float sum = 0;
-    if (m0 + row < count) {
-      for (int k = 8 * own.lane; k < K; k += 256) {
-        uint4 x = load_shared8(at(m0 + row, k));
-        for (unsigned pair : {x.x, x.y, x.z, x.w}) {
+#pragma unroll 1
+  for (int first = 0; first < ROWS; first += TAKEN) {
+    uint4 x[TAKEN][LOADS];
+#pragma unroll
+    for (int r = 0; r < TAKEN; r++) {
+      int row = own.warp + (first + r) * WARPS;
+#pragma unroll
+      for (int i = 0; i < LOADS; i++) {
+        int k = 8 * own.lane + 256 * i;
+        x[r][i] = {};
+        if (first + r < ROWS && m0 + row < count && k < K) x[r][i] = load_shared8(at(m0 + row, k));
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < TAKEN; r++) {
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < LOADS; i++) {
+        for (unsigned pair : {x[r][i].x, x[r][i].y, x[r][i].z, x[r][i].w}) {
           sum += low(pair) * low(pair) + high(pair) * high(pair);
         }
       }
+      for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
+      if (own.lane == 0 && first + r < ROWS) {
+        inverse[own.warp + (first + r) * WARPS] = rsqrtf(sum / K + eps);
+      }
     }
-    for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
-    if (own.lane == 0) inverse[row] = rsqrtf(sum / K + eps);
   }
   __syncthreads();
 }
@@ -66,34 +102,51 @@ __device__ inline uint4 scaled8(uint4 x, uint4 weight, float inverse) {
 // Parts of a product: MB * 16 rows from m0 by NB * 8 outputs from n0. Warp w adds up every eighth
 // chunk of k into parts[w]; `sum_of` adds the warps up.
 template <int K, int NB, int MB, bool NORM, class At>
-__device__ void product(At at, const bf16* weights, const bf16* norm, float eps, int m0, int n0,
-                        int count, float* parts, float* inverse) {
+__device__ void product(At at, const bf16* weights, const bf16* norm, int m0, int n0, int count,
+                        float* parts, const float* inverse) {
+  constexpr int CHUNKS = K / CHUNK, STEPS = (CHUNKS + WARPS - 1) / WARPS;
+  constexpr int TAKEN = at_once(STEPS, 4 * (NB + 2 * MB));
   Lane own;
-  if (NORM) measure_rows<K, MB>(at, m0, count, eps, inverse);
   float sums[MB][NB][4] = {};
-#pragma unroll 2
-  for (int chunk = own.warp; chunk < K / CHUNK; chunk += WARPS) {
-    int k = chunk * CHUNK + own.quad * 8;
-    uint4 b[NB], scale = {};
+#pragma unroll 1
+  for (int first = 0; first < STEPS; first += TAKEN) {
+    uint4 b[TAKEN][NB], scale[TAKEN], rows[TAKEN][MB][2];
 #pragma unroll
-    for (int j = 0; j < NB; j++) {
-      b[j] = load_weights(weights + static_cast<size_t>(n0 + 8 * j + own.group) * K + k);
-    }
-    if (NORM) scale = load_weights(norm + k);
-#pragma unroll
-    for (int i = 0; i < MB; i++) {
-      int upper = m0 + 16 * i + own.group, lower = upper + 8;
-      uint4 a = {}, c = {};
-      if (upper < count) a = load_shared8(at(upper, k));
-      if (lower < count) c = load_shared8(at(lower, k));
-      if (NORM) {
-        a = scaled8(a, scale, inverse[upper - m0]);
-        c = scaled8(c, scale, inverse[lower - m0]);
-      }
+    for (int s = 0; s < TAKEN; s++) {
+      int chunk = own.warp + (first + s) * WARPS, k = chunk * CHUNK + own.quad * 8;
+      bool is_one = chunk < CHUNKS;
 #pragma unroll
       for (int j = 0; j < NB; j++) {
-        multiply(sums[i][j], a.x, c.x, a.y, c.y, b[j].x, b[j].y);
-        multiply(sums[i][j], a.z, c.z, a.w, c.w, b[j].z, b[j].w);
+        b[s][j] = {};
+        if (is_one) {
+          b[s][j] = load_weights(weights + static_cast<size_t>(n0 + 8 * j + own.group) * K + k);
+        }
+      }
+      scale[s] = {};
+      if (NORM && is_one) scale[s] = load_weights(norm + k);
+#pragma unroll
+      for (int i = 0; i < 2 * MB; i++) {
+        int row = m0 + 8 * i + own.group;
+        rows[s][i / 2][i % 2] = {};
+        if (is_one && row < count) rows[s][i / 2][i % 2] = load_shared8(at(row, k));
+      }
+    }
+#pragma unroll
+    for (int s = 0; s < TAKEN; s++) {
+      if (own.warp + (first + s) * WARPS < CHUNKS) {
+#pragma unroll
+        for (int i = 0; i < MB; i++) {
+          uint4 a = rows[s][i][0], c = rows[s][i][1];
+          if (NORM) {
+            a = scaled8(a, scale[s], inverse[16 * i + own.group]);
+            c = scaled8(c, scale[s], inverse[16 * i + own.group + 8]);
+          }
+#pragma unroll
+          for (int j = 0; j < NB; j++) {
+            multiply(sums[i][j], a.x, c.x, a.y, c.y, b[s][j].x, b[s][j].y);
+            multiply(sums[i][j], a.z, c.z, a.w, c.w, b[s][j].z, b[s][j].w);
+          }
+        }
       }
     }
   }
@@ -133,10 +186,12 @@ __device__ void run_product(At at, const bf16* weights, const bf16* norm, float 
   constexpr int GROUPS = N / (8 * NB), PAIRS = 4 * NB;
   float* inverse = shared;
   float* parts = shared + 64;
-  int items = GROUPS * ((count + 16 * MB - 1) / (16 * MB));
+  int items = GROUPS * ((count + 16 * MB - 1) / (16 * MB)), measured = -1;
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     int n0 = item % GROUPS * 8 * NB, m0 = item / GROUPS * 16 * MB;
-    product<K, NB, MB, NORM>(at, weights, norm, eps, m0, n0, count, parts, inverse);
+    if (NORM && m0 != measured) measure_rows<K, MB>(at, m0, count, eps, inverse);
+    measured = m0;
+    product<K, NB, MB, NORM>(at, weights, norm, m0, n0, count, parts, inverse);
     for (int i = threadIdx.x; i < 16 * MB * PAIRS; i += THREADS) {
       int row = i / PAIRS, pair = i % PAIRS;
       if (m0 + row < count) done(m0 + row, n0 + 2 * pair, sum_of<NB, MB>(parts, row, pair));
@@ -145,15 +200,71 @@ __device__ void run_product(At at, const bf16* weights, const bf16* norm, float 
   }
 }
 
-// done(m, n, float2) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K].
-// NB outputs / 8 are taken at a time; 64 rows once there are more than 16, with the same sums.
+// How many outputs / 8 a block takes at a time: few where there are few.
+constexpr int few_enough(int outputs) {
+  return outputs >= 16384 ? 4 : outputs >= 2048 && outputs % 24 == 0 ? 3 : outputs >= 2048 ? 2 : 1;
+}
+
+// As many as that, or more where there are many tokens: weights and rows are then read less often.
+constexpr int wider(int outputs, int few) {
+  int many = few == 3 ? 6 : 4;
+  return outputs % (8 * many) == 0 ? many : few;
+}
+
+// What a product of N outputs costs with tiles of MB * 16 rows by NB * 8 outputs: the blocks take
+// them in turns, and a turn costs what it reads and as much as `LATENCY` rows would.
+constexpr int LATENCY = 48;
+template <int N, int NB, int MB>
+__device__ int cost_of(int count) {
+  int items = N / (8 * NB) * ((count + 16 * MB - 1) / (16 * MB));
+  int turns = (items + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x);
+  return turns * (LATENCY + 16 * MB + 8 * NB);
+}
+
+// done(m, n, float2) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K]: by the
+// tiles that cost least, narrow ones of NB * 8 outputs or wide ones; the sums are the same.
 template <int K, int N, int NB, bool NORM, class At, class Done>
 __device__ void multiply_rows(At at, const bf16* weights, const bf16* norm, float eps, int count,
                               float* shared, Done done) {
+  constexpr int WIDE = wider(N, NB);
+  int narrow = cost_of<N, NB, 2>(count), wide = cost_of<N, WIDE, 2>(count);
+  int large = cost_of<N, WIDE, 4>(count);
   if (count <= 16) {
     run_product<K, N, NB, 1, NORM>(at, weights, norm, eps, count, shared, done);
+  } else if (narrow <= min(wide, large)) {
+    run_product<K, N, NB, 2, NORM>(at, weights, norm, eps, count, shared, done);
+  } else if (wide <= large) {
+    run_product<K, N, WIDE, 2, NORM>(at, weights, norm, eps, count, shared, done);
   } else {
-    run_product<K, N, NB, 4, NORM>(at, weights, norm, eps, count, shared, done);
+    run_product<K, N, WIDE, 4, NORM>(at, weights, norm, eps, count, shared, done);
+  }
+}
+
+template <int K, int HEADS, int MB, bool NORM, class At, class Done>
+__device__ void run_heads(At at, const bf16* weights, const bf16* norm, float eps, int count,
+                          float* shared, Done done) {
+  Lane own;
+  constexpr int ROWS = 16 * MB;
+  float* inverse = shared;
+  float* parts = shared + 64;
+  float* tile = parts + WARPS * ROWS * HEAD;
+  int items = HEADS * ((count + ROWS - 1) / ROWS);
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int head = item % HEADS, m0 = item / HEADS * ROWS;
+    if (NORM) measure_rows<K, MB>(at, m0, count, eps, inverse);
+    product<K, HEAD / 8, MB, NORM>(at, weights, norm, m0, head * HEAD, count, parts, inverse);
+    for (int i = threadIdx.x; i < ROWS * HEAD / 2; i += THREADS) {
+      int row = i / (HEAD / 2), pair = i % (HEAD / 2);
+      float2 sum = sum_of<HEAD / 8, MB>(parts, row, pair);
+      unsigned rounded = pack(sum.x, sum.y);
+      tile[row * STRIDE + 2 * pair] = low(rounded);
+      tile[row * STRIDE + 2 * pair + 1] = high(rounded);
+    }
+    __syncthreads();
+    for (int row = own.warp; row < ROWS && m0 + row < count; row += WARPS) {
+      done(m0 + row, head, tile[row * STRIDE + own.lane], tile[row * STRIDE + own.lane + 32]);
+    }
+    __syncthreads();
   }
 }
 
@@ -161,26 +272,10 @@ __device__ void multiply_rows(At at, const bf16* weights, const bf16* norm, floa
 template <int K, int HEADS, bool NORM, class At, class Done>
 __device__ void multiply_heads(At at, const bf16* weights, const bf16* norm, float eps, int count,
                                float* shared, Done done) {
-  Lane own;
-  float* inverse = shared;
-  float* parts = shared + 64;
-  float* tile = parts + WARPS * 16 * HEAD;
-  int items = HEADS * ((count + 15) / 16);
-  for (int item = blockIdx.x; item < items; item += gridDim.x) {
-    int head = item % HEADS, m0 = item / HEADS * 16;
-    product<K, HEAD / 8, 1, NORM>(at, weights, norm, eps, m0, head * HEAD, count, parts, inverse);
-    for (int i = threadIdx.x; i < 16 * HEAD / 2; i += THREADS) {
-      int row = i / (HEAD / 2), pair = i % (HEAD / 2);
-      float2 sum = sum_of<HEAD / 8, 1>(parts, row, pair);
-      unsigned rounded = pack(sum.x, sum.y);
-      tile[row * STRIDE + 2 * pair] = low(rounded);
-      tile[row * STRIDE + 2 * pair + 1] = high(rounded);
-    }
-    __syncthreads();
-    for (int row = own.warp; row < 16 && m0 + row < count; row += WARPS) {
-      done(m0 + row, head, tile[row * STRIDE + own.lane], tile[row * STRIDE + own.lane + 32]);
-    }
-    __syncthreads();
+  if (cost_of<HEADS * HEAD, HEAD / 8, 1>(count) <= cost_of<HEADS * HEAD, HEAD / 8, 2>(count)) {
+    run_heads<K, HEADS, 1, NORM>(at, weights, norm, eps, count, shared, done);
+  } else {
+    run_heads<K, HEADS, 2, NORM>(at, weights, norm, eps, count, shared, done);
   }
 }
 
@@ -226,36 +321,49 @@ struct Attended {
   float out[HEAD / 8][4] = {};
 };
 
-// Scores of 16 queries and 32 columns, from the queries' pairs.
-__device__ inline void score(const uint4 (&q)[2][2], const bf16* keys, int column, int end,
-                             float (&scores)[4][4]) {
+// Keys and values of 32 columns, as the lane needs them.
+struct Columns {
+  uint4 keys[4][2], values[2][4];
+};
+
+// Those from `column` to `end`, zeros after it.
+__device__ inline Columns load_columns(const bf16* keys, const bf16* values, int column, int end) {
   Lane own;
+  Columns taken;
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     int at = column + 8 * j + own.group;
-    uint4 k[2] = {};
+    taken.keys[j][0] = taken.keys[j][1] = {};
     if (at < end) {
-      k[0] = load_shared8(keys + static_cast<size_t>(at) * HEAD + own.quad * 8);
-      k[1] = load_shared8(keys + static_cast<size_t>(at) * HEAD + 32 + own.quad * 8);
+      taken.keys[j][0] = load_shared8(keys + static_cast<size_t>(at) * HEAD + own.quad * 8);
+      taken.keys[j][1] = load_shared8(keys + static_cast<size_t>(at) * HEAD + 32 + own.quad * 8);
     }
+  }
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    int at = column + i / 4 * 16 + 2 * own.quad + i % 2 + i % 4 / 2 * 8;
+    uint4& value = taken.values[i / 4][i % 4];
+    value = {};
+    if (at < end) value = load_shared8(values + static_cast<size_t>(at) * HEAD + own.group * 8);
+  }
+  return taken;
+}
+
+// Takes 32 columns in: the softmax so far is scaled to the new largest score (Milakov and
+// Gimelshein 2018). `ends`: the first column that either query of the lane does not see.
+__device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const Columns& taken,
+                              int column, const int (&ends)[2], float scale) {
+  Lane own;
+  float scores[4][4] = {};
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const uint4 &a = q[half][0], &c = q[half][1], &b = k[half];
+      const uint4 &a = q[half][0], &c = q[half][1], &b = taken.keys[j][half];
       multiply(scores[j], a.x, c.x, a.y, c.y, b.x, b.y);
       multiply(scores[j], a.z, c.z, a.w, c.w, b.z, b.w);
     }
   }
-}
-
-// Takes 32 columns in: the softmax so far is scaled to the new largest score (Milakov and
-// Gimelshein 2018). From `end` on there are no columns; `ends`: the first that either query of the
-// lane does not see.
-__device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const bf16* keys,
-                              const bf16* values, int column, int end, const int (&ends)[2],
-                              float scale) {
-  Lane own;
-  float scores[4][4] = {};
-  score(q, keys, column, end, scores);
   unsigned weights[4][2];
   float shrink[2];
 #pragma unroll
@@ -295,13 +403,7 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
   }
 #pragma unroll
   for (int step = 0; step < 2; step++) {  // 16 columns each
-    uint4 v[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      int at = column + 16 * step + 2 * own.quad + i % 2 + i / 2 * 8;
-      v[i] = {};
-      if (at < end) v[i] = load_shared8(values + static_cast<size_t>(at) * HEAD + own.group * 8);
-    }
+    const uint4(&v)[4] = taken.values[step];
     const unsigned *a = weights[2 * step], *c = weights[2 * step + 1];
     unsigned words[4][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w},
                             {v[2].x, v[2].y, v[2].z, v[2].w}, {v[3].x, v[3].y, v[3].z, v[3].w}};
@@ -348,8 +450,11 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
     size_t at = cache_place(tokens, row, group, GROUPS, 0);
     Attended part;
     int last = start + width;  // the same for the whole warp, and for all warps
+    Columns next = load_columns(keys + at, values + at, own.warp * CHUNK, last);
     for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
-      attend(part, pairs, keys + at, values + at, column, last, ends, scale);
+      Columns now = next;
+      next = load_columns(keys + at, values + at, column + WARPS * CHUNK, last);
+      attend(part, pairs, now, column, ends, scale);
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -397,9 +502,23 @@ __device__ void fetch_ahead(const bf16* weights) {
   for (int i = threadIdx.x; i < LINES; i += THREADS) prefetch(from + 64 * i);
 }
 
-// How many outputs / 8 a block takes at a time: few where there are few.
-constexpr int few_enough(int outputs) {
-  return outputs >= 16384 ? 4 : outputs >= 2048 && outputs % 24 == 0 ? 3 : outputs >= 2048 ? 2 : 1;
+// Has the rows' keys and values on their way while few blocks multiply and the others have nothing to
+// do: the few that attend then would wait for memory. Very many would push weights out.
+constexpr int MOST_FETCHED = 16384;
+template <int BUSY, int GROUPS>
+__device__ void fetch_columns(const Tokens& tokens, const bf16* keys, const bf16* values) {
+  int busy = BUSY * ((tokens.count() + 15) / 16), blocks = static_cast<int>(gridDim.x);
+  if (busy >= blocks || static_cast<int>(blockIdx.x) < busy) return;
+  int columns = 0;
+  for (int row = 0; row < tokens.rows; row++) columns += tokens.start(row);
+  if (columns > MOST_FETCHED) return;
+  int first = (blockIdx.x - busy) * THREADS + threadIdx.x, step = (blocks - busy) * THREADS;
+  for (int row = 0; row < tokens.rows; row++) {
+    for (int i = first; i < 2 * GROUPS * tokens.start(row); i += step) {
+      int column = i / (2 * GROUPS), group = i / 2 % GROUPS;
+      prefetch((i % 2 ? values : keys) + cache_place(tokens, row, group, GROUPS, column));
+    }
+  }
 }
 
 // What a model's layers are made of: all weights of a kind in one array, by layer.
@@ -430,6 +549,7 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
     const bf16* before = layer ? scratch.hidden : embedded;
     const bf16* norms = weights.norms + layer * 2 * D;
     bf16 *k = keys[layer], *v = values[layer];
+    fetch_columns<HEADS + 2 * GROUPS, GROUPS>(tokens, k, v);
     multiply_heads<D, HEADS + 2 * GROUPS, true>(
         [=](int m, int at) { return before + static_cast<size_t>(m) * D + at; },
         weights.qkv + static_cast<size_t>(layer) * QKV * D, norms, eps, count, shared,

@@ -23,9 +23,10 @@ __device__ inline uint4 load_weights(const bf16* from) {
   return __ldg(reinterpret_cast<const uint4*>(from));
 }
 
-// Eight numbers that another block may have written: past the first cache, which is not coherent.
+// Eight numbers that another block may have written before `all_blocks`, which empties the first
+// cache; there they stay for whoever reads them again.
 __device__ inline uint4 load_shared8(const bf16* from) {
-  return __ldcg(reinterpret_cast<const uint4*>(from));
+  return __ldca(reinterpret_cast<const uint4*>(from));
 }
 
 __device__ inline unsigned load_pair(const bf16* from) {
@@ -67,18 +68,17 @@ __device__ inline void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigne
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Waits until all blocks are here; all must run at once, one on a multiprocessor at most.
+// Waits until all blocks are here; all must run at once, one on a multiprocessor at most. What any
+// of them has written is then seen by all. (PTX ISA, "Release and acquire patterns".)
 __device__ inline void all_blocks(unsigned* arrived, unsigned& turn) {
   __syncthreads();
   if (threadIdx.x == 0) {
     turn += gridDim.x;
-    __threadfence();
-    atomicAdd(arrived, 1u);
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
     unsigned seen;
     do {
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
     } while (seen < turn);
-    __threadfence();
   }
   __syncthreads();
 }
