@@ -114,7 +114,8 @@ class Emulated:
 
     @staticmethod
     def _where(places: list[tuple[int, int]], width: int) -> NDArray[np.int32]:
-        return np.array([len(places), width, COLUMNS, 0, *sum(places, ())], np.int32)
+        tokens = range(len(places) * width)  # each has its own line in the table
+        return np.array([len(places), width, COLUMNS, 0, *sum(places, ()), *tokens], np.int32)
 
     def _buffers(self) -> list[Any]:
         return [(ctypes.c_void_p * SIZES.layers)(*[a.ctypes.data for a in arrays])
@@ -309,6 +310,13 @@ def test_the_choice_is_that_of_mlx_s_own_operations(library: Any, seed: int) -> 
     arrays = [words(logits), plan, constraints.masks, chosen]
     library.run_choice(rows * width, *map(pointer, arrays))
     assert chosen.tolist() == wanted.tolist()
+    lines = rng.permutation(rows * width)  # the logits may stand elsewhere
+    moved = np.zeros((rows * width, vocabulary), np.uint16)
+    moved[lines] = words(logits).reshape(-1, vocabulary)
+    plan = np.concatenate([part.ravel() for part in plan_of(constraints, lines.tolist())])
+    again = np.zeros((rows, width), np.int32)
+    library.run_choice(rows * width, *map(pointer, [moved, plan, constraints.masks, again]))
+    assert again.tolist() == chosen.tolist()
     for b, t in np.ndindex(rows, width):  # in the plainest way there is
         assert chosen[b, t] == plainly(np.array(logits.astype(mx.float32)), constraints, b, t)
 

@@ -340,7 +340,7 @@ def test_how_a_row_chooses_does_not_depend_on_the_batch(
     """Where a kernel chooses, and counts a little otherwise, it does so in any company."""
     monkeypatch.setattr(sampling, "can_choose_at_once", lambda _: True)
     monkeypatch.setattr(
-        sampling, "choose_at_once", lambda z, _: np.array(mx.argmin(z, axis=-1)).astype(np.int32)
+        sampling, "choose_at_once", lambda z, *_: np.array(mx.argmin(z, axis=-1)).astype(np.int32)
     )
     settings = [Sampling(), KINDS["bias"], Sampling(repetition_penalty=1.3), KINDS["presence"]]
     shifts = [row_shifts(row, Counter(SAID), [], [True], lambda _: True) for row in settings]

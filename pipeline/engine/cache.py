@@ -121,7 +121,7 @@ class RaggedCache:
         self._rows = 0
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
-        self.window = Window(0, (), 0, 0, 0, None, None)
+        self.window = Window(0, (), 0, 0)
         self.before_moves: Callable[[], None] = lambda: None  # for whoever fills layers late
 
     @property

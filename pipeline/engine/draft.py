@@ -21,7 +21,7 @@ from pipeline.engine.grammar import Guide, run_guides
 from pipeline.engine.markov import Beginning
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import apply_mask
+from pipeline.engine.sampling import choose_allowed
 from pipeline.engine.speculation import NEEDS_DRAFTER, Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
@@ -242,9 +242,7 @@ def _repick(
     picked: dict[int, int | None] = dict.fromkeys(asked)
     inside = [b for b, (place, _) in asked.items() if place < logits.shape[1]]
     if inside:
-        places = mx.array([asked[b][0] for b in inside])
-        masks = np.stack([asked[b][1] for b in inside])
-        allowed = apply_mask(logits[mx.array(inside), places][:, None], masks[:, None])
-        best: list[list[int]] = mx.argmax(allowed, axis=-1).tolist()  # type: ignore[assignment]
-        picked |= {b: token for b, (token,) in zip(inside, best, strict=True)}
+        lines = [b * logits.shape[1] + asked[b][0] for b in inside]
+        best = choose_allowed(logits, lines, np.stack([asked[b][1] for b in inside]))
+        picked |= dict(zip(inside, best.tolist(), strict=True))
     return picked

@@ -18,9 +18,10 @@ from mlx import nn
 
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.fused_kernels import (
+    DONE,
     HEAD,
     LAYER_INPUTS,
-    SCRATCH,
+    ROOMS,
     Inbox,
     Place,
     Sizes,
@@ -32,7 +33,7 @@ from pipeline.engine.fused_kernels import (
     make_kernel,
     new_counters,
     pack_layers,
-    scratch_shapes,
+    scratch_of,
     turns,
     where,
 )
@@ -97,7 +98,7 @@ class Fused:
         self.table = self._weights[-1]
         self._eps = layers[0].input_layernorm.eps
         self._arrived = new_counters()
-        self._inbox = Inbox()
+        self._inbox, self._rooms = Inbox(), scratch_of(sizes)
         mx.eval(self._weights, self._arrived)
 
     def forward(
@@ -123,24 +124,23 @@ class Fused:
             of the L tapped layers, [L B, T, D].
         """
         sizes, rows, width = self.sizes, len(tokens), len(tokens[0])
-        told, placed = self._inbox.put(tokens, where(places, width, caches))
         outputs = launch(
             _forward_kernel(sizes, taps, self._eps, logits),
             [
-                placed,
-                self._table[told],
+                self._inbox.put(where(places, width, caches), tokens),
+                self._table,
                 *self._weights,
                 self._arrived,
+                *self._rooms.of(rows * width),
                 *buffers_of(caches),
             ],
             [
-                (rows, width, sizes.vocabulary) if logits else (1,),
-                (max(1, len(taps)) * rows, width, sizes.hidden),
-                *scratch_shapes(sizes, rows * width),
+                (rows, width, sizes.vocabulary) if logits else DONE,
+                (len(taps) * rows, width, sizes.hidden) if taps else DONE,
             ],
         )
-        self._inbox.used_by(outputs[2])
-        return outputs[0 if logits else 2], outputs[1]
+        self._inbox.used_by(outputs[0])
+        return outputs[0], outputs[1]
 
 
 @cache
@@ -150,11 +150,11 @@ def _forward_kernel(
     eps: float,
     logits: bool,  # noqa: FBT001
 ) -> Callable[..., Any]:
-    inputs = ["places", "embedded", *LAYER_INPUTS, "turns", "last_norm", "table", "arrived"]
+    inputs = ["places", "embedding", *LAYER_INPUTS, "turns", "last_norm", "table", "arrived"]
     return make_kernel(
         "forward",
-        inputs + cache_names(sizes.layers),
-        ["logits", "taps", *SCRATCH],
+        inputs + ROOMS + cache_names(sizes.layers),
+        ["logits", "taps"],
         forward_source(sizes, taps, eps, logits),
     )
 

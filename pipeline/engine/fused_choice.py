@@ -4,7 +4,7 @@ In: logits and constraints. Out: at each position the best token after mask and 
 one that MLX's own operations give (`sampling.shape_logits`), ties to the lowest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,27 +25,35 @@ def can_choose_at_once(logits: mx.array) -> bool:
     return logits.dtype == mx.bfloat16 and logits.shape[-1] % WORD == 0 and device_blocks() > 0
 
 
-def choose_at_once(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
+def choose_at_once(
+    logits: mx.array, constraints: Constraints, lines: Sequence[int] | None = None
+) -> NDArray[np.int32]:
     """As `sampling.choose_tokens`, without draws and shifts."""
     masks = constraints.masks if constraints.masked else NO_MASK
-    return _choice(logits.shape[-1]).choose(logits, plan_of(constraints), masks)
+    plan, shape = plan_of(constraints, lines), constraints.mask_of.shape
+    return _choice(logits.shape[-1]).choose(logits, plan, masks, shape)
 
 
 def likeliest_at_once(logits: mx.array) -> NDArray[np.int32]:
     """The best token at each position [B, T]."""
     rows, width, vocabulary = logits.shape
-    free = np.full(rows * width, -1, np.int32), np.ones(rows * width, np.float32).view(np.int32)
-    plan = [np.array([width, 0], np.int32), *free, np.zeros(rows * width, np.int32)]
-    return _choice(vocabulary).choose(logits, plan, NO_MASK)
+    count = rows * width
+    free = np.full(count, -1, np.int32), np.ones(count, np.float32).view(np.int32)
+    lines, unseen = np.arange(count, dtype=np.int32), np.zeros(count, np.int32)
+    plan = [np.array([width, 0], np.int32), *free, lines, unseen]
+    return _choice(vocabulary).choose(logits, plan, NO_MASK, (rows, width))
 
 
-def plan_of(constraints: Constraints) -> list[NDArray[np.int32]]:
+def plan_of(
+    constraints: Constraints, lines: Sequence[int] | None = None
+) -> list[NDArray[np.int32]]:
     """What `Choice` in `cuda/choice.cuh` is made of."""
-    width = constraints.mask_of.shape[1]
+    rows, width = constraints.mask_of.shape
     return [
         np.array([width, constraints.recent.shape[1] - width + 1], np.int32),
         constraints.mask_of,
         constraints.penalties.view(np.int32),
+        np.array(range(rows * width) if lines is None else lines, np.int32),
         np.array(constraints.windows, np.int32),
         constraints.recent,
     ]
@@ -79,10 +87,14 @@ class _Choice:
         self._plan, self._masks, self._chooser = GrowingMailbox(), GrowingMailbox(), Chooser()
 
     def choose(
-        self, logits: mx.array, plan: list[NDArray[np.int32]], masks: NDArray[np.int32]
+        self,
+        logits: mx.array,
+        plan: list[NDArray[np.int32]],
+        masks: NDArray[np.int32],
+        shape: tuple[int, int],
     ) -> NDArray[np.int32]:
-        """Chosen tokens [B, T]."""
-        rows, width, _ = logits.shape
+        """Chosen tokens [B, T] of this shape."""
+        rows, width = shape
         inputs = [logits, self._plan.put(*plan), self._masks.put(masks)]
         return self._chooser.choose(self._kernel, inputs, (rows, width), rows * width)
 

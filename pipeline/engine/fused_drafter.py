@@ -14,10 +14,12 @@ from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
 from pipeline.engine.fused_kernels import (
+    DONE,
     HEAD,
     LAYER_INPUTS,
-    SCRATCH,
+    ROOMS,
     Inbox,
+    Rooms,
     Sizes,
     cache_names,
     fill_in,
@@ -29,7 +31,7 @@ from pipeline.engine.fused_kernels import (
     make_kernel,
     new_counters,
     pack_layers,
-    scratch_shapes,
+    scratch_of,
     turns,
     where,
 )
@@ -90,6 +92,8 @@ class FusedDrafter(Drafter):
     def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
         super().__init__(config, weights, target)
         table: Any = target.fused_table
+        embedding: Any = self._embed
+        self._embedding: mx.array = embedding.weight
         self._sizes = Sizes(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
@@ -104,23 +108,25 @@ class FusedDrafter(Drafter):
             self._block_weights.append(weights.markov.gate_proj.weight)
         self._arrived = new_counters()
         self._inbox, self._told = Inbox(), Inbox()  # of blocks, and of contexts
+        self._rooms, self._features = scratch_of(self._sizes), Rooms(config.hidden_size)
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
     def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
         sizes, layers = self._sizes, len(self.config.target_layer_ids)
-        states, width, hidden = taps[0].shape
+        states, width, _ = taps[0].shape
         rows = states // layers
         fill_in(self._layers, sizes.groups)
         outputs = launch(
             _context_kernel(sizes, layers, self.config.rms_norm_eps),
             [
-                self._told.put_places(where(self._cache.window.places, width, self._layers)),
+                self._told.put(where(self._cache.window.places, width, self._layers)),
                 taps[0],
                 *self._context_weights,
                 self._arrived,
+                self._features.of(rows * width)[0],
                 *buffers_of(self._layers),
             ],
-            [(rows * width, hidden)],
+            [DONE],
         )
         self._told.used_by(outputs[0])
         return outputs
@@ -134,49 +140,48 @@ class FusedDrafter(Drafter):
         drafted, rows, rank = self._drafted(width), len(anchors), config.markov_rank
         fill_in(self._layers, sizes.groups)
         self._cache.look_at_block(rows, block)
-        tokens, places = self._inbox.put(
-            [[anchor, *[config.mask_token_id] * (block - 1)] for anchor in anchors],
+        masks = [config.mask_token_id] * (block - 1)
+        told = self._inbox.put(
             where(self._cache.window.places, block, self._layers, drafted),
+            [[anchor, *masks] for anchor in anchors],
         )
         outputs = launch(
             _block_kernel(sizes, rank, config.rms_norm_eps),
             [
-                places,
-                self._embed(tokens),
+                told,
+                self._embedding,
                 *self._block_weights,
                 self._arrived,
+                *self._rooms.of(rows * block),
                 *buffers_of(self._layers),
             ],
-            [
-                (rows, drafted, sizes.vocabulary),
-                *scratch_shapes(sizes, rows * block),
-                *([(rows, drafted, rank)] if rank else []),
-            ],
+            [(rows, drafted, sizes.vocabulary), *([(rows, drafted, rank)] if rank else [])],
         )
-        self._inbox.used_by(outputs[1])
+        self._inbox.used_by(outputs[0])
         return outputs[0], outputs[-1] if rank else None
 
 
 @cache
 def _block_kernel(sizes: Sizes, rank: int, eps: float) -> Callable[..., Any]:
-    inputs = ["places", "embedded", *LAYER_INPUTS, "head_norms", "turns", "last_norm", "table"]
-    outputs = ["logits", *SCRATCH]
+    inputs = ["places", "embedding", *LAYER_INPUTS, "head_norms", "turns", "last_norm", "table"]
+    outputs = ["logits"]
     source = kernel_start(sizes.layers) + layers_call(sizes, eps, "head_norms", "false", "")
     source += head_call(sizes, eps, "1", "places[3]")
     if rank:
         inputs, outputs = [*inputs, "gate_proj"], [*outputs, "gates"]
         source += gates_call(sizes, rank, eps, "1", "places[3]")
-    inputs += ["arrived", *cache_names(sizes.layers)]
+    inputs += ["arrived", *ROOMS, *cache_names(sizes.layers)]
     return make_kernel("block", inputs, outputs, source + "  leave(counters);\n")
 
 
 @cache
 def _context_kernel(sizes: Sizes, taps: int, eps: float) -> Callable[..., Any]:
-    source = f"""{kernel_start(sizes.layers)}
+    source = f"""{kernel_start(sizes.layers, ["features"])}
   run_context<{sizes.layers}, {sizes.hidden}, {sizes.groups}, {taps}>(
       tokens, taps, fc, hidden_norm, kv, key_norms, turns, all_keys, all_values, features, {eps}f,
       counters, turn, shared);
   leave(counters);
 """
     inputs = ["places", "taps", "fc", "hidden_norm", "kv", "key_norms", "turns", "arrived"]
-    return make_kernel("context", inputs + cache_names(sizes.layers), ["features"], source)
+    inputs += ["features_room", *cache_names(sizes.layers)]
+    return make_kernel("context", inputs, ["done"], source)

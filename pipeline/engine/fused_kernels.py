@@ -29,6 +29,7 @@ DONE = (16,)
 """Shape of an output that is only there to be waited for: 8 bytes would be the host's, too."""
 LAYER_INPUTS = ["qkv", "o", "gate_up", "down", "norms"]
 SCRATCH = ["hidden", "q", "attended", "gated"]
+ROOMS = [f"{name}_room" for name in SCRATCH]
 Place = tuple[int, int]
 """A row's slot in the cache, and the column of its first new token."""
 
@@ -78,51 +79,53 @@ def new_counters() -> mx.array:
 def where(
     places: Sequence[Place], width: int, caches: Sequence[LayerCache], more: int = 0
 ) -> list[int]:
-    """The kernels' `places`: numbers of rows, of tokens and of columns, `more`, and the rows'."""
+    """What `tokens_of` reads: numbers of rows, of tokens and of columns, `more`, and the places."""
     keys = caches[0].keys
     columns = 0 if keys is None else keys.shape[2]
     return [len(places), width, columns, more, *(number for place in places for number in place)]
 
 
 class Inbox:
-    """What a kernel is told: places, and a forward's tokens, shared with the GPU.
+    """What a kernel is told, shared with the GPU.
 
     What is still there belongs to the last kernel, which is waited for.
     """
 
     def __init__(self) -> None:
-        self._places, self._tokens = GrowingMailbox(), GrowingMailbox()
-        self._views: dict[tuple[int, int], mx.array] = {}
-        self._whole: mx.array | None = None  # what they are views of
+        self._told = GrowingMailbox()
         self._last: mx.array | None = None
 
-    def put(self, tokens: Sequence[Sequence[int]], places: list[int]) -> tuple[mx.array, mx.array]:
-        """Tokens [B, T] and places, as kernels take them."""
-        placed = self.put_places(places)
-        shape = len(tokens), len(tokens[0])
-        whole = self._tokens.put(np.array(tokens, np.int32))
-        if whole is not self._whole:  # it has grown
-            self._whole, self._views = whole, {}
-        if shape not in self._views:
-            self._views[shape] = whole[: shape[0] * shape[1]].reshape(shape)
-            mx.eval(self._views[shape])
-        return self._views[shape], placed
-
-    def put_places(self, places: list[int]) -> mx.array:
-        """Places alone."""
+    def put(self, places: list[int], tokens: Sequence[Sequence[int]] = ()) -> mx.array:
+        """Places and tokens [B, T], as kernels take them."""
         if self._last is not None:
             mx.eval(self._last)
-        return self._places.put(np.array(places, np.int32))
+        for row in tokens:
+            places += row
+        return self._told.put(np.array(places, np.int32))
 
     def used_by(self, output: mx.array) -> None:
         """Names an output of the kernel that reads what was put last."""
         self._last = output
 
 
-def scratch_shapes(sizes: Sizes, count: int) -> list[tuple[int, ...]]:
-    """Of `hidden`, `q`, `attended` and `gated` for so many tokens."""
-    heads = sizes.heads * HEAD
-    return [(count, sizes.hidden), (count, heads), (count, heads), (count, sizes.inner)]
+class Rooms:
+    """Where a kernel keeps numbers of its tokens, of such widths: `SCRATCH`, for one.
+
+    They stay, as MLX would look for memory in every step. Two kernels of one evaluation must not
+    share them, unless one takes what the other gives.
+    """
+
+    def __init__(self, *widths: int) -> None:
+        self._widths = widths
+        self._rooms: list[mx.array] = []
+
+    def of(self, count: int) -> list[mx.array]:
+        """Those for so many tokens."""
+        if not self._rooms or self._rooms[0].shape[0] < count:
+            rows = 1 << (count - 1).bit_length()
+            self._rooms = [mx.zeros((rows, width), mx.bfloat16) for width in self._widths]
+            mx.eval(self._rooms)
+        return self._rooms
 
 
 def launch(
@@ -164,6 +167,11 @@ def make_kernel(
     return made
 
 
+def scratch_of(sizes: Sizes) -> Rooms:
+    """For what `SCRATCH` names."""
+    return Rooms(sizes.hidden, sizes.heads * HEAD, sizes.heads * HEAD, sizes.inner)
+
+
 def cache_names(layers: int) -> list[str]:
     """The buffers' names in a kernel, as `buffers_of` orders them."""
     return [f"{kind}{i}" for kind in ("keys", "values") for i in range(layers)]
@@ -175,9 +183,10 @@ def kernel_header(*sources: str) -> str:
     return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", *sources))
 
 
-def kernel_start(layers: int) -> str:
-    """What every kernel's body begins with."""
+def kernel_start(layers: int, rooms: Sequence[str] = SCRATCH) -> str:
+    """What every kernel's body begins with; `rooms` are those that it writes to."""
     names = cache_names(layers)
+    held = "".join(f"  bf16* {name} = const_cast<bf16*>({name}_room);\n" for name in rooms)
     keys, values = (
         ", ".join(f"const_cast<bf16*>({name})" for name in half)
         for half in (names[:layers], names[layers:])
@@ -187,18 +196,20 @@ def kernel_start(layers: int) -> str:
   bf16* all_keys[] = {{{keys}}};
   bf16* all_values[] = {{{values}}};
   const Tokens tokens = tokens_of(places, shared + {PLACES_AT});
-  unsigned* counters = const_cast<unsigned*>(arrived);
+{held}  unsigned* counters = const_cast<unsigned*>(arrived);
   unsigned turn = 0;
   const size_t count = tokens.count();
 """
 
 
 def layers_call(sizes: Sizes, eps: float, head_norms: str, causal: str, tapped: str) -> str:
-    """The call that runs all layers."""
+    """The calls that run all layers, from the tokens on."""
     return f"""
+  embed<{sizes.hidden}>(tokens, embedding, hidden);
+  all_blocks(counters, turn);
   run_layers<{sizes.layers}, {sizes.hidden}, {sizes.heads}, {sizes.groups}, {sizes.inner},
              {"false" if head_norms == "nullptr" else "true"}, {causal}>(
-      tokens, {{qkv, o, gate_up, down, norms, {head_norms}, turns}}, all_keys, all_values, embedded,
+      tokens, {{qkv, o, gate_up, down, norms, {head_norms}, turns}}, all_keys, all_values,
       {{hidden, q, attended, gated}}, {eps}f, counters, turn, shared,
       [=](int layer, int m, int n, unsigned pair) {{
 {tapped}      }});

@@ -69,7 +69,7 @@ class FusedMoves(Moves):
         heads = tuple(buffer.shape[1] for buffer in buffers[: len(buffers) // 2])
         told, columns, length = self._told[kind], buffers[0].shape[2], plan[0]
         parts = min(MOST_PARTS, max(1, -(-length // TOKENS_OF_BLOCK)))
-        placed = told.put_places([columns, *plan])
+        placed = told.put([columns, *plan])
         inputs = [placed, *inputs, *buffers]
         outputs = launch(_kernel(kind, heads), inputs, [*shapes, DONE], len(buffers) * parts)
         mx.async_eval(outputs)

@@ -6,6 +6,8 @@ there, the answer before it, the settings and the seed, however many positions a
 once: a drafted answer equals the plain one at any temperature (the proof is in `filters`).
 """
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
@@ -13,27 +15,56 @@ from numpy.typing import NDArray
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints
 from pipeline.engine.filters import draw_tokens
 from pipeline.engine.fused_choice import can_choose_at_once, choose_at_once, likeliest_at_once
+from pipeline.engine.interface import Sampling
 from pipeline.engine.shifts import shift_logits
 
 
-def choose_tokens(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
+def choose_tokens(
+    logits: mx.array, constraints: Constraints, lines: Sequence[int] | None = None
+) -> NDArray[np.int32]:
     """Applies masks, penalties and bias, then takes the best token or a seeded sample.
 
     Args:
-        logits: [B, T, V].
-        constraints: For the same positions.
+        logits: [R, T, V].
+        constraints: Of B rows: for the same positions, or of one position each.
+        lines: Where those stand among the R x T.
 
     Returns:
-        Chosen tokens [B, T], computed.
+        Chosen tokens [B, T], computed; [B, 1] at lines.
     """
+
+    def scores_of(rows: Sequence[int]) -> mx.array:
+        if lines is None:
+            return logits[mx.array(list(rows))]
+        return logits.reshape(-1, 1, logits.shape[-1])[mx.array([lines[b] for b in rows])]
+
     if not can_choose_at_once(logits):
-        return _choose(logits, constraints)
-    chosen = choose_at_once(logits, constraints)
+        scores = logits if lines is None else scores_of(range(len(lines)))
+        return _choose(scores, constraints)
+    chosen = choose_at_once(logits, constraints, lines)
     # How a row's tokens are chosen is its own affair, whoever else is in the batch.
     others = [b for b in range(len(chosen)) if constraints.is_special(b)]
     if others:
-        chosen[others] = _choose(logits[mx.array(others)], constraints.of_rows(others))
+        chosen[others] = _choose(scores_of(others), constraints.of_rows(others))
     return chosen
+
+
+def choose_allowed(
+    logits: mx.array, lines: Sequence[int], masks: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The best token [N] of each of some of the lines of logits [R, T, V], under its mask."""
+    count = len(lines)
+    under = Constraints(
+        masks=masks,
+        mask_of=np.arange(count, dtype=np.int32)[:, None],
+        penalties=np.ones((count, 1), np.float32),
+        recent=np.zeros((count, 0), np.int32),
+        windows=[0] * count,
+        shifts=[None] * count,
+        settings=[Sampling()] * count,
+        positions=[0] * count,
+    )
+    return choose_tokens(logits, under, lines)[:, 0]
 
 
 def _choose(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:

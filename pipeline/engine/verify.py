@@ -122,11 +122,10 @@ class Verifier:
         left = list(walks)
         try:
             while left := [walk for walk in left if not self._walk(walk)]:
-                index = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
-                positions = logits.reshape(-1, 1, logits.shape[-1])[mx.array(index)]  # [N, 1, V]
+                lines = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
                 rows = [walk.row for walk in left]
                 here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
-                picked = choose_tokens(positions, here).tolist()
+                picked = choose_tokens(logits, here, lines).tolist()
                 for walk, (token,) in zip(left, picked, strict=True):
                     walk.picked[len(walk.gained)] = token
                     walk.sure = len(walk.gained) + 1

@@ -4,6 +4,7 @@ In: the rows' lengths, and which shapes the device likes. Out: a `Window`, share
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import mlx.core as mx
 
@@ -79,20 +80,19 @@ def device_shapes() -> Shapes:
     return Shapes(few=True) if mx.cuda.is_available() else Shapes(column_step=128)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Window:
     """Where the next forward writes, and what it sees: shared by all layers.
 
-    Row i of the window is slot `first + i` of the cache.
+    Row i of the window is slot `first + i` of the cache. What only MLX's own operations need is
+    made when they ask: a forward of one kernel does without, and it takes as long as ten kernels.
 
     Attributes:
         first: Slot of the first row.
         starts: [B] columns where each row's new tokens begin.
         width: T, new tokens per row.
         columns: K; columns `[0, K)` are read.
-        offset: `starts` as the models want it: an array, or a number if there is one row.
-        write_rows: [B, 1] row indices to write at; None if one row's columns are one stretch.
-        write_columns: [B, T] columns to write at; likewise.
+        single: One row, whose columns are one stretch.
         whole: The rows are all that the cache has.
         exact: No column is read that the last token of all does not see.
         mask_dtype: See `Shapes`.
@@ -102,12 +102,25 @@ class Window:
     starts: tuple[int, ...]
     width: int
     columns: int
-    offset: mx.array | int
-    write_rows: mx.array | None
-    write_columns: mx.array | None
+    single: bool = False
     whole: bool = False
     exact: bool = False
     mask_dtype: mx.Dtype | None = None
+
+    @cached_property
+    def offset(self) -> mx.array | int:
+        """`starts` as the models want it: an array, or a number if there is one row."""
+        return self.starts[0] if self.single else mx.array(self.starts)
+
+    @cached_property
+    def write_rows(self) -> mx.array:
+        """[B, 1] row indices to write at."""
+        return mx.arange(self.first, self.first + len(self.starts))[:, None]
+
+    @cached_property
+    def write_columns(self) -> mx.array:
+        """[B, T] columns to write at."""
+        return mx.array(self.starts)[:, None] + mx.arange(self.width)[None, :]
 
     @property
     def rows(self) -> slice:
@@ -121,10 +134,10 @@ class Window:
 
     def write(self, buffer: mx.array, new: mx.array) -> mx.array:
         """Puts new keys or values [B, H, T, D] into a layer's buffer [R, H, K, D]."""
-        if self.write_rows is None:  # one row: its columns are one stretch
+        if self.single:
             start = self.starts[0]
             buffer[self.rows, :, start : start + self.width] = new
-        elif self.whole and self.write_columns is not None:  # far cheaper than a scatter on CUDA
+        elif self.whole:  # far cheaper than a scatter on CUDA
             places = mx.broadcast_to(self.write_columns[:, None, :, None], new.shape)
             return mx.put_along_axis(buffer, places, new, axis=2)
         else:
@@ -174,7 +187,7 @@ def window_of_row(slot: int, start: int, width: int, room: int, shapes: Shapes) 
     exact = not shapes.few
     columns = start + width if exact else shapes.columns(start + width, room)
     dtype = shapes.mask_dtype
-    return Window(slot, (start,), width, columns, start, None, None, exact=exact, mask_dtype=dtype)
+    return Window(slot, (start,), width, columns, single=True, exact=exact, mask_dtype=dtype)
 
 
 def window_of_rows(starts: tuple[int, ...], width: int, room: int, shapes: Shapes) -> Window:
@@ -191,15 +204,11 @@ def window_of_rows(starts: tuple[int, ...], width: int, room: int, shapes: Shape
     """
     columns = max(starts) + width
     _check_room(columns, room)
-    offset = mx.array(starts)
     return Window(
         first=0,
         starts=starts,
         width=width,
         columns=shapes.columns(columns, room),
-        offset=offset,
-        write_rows=mx.arange(len(starts))[:, None],
-        write_columns=offset[:, None] + mx.arange(width)[None, :],
         mask_dtype=shapes.mask_dtype,
     )
 
@@ -213,9 +222,7 @@ def window_of_cache(
     """
     window = window_of_rows(starts, width, room, shapes)
     padded = (*starts, *[room - width] * (rows - len(starts)))
-    offset = mx.array(padded)
-    columns = offset[:, None] + mx.arange(width)[None, :]
-    return replace(window, starts=padded, offset=offset, write_columns=columns, whole=True)
+    return replace(window, starts=padded, whole=True)
 
 
 def _check_room(columns: int, room: int) -> None:

@@ -8,6 +8,7 @@ that has ended where it stands, and no prefix is kept: every prompt comes once.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import mlx.core as mx
 
@@ -21,11 +22,16 @@ TOGETHER = 32
 """Prompts of a forward, at most; they are sorted by length."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScatteredWindow(Window):
     """A window of any slots, in the place of some that follow each other."""
 
     slots: tuple[int, ...] = ()
+
+    @cached_property
+    def write_rows(self) -> mx.array:
+        """[B, 1] row indices to write at."""
+        return mx.array(self.slots)[:, None]
 
     @property
     def rows(self) -> mx.array:  # type: ignore[override]
@@ -146,9 +152,6 @@ class FullCore(Core):
             starts=starts,
             width=width,
             columns=plain.columns,
-            offset=plain.offset,
-            write_rows=mx.array(slots)[:, None],
-            write_columns=plain.write_columns,
             mask_dtype=plain.mask_dtype,
             slots=slots,
         )

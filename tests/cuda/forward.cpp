@@ -5,7 +5,7 @@
 #include "../../pipeline/engine/cuda/markov.cuh"
 
 
-extern "C" void run_target(int grid_size, const int* places, const bf16* embedded, const bf16* qkv,
+extern "C" void run_target(int grid_size, const int* places, const bf16* embedding, const bf16* qkv,
                            const bf16* o, const bf16* gate_up, const bf16* down,
                            const bf16* norms, const bf16* head_norms, const float* turns,
                            bf16** keys, bf16** values, const bf16* norm, const bf16* table,
@@ -16,8 +16,10 @@ extern "C" void run_target(int grid_size, const int* places, const bf16* embedde
     float* own = shared[blockIdx.x].data();
     Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
     unsigned turn = 0, arrived[2];
+    embed<M_D>(tokens, embedding, hidden);
+    all_blocks(arrived, turn);
     run_layers<M_LAYERS, M_D, M_HEADS, M_GROUPS, M_INNER, M_HEAD_NORM, M_CAUSAL>(
-        tokens, {qkv, o, gate_up, down, norms, head_norms, turns}, keys, values, embedded,
+        tokens, {qkv, o, gate_up, down, norms, head_norms, turns}, keys, values,
         {hidden, q, attended, gated}, eps, arrived, turn, own,
         [&](int layer, int m, int n, unsigned pair) {
           store_pair(taps + (static_cast<size_t>(layer) * tokens.count() + m) * M_D + n, pair);

@@ -30,8 +30,8 @@ __device__ float best_of_block(Best best, float* shared) {
   return best.token;
 }
 
-// What is chosen with: numbers of tokens T and of recent tokens N; per position its mask and its
-// penalty; per row how many recent tokens count, and those, N + T - 1.
+// What is chosen with: numbers of tokens T and of recent tokens N; per position its mask, its
+// penalty and its line among the logits; per row how many recent tokens count, and those, N + T - 1.
 struct Choice {
   const int* plan;
   int positions;
@@ -41,9 +41,10 @@ struct Choice {
   __device__ float penalty(int p) const {
     return as_float(static_cast<unsigned>(plan[2 + positions + p]));
   }
-  __device__ int window(int row) const { return plan[2 + 2 * positions + row]; }
+  __device__ int line(int p) const { return plan[2 + 2 * positions + p]; }
+  __device__ int window(int row) const { return plan[2 + 3 * positions + row]; }
   __device__ const int* recent(int row) const {
-    return plan + 2 + 2 * positions + positions / width() + row * (longest() + width() - 1);
+    return plan + 2 + 3 * positions + positions / width() + row * (longest() + width() - 1);
   }
 };
 
@@ -55,7 +56,7 @@ __device__ int choose_token(const bf16* logits, const int* plan, const int* mask
   const int p = blockIdx.x, row = p / choice.width(), t = p % choice.width();
   const int thread = threadIdx.x;
   const int* mask = choice.mask(p) < 0 ? nullptr : masks + static_cast<size_t>(choice.mask(p)) * WORDS;
-  const bf16* scores = logits + static_cast<size_t>(p) * VOCABULARY;
+  const bf16* scores = logits + static_cast<size_t>(choice.line(p)) * VOCABULARY;
   unsigned* plain = reinterpret_cast<unsigned*>(shared);  // bits of tokens that no penalty touches
   for (int w = thread; w < WORDS; w += CHOOSERS) plain[w] = mask ? mask[w] : ~0u;
   __syncthreads();

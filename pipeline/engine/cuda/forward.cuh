@@ -24,17 +24,18 @@ constexpr float NOTHING = -1e30f;
 struct Tokens {
   int rows, width, columns;
   const int* places;  // per row its slot in the cache, and its first new column
+  const int* ids;     // [M]
   __device__ int count() const { return rows * width; }
   __device__ int slot(int row) const { return places[2 * row]; }
   __device__ int start(int row) const { return places[2 * row + 1]; }
 };
 
-// What `places` says: numbers of rows, of tokens and of columns, one more, and the rows' places.
-// Those are taken along into `room`, for MOST_PLACES rows: they lie in the host's memory, where
-// reading them takes longer than the products between which they are needed.
+// What `told` says: numbers of rows, of tokens and of columns, one more, the rows' places, and the
+// tokens. The places are taken along into `room`, for MOST_PLACES rows: they lie in the host's
+// memory, where reading them takes longer than the products between which they are needed.
 constexpr int MOST_PLACES = 256;
-__device__ inline Tokens tokens_of(const int* places, float* room) {
-  Tokens tokens{places[0], places[1], places[2], places + 4};
+__device__ inline Tokens tokens_of(const int* told, float* room) {
+  Tokens tokens{told[0], told[1], told[2], told + 4, told + 4 + 2 * told[0]};
   if (tokens.rows > MOST_PLACES) return tokens;
   int* held = reinterpret_cast<int*>(room);
   for (int i = threadIdx.x; i < 2 * tokens.rows; i += THREADS) held[i] = tokens.places[i];
@@ -99,6 +100,13 @@ __device__ inline uint4 scaled8(uint4 x, uint4 weight, float inverse) {
           scaled(x.z, weight.z, inverse), scaled(x.w, weight.w, inverse)};
 }
 
+// Where in its row a pair of outputs is kept: four rows of one column are in different banks.
+template <int NB>
+__device__ inline int place_of(int row, int pair) {
+  constexpr int BY = NB % 4 == 0 ? 1 : NB % 2 == 0 ? 2 : 0;
+  return BY ? (pair + 4 * (row / BY % 4)) % (4 * NB) : pair;
+}
+
 // Parts of a product: MB * 16 rows from m0 by NB * 8 outputs from n0. Warp w adds up every eighth
 // chunk of k into parts[w]; `sum_of` adds the warps up.
 template <int K, int NB, int MB, bool NORM, class At>
@@ -150,17 +158,14 @@ __device__ void product(At at, const bf16* weights, const bf16* norm, int m0, in
       }
     }
   }
-  constexpr int WIDE = 8 * NB;
-  float* mine = parts + own.warp * 16 * MB * WIDE;
+  float2* mine = reinterpret_cast<float2*>(parts) + own.warp * 16 * MB * 4 * NB;
 #pragma unroll
   for (int i = 0; i < MB; i++) {
 #pragma unroll
     for (int j = 0; j < NB; j++) {
-      float* to = mine + (16 * i + own.group) * WIDE + 8 * j + 2 * own.quad;
-      to[0] = sums[i][j][0];
-      to[1] = sums[i][j][1];
-      to[8 * WIDE] = sums[i][j][2];
-      to[8 * WIDE + 1] = sums[i][j][3];
+      float2* to = mine + (16 * i + own.group) * 4 * NB + place_of<NB>(own.group, 4 * j + own.quad);
+      to[0] = {sums[i][j][0], sums[i][j][1]};
+      to[8 * 4 * NB] = {sums[i][j][2], sums[i][j][3]};
     }
   }
   __syncthreads();
@@ -169,12 +174,14 @@ __device__ void product(At at, const bf16* weights, const bf16* norm, int m0, in
 // Outputs 2 pair and 2 pair + 1 of a row.
 template <int NB, int MB>
 __device__ float2 sum_of(const float* parts, int row, int pair) {
+  const float2* from = reinterpret_cast<const float2*>(parts) + row * 4 * NB;
+  from += place_of<NB>(row, pair);
   float2 sum = {0, 0};
 #pragma unroll
   for (int w = 0; w < WARPS; w++) {
-    const float* from = parts + (w * 16 * MB + row) * 8 * NB + 2 * pair;
-    sum.x += from[0];
-    sum.y += from[1];
+    float2 part = from[w * 16 * MB * 4 * NB];
+    sum.x += part.x;
+    sum.y += part.y;
   }
   return sum;
 }
@@ -502,8 +509,8 @@ __device__ void fetch_ahead(const bf16* weights) {
   for (int i = threadIdx.x; i < LINES; i += THREADS) prefetch(from + 64 * i);
 }
 
-// Has the rows' keys and values on their way while few blocks multiply and the others have nothing to
-// do: the few that attend then would wait for memory. Very many would push weights out.
+// Has the rows' keys and values on their way while few blocks multiply and the others have nothing
+// to do: the few that attend then would wait for memory. Very many would push weights out.
 constexpr int MOST_FETCHED = 16384;
 template <int BUSY, int GROUPS>
 __device__ void fetch_columns(const Tokens& tokens, const bf16* keys, const bf16* values) {
@@ -533,25 +540,33 @@ struct Scratch {
   bf16 *hidden, *q, *attended, *gated;
 };
 
-// The layers, from `embedded` [M, D] to scratch.hidden. tapped(layer, m, n, pair) gets every
-// layer's output.
+// The tokens' rows of the table [V, D], to hidden [M, D].
+template <int D>
+__device__ void embed(const Tokens& tokens, const bf16* table, bf16* hidden) {
+  for (int m = blockIdx.x; m < tokens.count(); m += gridDim.x) {
+    const bf16* from = table + static_cast<size_t>(tokens.ids[m]) * D;
+    for (int k = 8 * threadIdx.x; k < D; k += 8 * THREADS) {
+      store_eight(hidden + static_cast<size_t>(m) * D + k, load_weights(from + k));
+    }
+  }
+}
+
+// The layers, of scratch.hidden [M, D]. tapped(layer, m, n, pair) gets every layer's output.
 template <int LAYERS, int D, int HEADS, int GROUPS, int INNER, bool HEAD_NORM, bool CAUSAL,
           class Tapped>
 __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* const* keys,
-                           bf16* const* values, const bf16* embedded, const Scratch& scratch,
-                           float eps, unsigned* arrived, unsigned& turn, float* shared,
-                           Tapped tapped) {
+                           bf16* const* values, const Scratch& scratch, float eps,
+                           unsigned* arrived, unsigned& turn, float* shared, Tapped tapped) {
   constexpr int QKV = (HEADS + 2 * GROUPS) * HEAD, Q = HEADS * HEAD;
   constexpr int WIDE = few_enough(2 * INNER), NARROW = few_enough(D);
   const int count = tokens.count();
 #pragma unroll 1
   for (int layer = 0; layer < LAYERS; layer++) {
-    const bf16* before = layer ? scratch.hidden : embedded;
     const bf16* norms = weights.norms + layer * 2 * D;
     bf16 *k = keys[layer], *v = values[layer];
     fetch_columns<HEADS + 2 * GROUPS, GROUPS>(tokens, k, v);
     multiply_heads<D, HEADS + 2 * GROUPS, true>(
-        [=](int m, int at) { return before + static_cast<size_t>(m) * D + at; },
+        [=](int m, int at) { return scratch.hidden + static_cast<size_t>(m) * D + at; },
         weights.qkv + static_cast<size_t>(layer) * QKV * D, norms, eps, count, shared,
         [=](int m, int head, float first, float second) {
           int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
@@ -579,9 +594,9 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
         [=](int m, int at) { return scratch.attended + static_cast<size_t>(m) * Q + at; },
         weights.o + static_cast<size_t>(layer) * D * Q, nullptr, eps, count, shared,
         [=](int m, int n, float2 sum) {
-          unsigned old = load_pair(before + static_cast<size_t>(m) * D + n);
-          store_pair(scratch.hidden + static_cast<size_t>(m) * D + n,
-                     pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y)));
+          bf16* to = scratch.hidden + static_cast<size_t>(m) * D + n;
+          unsigned old = load_pair(to);
+          store_pair(to, pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y)));
         });
     fetch_ahead<D, 2 * INNER, WIDE>(weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D);
     all_blocks(arrived, turn);
