@@ -1,4 +1,4 @@
-"""The environment for the engine on a Linux CPU: a fast matrix product, and memory given back.
+"""The environment for the engine: on a Linux CPU a fast matrix product, and memory given back.
 
 MLX's CPU wheel calls a slow reference BLAS by its plain names; an OpenBLAS loaded before it takes
 over. What OpenBLAS needs of Fortran's runtime lies in MLX's own wheel under other names, so links
@@ -39,6 +39,9 @@ PROBE_S = 20.0
 # Keys and values grow by new, larger buffers. glibc by itself soon puts those on the heap, where
 # what was freed in the middle stays (mallopt(3)): 130 MB of a run. The rest is left as it was.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+# MLX makes a CUDA graph of what it launches and has the executable one of the last graph of that
+# shape changed into it. For steps of a few kernels that takes longer than launching them.
+LAUNCHES = {"MLX_USE_CUDA_GRAPHS": "0"}
 LIBRARY_NAME = re.compile(r"libopenblas(p-r[\d.]+\.so|\.so\.\d+)")
 BUNDLED_NAME = re.compile(r"(lib(?:gfortran|quadmath))(?:-[0-9a-f]+)?\.so\.(\d+)")
 
@@ -49,6 +52,8 @@ def engine_environment() -> dict[str, str]:
     Raises:
         InputError: The cache folder can't be used.
     """
+    if uses_cuda():
+        return {name: os.environ.get(name, value) for name, value in LAUNCHES.items()}
     added = _openblas_environment()
     # A library that can't be loaded before a program keeps the program from starting at all.
     return added if added and _takes_over() else {}
@@ -71,6 +76,11 @@ def _openblas_environment() -> dict[str, str]:
 def uses_cpu() -> bool:
     """Whether MLX computes on a Linux CPU here."""
     return device_dtype() == "f32"
+
+
+def uses_cuda() -> bool:
+    """Whether MLX computes on an NVIDIA GPU here."""
+    return device_dtype() == "bf16"
 
 
 def usable_cores() -> int:
