@@ -50,7 +50,7 @@ CACHES: list[Any] = [
 def played(folder: Path) -> Generator[None]:
     """Has this process take the CPU for a GPU; what is compiled stays in the folder."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (fused_kernels, fused_choice, target):
+        for module in (fused_kernels, fused_choice, fused_markov, target):
             patch.setattr(module, "device_blocks", lambda: BLOCKS)
         patch.setattr(mx.fast, "cuda_kernel", partial(Kernel, folder))
         _forget_kernels()

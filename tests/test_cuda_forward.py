@@ -362,10 +362,12 @@ def test_the_chain_of_choices_is_that_of_mlx_s_own_operations(library: Any, seed
     wanted = exact.choose(parts[0], parts[1], anchors, known)
     assert wanted[0, 0] != first[0, 0]
     chosen = np.zeros((rows, width), np.int32)
-    plan = np.array([width, *chain_plan(anchors, known, width).ravel()], np.int32)
+    plan = np.array([width, rows, *chain_plan(anchors, known, width).ravel()], np.int32)
     arrays = [*map(words, (logits, gates, *tables)), plan, chosen]
-    library.run_chain(rows, *map(pointer, arrays))
-    assert chosen.tolist() == wanted.tolist()
+    for blocks in (1, 2, 7):
+        chosen[:] = -1
+        library.run_chain(blocks, *map(pointer, arrays))
+        assert chosen.tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("penalty", [1.1, 1.15, 1.2, 1.3])

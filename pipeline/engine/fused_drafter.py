@@ -35,8 +35,8 @@ from pipeline.engine.fused_kernels import (
     turns,
     where,
 )
-from pipeline.engine.fused_markov import FusedChain
-from pipeline.engine.markov import Chain
+from pipeline.engine.fused_markov import MOST_TOLD, FusedChain
+from pipeline.engine.markov import MOST_BANNED, Chain
 from pipeline.engine.moves import buffers_of
 from pipeline.engine.target import Target
 
@@ -54,6 +54,7 @@ def can_fuse(config: DrafterConfig, weights: Weights) -> bool:
         and not config.attention_bias
         and config.intermediate_size % 32 == 0
         and config.markov_rank % 32 == 0
+        and config.block_size + MOST_BANNED < MOST_TOLD
         and type(weights.rope) is nn.RoPE
     )
 

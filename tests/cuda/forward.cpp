@@ -63,11 +63,13 @@ extern "C" void run_choice(int positions, const bf16* logits, const int* plan, c
   });
 }
 
-extern "C" void run_chain(int rows, const bf16* logits, const bf16* gates, const bf16* before,
+extern "C" void run_chain(int blocks, const bf16* logits, const bf16* gates, const bf16* before,
                           const bf16* after, const int* plan, int* chosen) {
-  std::vector<std::vector<float>> shared(rows, std::vector<float>(1 << 10));
-  launch(rows, CHOOSERS, [&] {
-    choose_block<M_VOCABULARY, M_RANK>(logits, gates, before, after, plan, chosen,
-                                       shared[blockIdx.x].data());
+  std::vector<std::vector<float>> shared(blocks, std::vector<float>(1 << 10));
+  std::vector<float2> candidates(static_cast<size_t>(plan[0]) * plan[1] * CHOOSERS);
+  unsigned arrived[2] = {};
+  launch(blocks, CHOOSERS, [&] {
+    choose_blocks<M_VOCABULARY, M_RANK>(logits, gates, before, after, plan, candidates.data(),
+                                        chosen, arrived, shared[blockIdx.x].data());
   });
 }

@@ -77,6 +77,7 @@ inline uint4 load_weights(const bf16* from) { uint4 x; memcpy(&x, from, 16); ret
 inline uint4 load_shared8(const bf16* from) { return load_weights(from); }
 inline unsigned load_pair(const bf16* from) { unsigned x; memcpy(&x, from, 4); return x; }
 inline unsigned load_one(const bf16* from) { return *from; }
+inline float2 load_two(const float2* from) { return *from; }
 inline void clear_bit(unsigned* word, int bit) { *word &= ~(1u << bit); }
 inline void store_pair(bf16* to, unsigned pair) { memcpy(to, &pair, 4); }
 inline void store_eight(bf16* to, uint4 eight) { memcpy(to, &eight, 16); }

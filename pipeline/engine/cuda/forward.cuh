@@ -229,18 +229,14 @@ __device__ int cost_of(int count) {
 }
 
 // done(m, n, float2) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K]: by the
-// tiles that cost least, narrow ones of NB * 8 outputs or wide ones; the sums are the same.
+// tiles that cost least; few tokens take NB * 8 outputs at a time. The sums are the same.
 template <int K, int N, int NB, bool NORM, class At, class Done>
 __device__ void multiply_rows(At at, const bf16* weights, const bf16* norm, float eps, int count,
                               float* shared, Done done) {
   constexpr int WIDE = wider(N, NB);
-  int narrow = cost_of<N, NB, 2>(count), wide = cost_of<N, WIDE, 2>(count);
-  int large = cost_of<N, WIDE, 4>(count);
   if (count <= 16) {
     run_product<K, N, NB, 1, NORM>(at, weights, norm, eps, count, shared, done);
-  } else if (narrow <= min(wide, large)) {
-    run_product<K, N, NB, 2, NORM>(at, weights, norm, eps, count, shared, done);
-  } else if (wide <= large) {
+  } else if (cost_of<N, WIDE, 2>(count) <= cost_of<N, WIDE, 4>(count)) {
     run_product<K, N, WIDE, 2, NORM>(at, weights, norm, eps, count, shared, done);
   } else {
     run_product<K, N, WIDE, 4, NORM>(at, weights, norm, eps, count, shared, done);

@@ -37,6 +37,8 @@ __device__ inline unsigned load_one(const bf16* from) {
   return __ldcg(reinterpret_cast<const unsigned short*>(from));
 }
 
+__device__ inline float2 load_two(const float2* from) { return __ldcg(from); }
+
 __device__ inline void clear_bit(unsigned* word, int bit) { atomicAnd(word, ~(1u << bit)); }
 
 __device__ inline void store_pair(bf16* to, unsigned pair) {
