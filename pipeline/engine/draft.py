@@ -9,20 +9,13 @@ itself is dropped, so a draft changes the speed and never the answer.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-
-import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.engine.acceptance import POSITIONS, Offer, checked
-from pipeline.engine.drafter import Drafter
-from pipeline.engine.grammar import Guide, run_guides
-from pipeline.engine.markov import Beginning
+from pipeline.engine.composing import compose
+from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.speculation import NEEDS_DRAFTER, Speculation
+from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 
 SURE = 9
@@ -45,6 +38,15 @@ class Proposal:
     used: Offer | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Gained:
+    """What became of a step: each row's tokens, and what the forwards took, a draft's included."""
+
+    gained: Sequence[Sequence[int]]
+    forwards_ms: float
+    drafted: bool
+
+
 class Drafts:
     """Proposes the next tokens of each row, and learns from what became of them.
 
@@ -64,6 +66,9 @@ class Drafts:
         self._seen = 0  # those when somebody last looked
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
+        self._begun: Blocks | None = None  # before the plan
+        self._unlearnt: _Gained | None = None
+        self._left: list[str] = []  # rows to forget once that is learnt
 
     def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
         """One proposal per row, empty for plain decoding.
@@ -79,13 +84,18 @@ class Drafts:
             self._rest -= 1
             self._plan = None
             return [[] for _ in rows], 1
+        self._begun = self._begin_blocks(rows)
+        planning_s = time.perf_counter()
+        self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
-        self._planned_ms = _ms_since(self._began_s)
-        drafter = self._drafter if plan.uses_drafter else None
-        begun = [_begin(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)]
-        blocks = drafter and _draft_blocks(drafter, rows, begun, plan.shape.width - 1)
-        drafts = begun if blocks is None else _compose(rows, plan.offers, begun, blocks)
+        self._planned_ms = _ms_since(planning_s)
+        drafts = [_start(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)]
+        if self._drafter is not None and plan.uses_drafter:
+            blocks = self._begun
+            if blocks is None or blocks.width < min(plan.shape.width, self._drafter.block) - 1:
+                blocks = self._drafter.begin(_anchors(rows), plan.shape.width - 1)
+            drafts = compose(self._drafter, blocks, rows, plan.offers, drafts)
         self._proposals = []
         for view, mine, tokens, offer in zip(views, known, drafts, plan.offers, strict=True):
             used = offer and Offer(offer.source, len(tokens), offer.match_length)
@@ -105,30 +115,55 @@ class Drafts:
                 self._rest, self._likely = self._rested, self._seen
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
-        """Takes the tokens that each row of the last `propose` gained."""
+        """Takes the tokens that each row of the last `propose` gained.
+
+        Where the drafter was used, it is learnt from them while it runs for the next step.
+        """
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
             self._speculation.rested(len(gained), spent_ms)
             return
-        learning_s = time.perf_counter()
-        forwards_ms = spent_ms - self._planned_ms
-        self._speculation.observe(self._plan.shape, forwards_ms, drafted=self._plan.uses_drafter)
-        for proposal, tokens in zip(self._proposals, gained, strict=True):
+        drafted = self._plan.uses_drafter or self._begun is not None
+        self._unlearnt = _Gained(gained, spent_ms - self._planned_ms, drafted=drafted)
+        if not self._plan.uses_drafter:
+            learning_s = time.perf_counter()
+            self._take_in()
+            self._planned_ms += _ms_since(learning_s)
+        self._rest = self._rested = self._speculation.rest(self._planned_ms)
+
+    def _take_in(self) -> None:
+        if self._unlearnt is None or self._plan is None:
+            return
+        last, self._unlearnt = self._unlearnt, None
+        self._speculation.observe(self._plan.shape, last.forwards_ms, drafted=last.drafted)
+        for proposal, tokens in zip(self._proposals, last.gained, strict=True):
             if proposal.used is not None:
                 self._record(proposal, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
                 if proposal.used is None or offer.source != proposal.used.source:
                     self._record(proposal, offer, draft, tokens, used=False)
-        self._rest = self._speculation.rest(self._planned_ms + _ms_since(learning_s))
-        self._rested = self._rest
+        left, self._left = self._left, []
+        for row in left:
+            self._speculation.forget(row)
 
     def forget(self, row: Row) -> None:
         """Drops a row that has left."""
-        self._speculation.forget(row.request.id)
+        if self._unlearnt is None:
+            self._speculation.forget(row.request.id)
+        else:
+            self._left.append(row.request.id)
 
     def stats(self) -> SpeculationStats:
         """What was chosen and what it gained."""
+        self._take_in()
         return self._speculation.stats()
+
+    def _begin_blocks(self, rows: Sequence[Row]) -> Blocks | None:
+        """Has the drafter begin before there is a plan, if the last one used it: the next will."""
+        last = self._plan
+        if self._drafter is None or last is None or not last.uses_drafter or last.retry:
+            return None
+        return self._drafter.begin(_anchors(rows), last.shape.width - 1)
 
     def _views(self, rows: Sequence[Row]) -> tuple[list[Known], list[RowView]]:
         known = [_known_drafts(row) for row in rows]
@@ -161,6 +196,10 @@ class Drafts:
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
 
 
+def _anchors(rows: Sequence[Row]) -> list[int]:
+    return [row.pending for row in rows]
+
+
 def _ms_since(started_s: float) -> float:
     return (time.perf_counter() - started_s) * 1e3
 
@@ -186,7 +225,7 @@ def _known_drafts(row: Row) -> Known:
     return tuple(found)
 
 
-def _begin(offer: Offer | None, known: Known) -> list[int]:
+def _start(offer: Offer | None, known: Known) -> list[int]:
     """What a row's draft begins with, whatever the drafter says."""
     if offer is None:
         return []
@@ -194,55 +233,3 @@ def _begin(offer: Offer | None, known: Known) -> list[int]:
     if offer.source == "spliced":
         return drafts.get("forced", drafts.get("copy", []))[: offer.length]
     return drafts.get(offer.source, [])[: offer.length]
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """The drafter's tokens for every row, and its logits [B, T, V]."""
-
-    tokens: list[list[int]]
-    logits: mx.array
-
-
-def _draft_blocks(
-    drafter: Drafter, rows: Sequence[Row], begun: Sequence[list[int]], drafted: int
-) -> _Blocks:
-    known = [
-        Beginning(begin, () if begin or row.matcher else row.history.banned())
-        for row, begin in zip(rows, begun, strict=True)
-    ]
-    tokens, logits = drafter.draft([row.pending for row in rows], drafted, known)
-    return _Blocks(tokens.tolist(), logits)
-
-
-def _compose(
-    rows: Sequence[Row],
-    offers: Sequence[Offer | None],
-    begun: Sequence[list[int]],
-    blocks: _Blocks,
-) -> list[list[int]]:
-    """The tokens of the chosen drafts, as far as the rows' grammars let them be."""
-    drafts: list[list[int]] = []
-    guides: dict[int, Guide] = {}
-    for b, (row, offer, begin) in enumerate(zip(rows, offers, begun, strict=True)):
-        drafts.append(begin)
-        if offer is not None and offer.source in NEEDS_DRAFTER:
-            drafts[b] = (begin + blocks.tokens[b][len(begin) :])[: offer.length]
-            if row.matcher is not None:
-                guides[b] = row.matcher.guide(drafts[b])
-    for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
-        drafts[b] = guided
-    return drafts
-
-
-def _repick(
-    logits: mx.array, asked: dict[int, tuple[int, NDArray[np.int32]]]
-) -> dict[int, int | None]:
-    """The drafter's likeliest tokens among those that the grammars allow there."""
-    picked: dict[int, int | None] = dict.fromkeys(asked)
-    inside = [b for b, (place, _) in asked.items() if place < logits.shape[1]]
-    if inside:
-        lines = [b * logits.shape[1] + asked[b][0] for b in inside]
-        best = choose_allowed(logits, lines, np.stack([asked[b][1] for b in inside]))
-        picked |= dict(zip(inside, best.tolist(), strict=True))
-    return picked

@@ -9,6 +9,7 @@ In: the hidden states, while the target runs. Out: the logits of a block's token
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -23,6 +24,26 @@ from pipeline.engine.markov import Beginning, Chain
 from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The rows' blocks, begun.
+
+    Attributes:
+        anchors: [B] the tokens before them.
+        logits: [B, T, V] of the drafted slots, before a Markov head.
+        gates: [B, T, R] of such a head, see `Markov.gates`.
+    """
+
+    anchors: list[int]
+    logits: mx.array
+    gates: mx.array | None
+
+    @property
+    def width(self) -> int:
+        """T."""
+        return self.logits.shape[1]
 
 
 class Drafter:
@@ -77,10 +98,8 @@ class Drafter:
             layer.update_and_fetch(keys[:, own], values[:, own])
         return [a for layer in self._layers for a in (layer.keys, layer.values) if a is not None]
 
-    def draft(
-        self, anchors: Sequence[int], width: int | None = None, known: Sequence[Beginning] = ()
-    ) -> tuple[NDArray[np.int32], mx.array]:
-        """The tokens that follow each row's last token.
+    def begin(self, anchors: Sequence[int], width: int | None = None) -> Blocks:
+        """Starts the forward for the tokens that follow each row's last token.
 
         The block always has its trained size: the drafter is worse at any other. Only the head
         is spared for the slots that nobody asks for.
@@ -88,20 +107,39 @@ class Drafter:
         Args:
             anchors: [B] last tokens of rows 0..B-1, which the target has not run.
             width: Drafted tokens per row; the block's all by default.
-            known: What is known of the rows' blocks; a drafter with a Markov head goes on from it.
 
         Returns:
-            [B, width] tokens, computed; and the logits [B, width, V] that they were chosen by,
-            before such a head.
+            What `finish` takes, being computed.
 
         Raises:
             ValueError: A row has less than `block` free columns.
         """
         logits, gates = self._draft(anchors, width)
+        mx.async_eval([logits] if gates is None else [logits, gates])
+        return Blocks(list(anchors), logits, gates)
+
+    def finish(self, blocks: Blocks, known: Sequence[Beginning] = ()) -> NDArray[np.int32]:
+        """The tokens of blocks that were begun.
+
+        Args:
+            blocks: They.
+            known: What is known of the rows' blocks; a drafter with a Markov head goes on from it.
+
+        Returns:
+            [B, width] tokens, computed.
+        """
+        logits, gates = blocks.logits, blocks.gates
         if self._chain is None or gates is None:
-            return likeliest_tokens(logits), logits
-        known = known or [Beginning()] * len(anchors)
-        return self._chain.choose(logits, gates, anchors, known), logits
+            return likeliest_tokens(logits)
+        known = known or [Beginning()] * len(blocks.anchors)
+        return self._chain.choose(logits, gates, blocks.anchors, known)
+
+    def draft(
+        self, anchors: Sequence[int], width: int | None = None, known: Sequence[Beginning] = ()
+    ) -> tuple[NDArray[np.int32], mx.array]:
+        """`begin` and `finish` at once: [B, width] tokens, and the logits [B, width, V]."""
+        blocks = self.begin(anchors, width)
+        return self.finish(blocks, known), blocks.logits
 
     def _draft(self, anchors: Sequence[int], width: int | None) -> tuple[mx.array, mx.array | None]:
         """Logits [B, width, V], and with a Markov head its gates [B, width, R]."""
