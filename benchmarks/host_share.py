@@ -24,7 +24,7 @@ from engine_prompts import Prompt, make_prompts
 from engine_systems import KV_BYTES, Ours
 from machine import describe_surroundings
 
-from pipeline.engine.blas import engine_environment
+from pipeline.engine.blas import serving_environment
 from pipeline.engine.heap import keep_for_good
 from pipeline.engine.interface import CoreOptions
 from pipeline.engine.models import resolve_model
@@ -111,6 +111,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if BEGUN not in os.environ and (added := engine_environment()):
+    if BEGUN not in os.environ and (added := serving_environment()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | added | {BEGUN: "1"})  # noqa: S606
     main()

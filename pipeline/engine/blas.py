@@ -46,14 +46,27 @@ LIBRARY_NAME = re.compile(r"libopenblas(p-r[\d.]+\.so|\.so\.\d+)")
 BUNDLED_NAME = re.compile(r"(lib(?:gfortran|quadmath))(?:-[0-9a-f]+)?\.so\.(\d+)")
 
 
-def engine_environment() -> dict[str, str]:
-    """What to add to the environment of the engine process; empty where nothing is needed.
+def serving_environment() -> dict[str, str]:
+    """What to add to the environment of a process that runs a core.
 
     Raises:
         InputError: The cache folder can't be used.
     """
-    if uses_cuda():
-        return {name: os.environ.get(name, value) for name, value in LAUNCHES.items()}
+    return engine_environment() | launch_settings()
+
+
+def launch_settings() -> dict[str, str]:
+    """How MLX is to launch a core's kernels on CUDA; empty elsewhere."""
+    settings = LAUNCHES if uses_cuda() else {}
+    return {name: os.environ.get(name, value) for name, value in settings.items()}
+
+
+def engine_environment() -> dict[str, str]:
+    """What to add to the environment of a process that computes; empty where nothing is needed.
+
+    Raises:
+        InputError: The cache folder can't be used.
+    """
     added = _openblas_environment()
     # A library that can't be loaded before a program keeps the program from starting at all.
     return added if added and _takes_over() else {}

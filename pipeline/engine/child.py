@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.blas import engine_environment
+from pipeline.engine.blas import serving_environment
 from pipeline.errors import DocflashError
 
 PROGRESS = "progress "
@@ -56,7 +56,7 @@ def run_child(
     with subprocess.Popen(
         [sys.executable, "-m", module],
         cwd=Path(__file__).parents[2],
-        env=os.environ | engine_environment(),
+        env=os.environ | serving_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from pipeline.engine.blas import engine_environment
+from pipeline.engine.blas import serving_environment
 from pipeline.engine.embedded import no_progress
 from pipeline.engine.endpoint import build, is_listening, lock_holder, socket_path, start_lock
 from pipeline.engine.interface import EngineStats
@@ -227,7 +227,7 @@ def _popen(model: str) -> "subprocess.Popen[bytes]":
             [sys.executable, "-m", "pipeline.engine.host", "--model", model],
             # This package's own folder, so that a folder of documents can't shadow a module.
             cwd=Path(__file__).parents[2],
-            env=os.environ | engine_environment(),
+            env=os.environ | serving_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

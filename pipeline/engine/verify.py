@@ -25,6 +25,24 @@ from pipeline.engine.sampling import choose_tokens, mask_logits, shape_logits
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
 
+AHEAD = 4
+"""Places of a draft that are looked at while the forward runs; few get further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What holds where a row has gone on along its draft.
+
+    Attributes:
+        complete: Nothing may follow.
+        forced: The only token that may come.
+        banned: Tokens that may not.
+    """
+
+    complete: bool
+    forced: int | None
+    banned: Sequence[int]
+
 
 @dataclass(slots=True)
 class Walk:
@@ -36,6 +54,7 @@ class Walk:
         draft: As far as the grammar allows it.
         picked: What was chosen at each position.
         sure: At how many positions, from the first, that is the target's choice.
+        places: What is known of the places after its first drafted tokens.
         gained: The target's choices so far.
         gone: How many of them the row went on by, to see what may come next.
     """
@@ -45,6 +64,7 @@ class Walk:
     draft: Sequence[int]
     picked: list[int]
     sure: int
+    places: Sequence[Place]
     gained: list[int] = field(default_factory=list[int])
     gone: int = 0
 
@@ -95,10 +115,12 @@ class Verifier:
         logits = self._target.forward(tokens)  # runs while the host prepares the constraints
         constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
         meanwhile()
+        drafts = [draft[:some] for draft, some in zip(drafts, allowed, strict=True)]
+        places = [self._look_ahead(row, draft) for row, draft in zip(rows, drafts, strict=True)]
         picked = choose_tokens(logits, constraints).tolist()
         walks = [
-            Walk(row, b, draft[: allowed[b]], picked[b], _sure(row, width))
-            for b, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+            Walk(row, b, drafts[b], picked[b], _sure(row, width), places[b])
+            for b, row in enumerate(rows)
         ]
         self._walk_on(walks, logits)
         for walk in walks:
@@ -133,35 +155,67 @@ class Verifier:
             for walk in walks:
                 walk.row.go_back(walk.gone)
 
+    def _look_ahead(self, row: Row, draft: Sequence[int]) -> list[Place]:
+        """What holds after the first tokens of a draft; the row is as it was then."""
+        found: list[Place] = []
+        if row.matcher is None or needs_masks(row):  # takes nothing, or is known by the masks
+            return found
+        for token in draft[:AHEAD]:
+            if not row.go_on(token):
+                break
+            found.append(self._place_of(row))
+        row.go_back(len(found))
+        return found
+
+    def _place_of(self, row: Row) -> Place:
+        forced = row.matcher.forced()[:1] if row.matcher else []
+        return Place(
+            complete=row.matcher is not None and row.matcher.complete,
+            forced=forced[0] if forced else None,
+            banned=self._constrainer.banned(row),
+        )
+
     def _walk(self, walk: Walk) -> bool:
         """Goes along a draft; False if it stops at a choice that does not stand."""
         while True:
             here = len(walk.gained)
-            if here >= walk.sure and not self._choose(walk):
-                return False
+            if here >= walk.sure:
+                stands = self._choose(walk)
+                if stands is None:
+                    return True  # the row fails of it by itself, when it takes the token
+                if not stands:
+                    return False
             if here == len(walk.picked):
                 return True
             walk.gained.append(walk.picked[here])
             if not agrees(walk.draft, here, walk.picked[here]):
                 return True
-            if walk.sure < len(walk.picked):
-                if not walk.row.go_on(walk.picked[here]):
-                    return True  # the row fails of it by itself, when it takes the token
-                walk.gone += 1
 
-    def _choose(self, walk: Walk) -> bool:
-        """Makes sure of what was picked where the row stands; False if that is not to be had."""
+    def _choose(self, walk: Walk) -> bool | None:
+        """Makes sure of what was picked where the row stands.
+
+        Returns:
+            Whether it stands; None if the row's grammar has failed on the way.
+        """
         row, here = walk.row, len(walk.gained)
-        if row.matcher:
-            if row.matcher.complete:  # nothing may follow
-                del walk.picked[here:]
-                return True
-            if forced := row.matcher.forced():  # then its mask allows this one alone
-                walk.picked[here] = forced[0]
-                return True
-            if not row.matcher.count_taken([walk.picked[here]]):
-                return False
-        return walk.picked[here] not in self._constrainer.banned(row)
+        known = 0 < here <= len(walk.places)
+        if not known and not _catch_up(walk):
+            return None
+        place = walk.places[here - 1] if known else self._place_of(row)
+        if place.complete:
+            del walk.picked[here:]
+            return True
+        if place.forced is not None:  # then its mask allows this one alone
+            walk.picked[here] = place.forced
+            return True
+        token = walk.picked[here]
+        drafted = agrees(walk.draft, here, token)  # and so allowed
+        if token not in place.banned and (drafted or not row.matcher):
+            return True
+        if not _catch_up(walk):
+            return None
+        allowed = drafted or not row.matcher or row.matcher.count_taken([token]) > 0
+        return allowed and token not in place.banned
 
     def _note_logprobs(
         self, walks: Sequence[Walk], logits: mx.array, constraints: Constraints
@@ -195,6 +249,15 @@ class Verifier:
 def agrees(draft: Sequence[int], place: int, token: int) -> bool:
     """Whether what the target chose at a place is what was drafted there."""
     return place < len(draft) and draft[place] == token
+
+
+def _catch_up(walk: Walk) -> bool:
+    """Has the row go on by all that it gained; False if its grammar fails at one of them."""
+    for token in walk.gained[walk.gone :]:
+        if not walk.row.go_on(token):
+            return False
+        walk.gone += 1
+    return True
 
 
 def _sure(row: Row, width: int) -> int:

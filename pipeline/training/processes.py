@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pipeline.engine.blas import launch_settings
 from pipeline.engine.child import follow, hand_over
 from pipeline.training.recipe import WriteJob
 from pipeline.training.regenerate import Written
@@ -134,4 +135,4 @@ def _environment(job: WriteJob) -> dict[str, str]:
     kernels = Path(job.folder).parent / "kernels" / str(job.share)
     devices = [name for name in os.environ.get(DEVICES, "").split(",") if name]
     own = {DEVICES: devices[job.share % len(devices)]} if len(devices) > 1 else {}
-    return own | {"MLX_PTX_CACHE_DIR": str(kernels)}
+    return own | launch_settings() | {"MLX_PTX_CACHE_DIR": str(kernels)}
