@@ -144,10 +144,13 @@ class Home:
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (50, width))
         command = [sys.executable, "-c", DOCFLASH, *arguments]
+        environment = self.environment | {"TERM": "xterm"}
+        for name in ("COLUMNS", "LINES"):  # where they are set the terminal itself is not asked
+            environment.pop(name, None)
         with subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self.environment | {"TERM": "xterm"},
+            env=environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

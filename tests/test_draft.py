@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
 from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
 from pipeline.engine.draft import MOST_LOOKS, Drafts
-from pipeline.engine.grammar import Grammars, guide_alone
+from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
+from pipeline.engine.matcher import guide_alone
 from pipeline.engine.plan import Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
@@ -123,6 +126,26 @@ def test_a_draft_is_made_to_keep_to_the_grammar(model: Path) -> None:
     assert guided == forced
     assert picks == [len(forced)]
     assert guide_alone(matcher.guide(forced[:1]), repick) == forced[:1]
+
+
+def test_what_was_forced_before_is_remembered_and_harmless_where_it_is_wrong(model: Path) -> None:
+    grammars = Grammars(str(model / "tokenizer.json"), 512, [2])
+    matcher, other = grammars.matcher(SCHEMA), grammars.matcher(SCHEMA)
+    forced = matcher.forced()
+    assert matcher.likely_forced() == forced
+    (remembered,) = other._forced  # they are of one grammar
+    other._forced[remembered] = [7, 7]
+    assert other.likely_forced() == [7, 7]
+    asked: list[int] = []
+
+    def repick(place: int, mask: NDArray[np.int32]) -> int | None:
+        asked.append(place)
+        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
+        assert bits.nonzero()[0].tolist() == forced[:1]  # the mask knows better
+        return forced[0]
+
+    assert guide_alone(other.guide([2]), repick) == forced[:1]
+    assert asked == [0]
 
 
 class Resting(Speculation):

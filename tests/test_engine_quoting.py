@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from pipeline.engine.core import Core
-from pipeline.engine.grammar import Grammars, Matcher
+from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, Message, Request
+from pipeline.engine.matcher import Matcher
 from pipeline.engine.wire import parse_chat, request_body
 from pipeline.errors import RequestError
 from tests.byte_tokenizer import write_tokenizer

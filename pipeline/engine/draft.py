@@ -206,7 +206,9 @@ def _ms_since(started_s: float) -> float:
 
 def _has_likely(row: Row) -> bool:
     """Whether a row has a draft that costs nothing and should be right; takes microseconds."""
-    return row.copier.match >= LIKELY or (row.matcher is not None and len(row.matcher.forced()) > 1)
+    return row.copier.match >= LIKELY or (
+        row.matcher is not None and len(row.matcher.likely_forced()) > 1
+    )
 
 
 def _known_drafts(row: Row) -> Known:
@@ -215,7 +217,7 @@ def _known_drafts(row: Row) -> Known:
     if room <= 0:
         return ()
     found: list[tuple[Offer, list[int]]] = []
-    forced = row.matcher.forced()[:room] if row.matcher else []
+    forced = row.matcher.likely_forced()[:room] if row.matcher else []
     if forced:
         found.append((Offer("forced", len(forced)), forced))
     copy = row.copier.propose(room)

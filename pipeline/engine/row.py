@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.copying import Copier
-from pipeline.engine.grammar import Matcher
 from pipeline.engine.history import History
 from pipeline.engine.interface import (
     Completion,
@@ -19,6 +18,7 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
+from pipeline.engine.matcher import Matcher
 from pipeline.engine.prefix import as_tokens, common_length
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError

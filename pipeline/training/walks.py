@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.copying import Copier
-from pipeline.engine.grammar import Grammars, Matcher, guide_alone
+from pipeline.engine.grammar import Grammars
+from pipeline.engine.matcher import Matcher, guide_alone
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY = 3
