@@ -3,6 +3,7 @@
 import random
 import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,21 @@ def test_a_prompt_may_come_in_pieces(text: list[int], cut: int) -> None:
     pieces = Copier(text[:cut])
     pieces.extend(text[cut:])
     assert pieces.propose(15) == Copier(text).propose(15)
+
+
+@pytest.mark.parametrize("capacity", [1000, 120])
+def test_an_index_made_in_pieces_is_the_whole_one(capacity: int) -> None:
+    text = [n * n % 23 for n in range(200)]
+    copier = Copier(text, capacity)
+    assert copier.waiting == 200
+    pieces = 0
+    while copier.waiting:
+        copier.catch_up(17)
+        pieces += 1
+    assert pieces == (12 if capacity > 200 else 4)  # the older half is forgotten before
+    copier.push(9)
+    assert copier.waiting == 1
+    assert copier.propose(15) == Copier([*text, 9], capacity).propose(15)
 
 
 @settings(max_examples=50)

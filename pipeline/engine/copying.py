@@ -87,12 +87,21 @@ class Copier:
             known = [known[i % period] for i in range(most)]
         return Copy(tuple(known), match)
 
-    def catch_up(self) -> None:
-        """Indexes what was added: for a moment in which the host has nothing else to do."""
-        fresh, self._fresh = self._fresh, []
-        if len(self._text) + len(fresh) > self._capacity:
-            fresh = [*self._text, *fresh][-(self._capacity // 2) :]
+    @property
+    def waiting(self) -> int:
+        """How many tokens were added and are not indexed yet."""
+        return len(self._fresh)
+
+    def catch_up(self, most: int | None = None) -> None:
+        """Indexes what was added: for a moment in which the host has nothing else to do.
+
+        Args:
+            most: Tokens to index now; all by default.
+        """
+        if len(self._text) + len(self._fresh) > self._capacity:
+            self._fresh = [*self._text, *self._fresh][-(self._capacity // 2) :]
             self._clear()
+        fresh, self._fresh = self._fresh[:most], self._fresh[most:] if most is not None else []
         self._index(fresh)
 
     def _clear(self) -> None:

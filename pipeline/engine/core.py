@@ -9,6 +9,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.engine.calibrate import known_costs
@@ -207,7 +208,9 @@ class Core:
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
         piece = tokens[done : min(done + self._options.prefill_tokens, len(tokens) - 1)]
         if piece:
-            self._target.prefill(row.slot, piece, row.copier.catch_up if self._drafts else None)
+            pieces = -(-(len(tokens) - 1 - done) // self._options.prefill_tokens)
+            index = partial(row.index_share, pieces) if self._drafts else None
+            self._target.prefill(row.slot, piece, index)
         if done + len(piece) == len(tokens) - 1:
             row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)

@@ -235,7 +235,10 @@ class Target:
         fill_in(layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
         self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
-        self._observed = self._observe([tapped]) if taps else []
+        self._observed = []
+        if taps:
+            mx.async_eval(self._ran, tapped)  # it runs while the rest is laid out
+            self._observed = self._observe([tapped])
         return self._ran
 
     def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:
