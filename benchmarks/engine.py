@@ -317,6 +317,6 @@ def ratios(tasks: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    if BEGUN not in os.environ and (added := serving_environment()):
+    if BEGUN not in os.environ and (added := serving_environment(read_options().model)):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | added | {BEGUN: "1"})  # noqa: S606
     main()

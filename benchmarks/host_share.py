@@ -111,6 +111,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if BEGUN not in os.environ and (added := serving_environment()):
+    if BEGUN not in os.environ and (added := serving_environment(EMBEDDED_MODEL)):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | added | {BEGUN: "1"})  # noqa: S606
     main()

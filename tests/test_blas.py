@@ -100,9 +100,10 @@ def test_nothing_is_needed_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_launches_on_cuda_are_no_graphs_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas, "device_dtype", lambda: "bf16")
     monkeypatch.delenv("MLX_USE_CUDA_GRAPHS", raising=False)
-    assert blas.serving_environment() == {"MLX_USE_CUDA_GRAPHS": "0"}
+    assert blas.serving_environment("embedded") == {"MLX_USE_CUDA_GRAPHS": "0"}
+    assert blas.serving_environment("models/other") == {}
     monkeypatch.setenv("MLX_USE_CUDA_GRAPHS", "1")
-    assert blas.serving_environment() == {"MLX_USE_CUDA_GRAPHS": "1"}
+    assert blas.serving_environment("embedded") == {"MLX_USE_CUDA_GRAPHS": "1"}
     assert blas.engine_environment() == {}
 
 

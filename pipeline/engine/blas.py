@@ -1,8 +1,8 @@
-"""The environment for the engine: on a Linux CPU a fast matrix product, and memory given back.
+"""The engine's environment: a fast matrix product and memory given back, or how CUDA launches.
 
-MLX's CPU wheel calls a slow reference BLAS by its plain names; an OpenBLAS loaded before it takes
-over. What OpenBLAS needs of Fortran's runtime lies in MLX's own wheel under other names, so links
-with the right names are made in the cache folder, and nothing of the system is needed.
+On Linux MLX's CPU wheel calls a slow reference BLAS by its plain names; an OpenBLAS loaded before
+it takes over. What OpenBLAS needs of Fortran's runtime lies in MLX's own wheel under other names,
+so links with the right names are made in the cache folder, and nothing of the system is needed.
 """
 
 import importlib.metadata
@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.engine.embedded import device_dtype
-from pipeline.settings import cache_folder, private_folder
+from pipeline.settings import EMBEDDED_MODEL, cache_folder, private_folder
 
 OPENBLAS_WHEELS = ("ngsolve-openblas", "cmeel-openblas")
 """The first has kernels for every x86-64 processor and picks those of the one that it runs on; the
@@ -40,24 +40,28 @@ PROBE_S = 20.0
 # what was freed in the middle stays (mallopt(3)): 130 MB of a run. The rest is left as it was.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 # MLX makes a CUDA graph of what it launches and has the executable one of the last graph of that
-# shape changed into it. For steps of a few kernels that takes longer than launching them.
+# shape changed into it. For steps of a few kernels, as the embedded model's are, that takes longer
+# than launching them; for models of hundreds of kernels a step it was not measured.
 LAUNCHES = {"MLX_USE_CUDA_GRAPHS": "0"}
 LIBRARY_NAME = re.compile(r"libopenblas(p-r[\d.]+\.so|\.so\.\d+)")
 BUNDLED_NAME = re.compile(r"(lib(?:gfortran|quadmath))(?:-[0-9a-f]+)?\.so\.(\d+)")
 
 
-def serving_environment() -> dict[str, str]:
+def serving_environment(model: str) -> dict[str, str]:
     """What to add to the environment of a process that runs a core.
+
+    Args:
+        model: "embedded" or a folder.
 
     Raises:
         InputError: The cache folder can't be used.
     """
-    return engine_environment() | launch_settings()
+    return engine_environment() | launch_settings(model)
 
 
-def launch_settings() -> dict[str, str]:
-    """How MLX is to launch a core's kernels on CUDA; empty elsewhere."""
-    settings = LAUNCHES if uses_cuda() else {}
+def launch_settings(model: str) -> dict[str, str]:
+    """How MLX is to launch a model's kernels on CUDA; empty elsewhere, and for others' models."""
+    settings = LAUNCHES if model == EMBEDDED_MODEL and uses_cuda() else {}
     return {name: os.environ.get(name, value) for name, value in settings.items()}
 
 

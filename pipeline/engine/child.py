@@ -47,7 +47,7 @@ def run_child(
 
     Args:
         module: One that calls `serve_job`.
-        job: What to do.
+        job: What to do, with a `model`.
         progress: Told what is being done, and the part of it that is done, 0 to 1.
 
     Returns:
@@ -56,7 +56,7 @@ def run_child(
     with subprocess.Popen(
         [sys.executable, "-m", module],
         cwd=Path(__file__).parents[2],
-        env=os.environ | serving_environment(),
+        env=os.environ | serving_environment(job["model"]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

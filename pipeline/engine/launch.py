@@ -227,7 +227,7 @@ def _popen(model: str) -> "subprocess.Popen[bytes]":
             [sys.executable, "-m", "pipeline.engine.host", "--model", model],
             # This package's own folder, so that a folder of documents can't shadow a module.
             cwd=Path(__file__).parents[2],
-            env=os.environ | serving_environment(),
+            env=os.environ | serving_environment(model),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

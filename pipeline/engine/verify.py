@@ -209,13 +209,12 @@ class Verifier:
             walk.picked[here] = place.forced
             return True
         token = walk.picked[here]
-        drafted = agrees(walk.draft, here, token)  # and so allowed
-        if token not in place.banned and (drafted or not row.matcher):
-            return True
+        banned = token in place.banned
+        if not banned and (row.matcher is None or agrees(walk.draft, here, token)):
+            return True  # what is drafted is allowed
         if not _catch_up(walk):
             return None
-        allowed = drafted or not row.matcher or row.matcher.count_taken([token]) > 0
-        return allowed and token not in place.banned
+        return not banned and row.matcher is not None and row.matcher.count_taken([token]) > 0
 
     def _note_logprobs(
         self, walks: Sequence[Walk], logits: mx.array, constraints: Constraints

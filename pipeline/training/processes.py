@@ -135,4 +135,4 @@ def _environment(job: WriteJob) -> dict[str, str]:
     kernels = Path(job.folder).parent / "kernels" / str(job.share)
     devices = [name for name in os.environ.get(DEVICES, "").split(",") if name]
     own = {DEVICES: devices[job.share % len(devices)]} if len(devices) > 1 else {}
-    return own | launch_settings() | {"MLX_PTX_CACHE_DIR": str(kernels)}
+    return own | launch_settings(job.model) | {"MLX_PTX_CACHE_DIR": str(kernels)}
