@@ -53,8 +53,8 @@ ROOT = Path(__file__).parents[1]
 TINY = replace(
     RECIPE,
     steps=200,
-    rows=12,
-    anchors=16,
+    rows=6,
+    anchors=8,
     reuse=10,
     learning_rate=5e-3,
     length=3000,
