@@ -112,7 +112,7 @@ def walk_with_others(
 def _draft(
     copier: Copier, matcher: Matcher | None, drafted: Drafted, place: int, most: int
 ) -> list[int]:
-    begin = matcher.forced()[:most] if matcher is not None else []
+    begin = matcher.likely_forced()[:most] if matcher is not None else []
     if not begin:
         copy = copier.propose(most)
         begin = list(copy.tokens) if copy.match_length >= SURE_COPY else []
