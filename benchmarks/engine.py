@@ -220,7 +220,8 @@ class Report:
     ) -> None:
         """Runs cells unless they are there already: several in turns, of which the median counts.
 
-        So what else the machine does hits all of them, and their ratio is that of equals.
+        So what else the machine does hits all of them, and their ratio is that of equals. In every
+        turn the work is the same: no other prompts, which could have longer answers.
         """
         rows, cells = place.rows, self.data
         for key in place.keys:
@@ -228,15 +229,15 @@ class Report:
         names = [name for name in names if name not in cells]
         systems = {name: load(name) for name in names}
         asked = {name: prompts[:SERIAL] if name in ONE_BY_ONE else prompts for name in names}
+        nonce = f"run{rows}"
         for name, system in systems.items():
             # The whole, so that every shape has been compiled; of others one is like the other.
             warm = WARM_TOKENS if name in ONE_BY_ONE else self._tokens
-            system.answer(asked[name], rows, warm, nonce=f"warm{rows}")
+            system.answer(asked[name], rows, warm, nonce=nonce)
         keep_for_good()  # as the engine does when it has loaded a model
         found: dict[str, list[Answers]] = {name: [] for name in names}
-        for turn in range(self._rounds if len(names) > 1 else 1):
+        for _ in range(self._rounds if len(names) > 1 else 1):
             for name, system in systems.items():
-                nonce = f"run{rows}.{turn}"
                 found[name].append(system.answer(asked[name], rows, self._tokens, nonce=nonce))
         for name, rounds in found.items():
             middle = sorted(rounds, key=lambda answers: answers.wall_s)[len(rounds) // 2]

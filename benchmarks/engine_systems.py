@@ -161,18 +161,30 @@ class Batch(MlxLm):
         return answers
 
 
+class _ForgetfulCore(Core):
+    """A core that can be asked the same again, as if for the first time."""
+
+    def forget_prompts(self) -> None:
+        """Forgets what it has read; there must be no rows."""
+        self._room.forget()
+
+
 class Ours:
     """Our core."""
 
     def __init__(self, info: ModelInfo, options: CoreOptions) -> None:
         self._name = info.name
-        self._core = Core(info, options)
+        self._core = _ForgetfulCore(info, options)
         self._watch = Stopwatch()
 
     def answer(
         self, prompts: Sequence[Prompt], rows: int, tokens: int, *, nonce: str, exact: bool = False
     ) -> Answers:
-        """See `System`; the core's own bound on rows holds, so requests come as rows are free."""
+        """See `System`; the core's own bound on rows holds, so requests come as rows are free.
+
+        What earlier answers left behind is forgotten: the same prompts are the same work.
+        """
+        self._core.forget_prompts()
         answers, done, first = Answers(), dict[str, Done](), dict[str, float]()
         given_s: dict[str, float] = {}
         before, began = self._core.stats(), time.perf_counter()

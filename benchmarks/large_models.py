@@ -66,6 +66,8 @@ def main() -> None:
         "published_tokens_per_verify": PUBLISHED,
         "cells": cells,
     }
+    if options.folder:
+        Path(options.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name in options.models:
             for bits in options.bits:

@@ -157,10 +157,10 @@ def test_whole_requests_draw_from_that_distribution(folder: Path) -> None:
     ]
     core = Core(describe_model(folder), PLAIN)
     desk = Desk(core).finish(*asked)
-    prompt = core._tokenizer.render(asked[0].messages)
+    prompt = core._intake.tokenizer.render(asked[0].messages)
     model: Any = core._target.model
     last = np.array(model(mx.array([prompt]))[0, -1], np.float64)
-    texts = [core._tokenizer.token_text(token) for token in range(VOCABULARY)]
+    texts = [core._intake.tokenizer.token_text(token) for token in range(VOCABULARY)]
     place = {text: n for n, text in enumerate(texts)}  # some tokens look alike: count them as one
     chances, counts = np.zeros(VOCABULARY), np.zeros(VOCABULARY, np.int64)
     by_token = expected_at_start(last, settings)
@@ -327,7 +327,7 @@ def test_a_bias_can_ban_and_command_but_not_break_the_grammar(folder: Path) -> N
         ask("free", "Minutes", 6, sampling=commanded),
         ask("asked", "Minutes", 30, sampling=commanded, schema=schema),
     )
-    assert desk.completion("free").text == core._tokenizer.token_text(90) * 6
+    assert desk.completion("free").text == core._intake.tokenizer.token_text(90) * 6
     assert desk.completion("asked").text.strip('"') in schema["enum"]
     with pytest.raises(RequestError, match="logit_bias names token=272") as refused:
         desk.submit(ask("r", "x", sampling=Sampling(logit_bias=((VOCABULARY, 1.0),))))

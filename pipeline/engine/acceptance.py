@@ -129,6 +129,12 @@ class Acceptance:
             curves[key] = tokens_expected(counts.chances(prior) if counts else prior)
         return curves[key]
 
+    def meet(self, task: str) -> bool:
+        """Whether a task is new; from now on it is not."""
+        new = task not in self._tasks
+        self._task(task)
+        return new
+
     def forget(self, row: str) -> None:
         """Drops a row that has left."""
         self._rows.pop(row, None)

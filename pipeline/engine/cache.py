@@ -122,7 +122,8 @@ class RaggedCache:
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
         self.window = Window(0, (), 0, 0)
-        self.before_moves: Callable[[], None] = lambda: None  # for whoever fills layers late
+        # For whoever fills layers late: a slot's first so many columns are about to be moved.
+        self.before_moves: Callable[[int, int], None] = lambda _slot, _columns: None
 
     @property
     def size_bytes(self) -> int:
@@ -154,6 +155,7 @@ class RaggedCache:
         columns = round_up(columns, GROWTH_COLUMNS)
         if (rows, columns) == (self._rows, self._columns):
             return
+        self.before_moves(0, self._columns)
         if self.states:
             self.states.resize(rows)
         for layer in self.attention:
@@ -182,7 +184,6 @@ class RaggedCache:
 
     def settle(self) -> None:
         """Takes over what was counted since the last forward; called by whatever comes next."""
-        self.before_moves()
         if self.states:
             self.states.settle(self.lengths)
 
@@ -264,6 +265,7 @@ class RaggedCache:
     def copy_prefix(self, slot: int, length: int) -> Prefix:
         """Copies a row's first tokens out, to outlive the row."""
         self.settle()
+        self.before_moves(slot, length)
         kept = self.moves.copy_out(self.attention, slot, length)
         states = self.states.save(slot, length) if self.states else None
         return Prefix(kept, length, states)
@@ -277,6 +279,7 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.load(slot, prefix.states or (), length)
+        self.before_moves(slot, self._columns)
         self.moves.copy_in(self.attention, prefix.kept, slot, length)
         self.lengths[slot] = length
         return length
@@ -295,6 +298,8 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.copy(source, target, length)
+        self.before_moves(source, length)
+        self.before_moves(target, self._columns)
         self.moves.copy_row(self.attention, source, target, length)
         self.lengths[target] = length
         return length

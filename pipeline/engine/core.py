@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.engine.calibrate import known_costs
-from pipeline.engine.copying import Copier
 from pipeline.engine.draft import Drafts
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.grammar import Grammars
-from pipeline.engine.history import History
+from pipeline.engine.intake import Intake
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
 from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
@@ -37,6 +36,9 @@ COUNTED = (
 )
 """What of `EngineStats` is added up."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
+STALL_S = 0.05
+"""Prompts are read for so long between two steps: a step costs much the same for few rows as for
+many, so rows that wait go in first, as far as nobody who reads along would notice."""
 
 
 class Core:
@@ -60,15 +62,17 @@ class Core:
         self._model = model
         self._options = options
         self._target = Target(model)
-        self._tokenizer = ChatTokenizer(model.folder)
-        self._stop = stop_tokens(model.folder, self._tokenizer.stop_tokens)
-        self._grammars = Grammars(model.tokenizer_json, self._target.vocabulary, sorted(self._stop))
+        tokenizer, vocabulary = ChatTokenizer(model.folder), self._target.vocabulary
+        self._stop = stop_tokens(model.folder, tokenizer.stop_tokens)
+        grammars = Grammars(model.tokenizer_json, vocabulary, sorted(self._stop))
         self._drafts = self._make_drafts(progress)
-        self._verifier = Verifier(self._target, self._tokenizer, self._grammars, self._stop)
+        self._verifier = Verifier(self._target, tokenizer, grammars, self._stop)
         self._room = KvRoom(self._target, options)
+        self._intake = Intake(tokenizer, grammars, self._room, vocabulary)
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
+        self._ended: list[Row] = []  # freed while a forward runs: what they hold takes a while
         self._most_rows = options.max_rows
         self._counts = dict.fromkeys(COUNTED, 0.0)
         self._step_ms = 0.0
@@ -97,37 +101,7 @@ class Core:
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
             )
-        if request.max_tokens < 1:
-            raise RequestError(
-                "bad_parameter", f"max_tokens={request.max_tokens!r} must be at least 1"
-            )
-        self._check_bias(request)
-        self._room.check_characters(request.messages)
-        prompt = self._tokenizer.render(request.messages)
-        self._room.check_length(len(prompt), request.max_tokens)
-        matcher = None
-        if request.schema is not None:
-            matcher = self._grammars.matcher(request.schema, request.quotable)
-        self._waiting.append(
-            Row(
-                request=request,
-                prompt=prompt,
-                on_event=on_event,
-                detokenizer=self._tokenizer.detokenizer(),
-                history=History(request.sampling, prompt),
-                matcher=matcher,
-                copier=Copier(prompt),
-            )
-        )
-
-    def _check_bias(self, request: Request) -> None:
-        vocabulary = self._target.vocabulary
-        for token, _ in request.sampling.logit_bias:
-            if not 0 <= token < vocabulary:
-                raise RequestError(
-                    "bad_parameter",
-                    f"logit_bias names token={token}, but the model's are 0 to {vocabulary - 1}",
-                )
+        self._waiting.append(self._intake.row_of(request, on_event))
 
     def cancel(self, request_id: str) -> None:
         """Ends a request with `Failed("cancelled")`; unknown or ended ones are left alone."""
@@ -156,16 +130,15 @@ class Core:
             late,
             RequestError("timeout", "the request's time was over before it was answered"),
         )
-        if self._prefilling is None:
-            self._admit()
-        if self._prefilling is not None:
-            self._tell()  # else their text would wait for this
-            self._prefill(self._prefilling)
+        began = time.perf_counter()
+        while self._read_on() and time.perf_counter() - began < STALL_S:
+            pass
         if self._running:
             self._decode()
         busy = bool(self._waiting or self._prefilling or self._running)
         if not busy:
             self._most_rows = self._options.max_rows
+            self._ended.clear()
         return busy
 
     def stats(self) -> EngineStats:
@@ -187,6 +160,16 @@ class Core:
         """The rows that run, read their prompt or wait; they are the core's: only to be read."""
         prefilling = [self._prefilling] if self._prefilling else []
         return [*self._running, *prefilling, *self._waiting]
+
+    def _read_on(self) -> bool:
+        """Runs a piece of a prompt; False if there is none, or was none to run."""
+        if self._prefilling is None:
+            self._admit()
+        if self._prefilling is None:
+            return False
+        self._tell()  # else their text would wait for this
+        self._prefill(self._prefilling)
+        return True
 
     def _admit(self) -> None:
         """Takes the next waiting row if its keys and values fit the budget."""
@@ -250,9 +233,11 @@ class Core:
                 completion_tokens=len(row.history.tokens),
             )
             row.finish()
+        self._ended = ended
 
     def _meanwhile(self) -> None:
         """What the host does while a step's forward runs."""
+        self._ended.clear()
         if self._drafts is not None:
             self._drafts.look(self._running)
         self._tell()

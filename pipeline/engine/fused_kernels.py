@@ -86,26 +86,29 @@ def where(
 
 
 class Inbox:
-    """What a kernel is told, shared with the GPU.
+    """What a kernel is told, shared with the GPU: two boxes, used in turns.
 
-    What is still there belongs to the last kernel, which is waited for.
+    What is still in a box belongs to the last kernel but one, which is waited for.
     """
 
     def __init__(self) -> None:
-        self._told = GrowingMailbox()
-        self._last: mx.array | None = None
+        self._boxes = (GrowingMailbox(), GrowingMailbox())
+        self._readers: list[mx.array | None] = [None, None]
+        self._turn = 0
 
     def put(self, places: list[int], tokens: Sequence[Sequence[int]] = ()) -> mx.array:
         """Places and tokens [B, T], as kernels take them."""
-        if self._last is not None:
-            mx.eval(self._last)
+        self._turn = 1 - self._turn
+        reader = self._readers[self._turn]
+        if reader is not None:
+            mx.eval(reader)
         for row in tokens:
             places += row
-        return self._told.put(np.array(places, np.int32))
+        return self._boxes[self._turn].put(np.array(places, np.int32))
 
     def used_by(self, output: mx.array) -> None:
         """Names an output of the kernel that reads what was put last."""
-        self._last = output
+        self._readers[self._turn] = output
 
 
 class Rooms:

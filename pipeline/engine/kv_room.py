@@ -123,8 +123,12 @@ class KvRoom:
         if size <= self._options.kv_bytes - self.size_bytes and self._prefixes.wants(tokens, size):
             self._prefixes.keep(tokens, self._cache.copy_prefix(row.slot, length))
 
-    def clear(self) -> None:
-        """Gives all of it back; what rows had in the cache is lost."""
+    def forget(self) -> None:
+        """Forgets all rows and prefixes."""
         self._cache.release()
         self._prefixes.shrink(0)
+
+    def clear(self) -> None:
+        """Gives all memory back; what rows had in the cache is lost."""
+        self.forget()
         mx.clear_cache()

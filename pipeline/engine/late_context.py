@@ -2,7 +2,8 @@
 
 In: the target's hidden states, forward by forward. Out: the drafter's keys and values, at once for
 wide steps and prompts; those of plain steps wait, and go in together before the next draft, or
-before a row moves. Where drafts don't pay, a plain step so costs what it costs without a drafter.
+before they are moved. Where drafts don't pay, a plain step so costs what it costs without a
+drafter.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ class LateContext:
         self._extend = extend
         self._steps: list[list[mx.array]] = []
         self._starts: tuple[int, ...] = ()  # where the first of them began, by row
-        cache.before_moves = self.catch_up
+        cache.before_moves = self._before_moves
 
     def take(self, taps: Sequence[mx.array]) -> list[mx.array]:
         """Takes a forward's hidden states while it is laid out.
@@ -50,6 +51,8 @@ class LateContext:
             Arrays to compute along with the forward.
         """
         window, plain = self._cache.window, taps[0].shape[1] == 1
+        if window.first and window.first >= len(self._starts):
+            return self._extend(taps)  # a prompt, of a row of which nothing waits
         if not plain or window.first or self._cache.shapes.few:  # few: another width costs more
             self.catch_up()
             return self._extend(taps)
@@ -71,3 +74,8 @@ class LateContext:
         taps = [mx.concatenate(list(states), axis=1) for states in zip(*steps, strict=True)]
         mx.async_eval(self._extend(taps))
         cache.window = window
+
+    def _before_moves(self, slot: int, columns: int) -> None:
+        waits = self._steps and slot < len(self._starts)
+        if waits and self._starts[slot] < columns:
+            self.catch_up()

@@ -5,7 +5,8 @@ One that the best plans leave out for its interval of steps is tried for a step,
 pays for it. `SHARE` of all time goes into the account; a retry takes out what it lost against the
 best plan, so retries cost 1 % of the time at most. After a retry that lost, the arm's interval
 doubles (32 to 256 steps); after one that won, the next step tries again, and if that goes on
-the estimates rise until the arm is chosen for its own sake.
+the estimates rise until the arm is chosen for its own sake. The drafter is due at once when a task
+is new, of which the others tell nothing.
 """
 
 from typing import Literal
@@ -40,6 +41,10 @@ class Retries:
         """Notes that the best plan has the arm in it."""
         self._interval[arm] = SHORTEST
         self._next[arm] = self._step + SHORTEST
+
+    def hurry(self, arm: Arm) -> None:
+        """Notes that what made the arm lose may not hold for what runs now: it is due."""
+        self._interval[arm], self._next[arm] = SHORTEST, self._step
 
     def postpone(self, arm: Arm) -> None:
         """Notes that the arm can't be tried now."""

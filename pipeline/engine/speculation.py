@@ -91,6 +91,8 @@ class Speculation:
         costs = self._step_costs(rows, context)
         candidates = _candidates(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
+        if sum(self._acceptance.meet(view.task) for view in rows):
+            self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
         self._last = Plan(
