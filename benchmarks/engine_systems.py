@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ from pipeline.engine.tokenizer import ChatTokenizer
 
 SYSTEMS = ("mlx_lm_serial", "mlx_lm_batch", "plain", "copies", "drafter")
 KV_BYTES = 8 << 30
+AHEAD = 2
+"""So many times as many requests as rows are with the core, as in the engine."""
 
 
 @dataclass(slots=True)
@@ -164,9 +166,11 @@ class Batch(MlxLm):
 class _ForgetfulCore(Core):
     """A core that can be asked the same again, as if for the first time."""
 
-    def forget_prompts(self) -> None:
-        """Forgets what it has read; there must be no rows."""
+    def start_over(self, rows: int) -> None:
+        """Forgets what it has read, and runs so many rows at most; there must be none."""
         self._room.forget()
+        self._options = replace(self._options, max_rows=rows)
+        self._most_rows = rows
 
 
 class Ours:
@@ -180,11 +184,8 @@ class Ours:
     def answer(
         self, prompts: Sequence[Prompt], rows: int, tokens: int, *, nonce: str, exact: bool = False
     ) -> Answers:
-        """See `System`; the core's own bound on rows holds, so requests come as rows are free.
-
-        What earlier answers left behind is forgotten: the same prompts are the same work.
-        """
-        self._core.forget_prompts()
+        """See `System`; what it has read before is forgotten: the same prompts, the same work."""
+        self._core.start_over(rows)
         answers, done, first = Answers(), dict[str, Done](), dict[str, float]()
         given_s: dict[str, float] = {}
         before, began = self._core.stats(), time.perf_counter()
@@ -212,7 +213,7 @@ class Ours:
         names = [request.id for request in waiting]
         with self._watch:
             while waiting or len(done) < len(names):
-                while waiting and len(names) - len(waiting) - len(done) < rows:
+                while waiting and len(names) - len(waiting) - len(done) < AHEAD * rows:
                     given_s[waiting[0].id] = time.perf_counter() - began
                     self._core.submit(waiting.pop(0), see)
                 self._core.step()
@@ -222,7 +223,10 @@ class Ours:
         answers.steps = after.steps - before.steps
         answers.row_steps, answers.forward_s = self._watch.row_steps, self._watch.forward_s
         answers.first_s = list(first.values())
-        answers.from_row_s = [first_s - given_s[name] for name, first_s in first.items()]
+        answers.from_row_s = [
+            first_s - given_s[name] - done[name].completion.queue_s
+            for name, first_s in first.items()
+        ]
         if after.speculation and before.speculation:
             old = dict(before.speculation.steps_by_width)
             now = after.speculation.steps_by_width

@@ -32,6 +32,7 @@ from pipeline.engine.interface import (
 )
 from pipeline.engine.target import stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.errors import RequestError
 
 MOST_STEPS = 20_000
 
@@ -179,8 +180,9 @@ class Desk:
     def submit(self, *requests: Request) -> None:
         for request in requests:
             events: list[Event] = []
-            self.core.submit(request, events.append)
+            coming = self.core.submit(request, events.append)
             self.events[request.id] = events
+            coming.made.exception()  # waits: so the next step has it, however busy the machine is
 
     def step(self, count: int = 1) -> bool:
         """Some steps; whether the last had something to do."""
@@ -219,9 +221,13 @@ class Desk:
         assert isinstance(last, Done), last
         return last.completion
 
-    def failure(self, name: str) -> str:
-        """The kind of a request's failure."""
+    def error(self, name: str) -> RequestError:
+        """Why a request failed."""
         last = self.events[name][-1]
         assert isinstance(last, Failed), last
         assert last.id == name
-        return last.error.kind
+        return last.error
+
+    def failure(self, name: str) -> str:
+        """The kind of a request's failure."""
+        return self.error(name).kind

@@ -376,26 +376,45 @@ def test_what_can_never_be_answered_is_refused_at_once(folder: Path) -> None:
     refused = {
         "duplicate_id": ask("r", "Minutes"),
         "bad_parameter": ask("a", "Minutes", 0),
-        "context_too_long": ask("b", "Minutes", 2048),
-        "bad_schema": ask("c", "Minutes", schema={"type": "no such type"}),
+        # Its tokens are not even looked for: that takes half a minute for 16 MB.
+        "context_too_long": ask("e", "x" * 2_000_000),
     }
     for kind, request in refused.items():
         with pytest.raises(RequestError) as found:
             desk.core.submit(request, lambda _: pytest.fail("an event of a refused request"))
         assert found.value.kind == kind
-    small = open_desk(folder, CoreOptions(kv_bytes=1 << 19, speculate=False))
-    with pytest.raises(RequestError, match="kv_bytes") as found:
-        small.core.submit(ask("d", "Minutes", 1000), lambda _: None)
-    assert found.value.kind == "context_too_long"
-    # Its tokens are not even looked for: that takes the only thread half a minute for 16 MB.
-    with pytest.raises(RequestError, match="characters=2000000") as found:
-        desk.core.submit(ask("e", "x" * 2_000_000), lambda _: None)
-    assert found.value.kind == "context_too_long"
-
     desk.finish()
     desk.finish(ask("r", "Minutes"))  # the id is free again
     assert desk.core.stats().finished == 2
     assert desk.core.stats().waiting == 0
+
+
+def test_what_is_found_out_by_its_tokens_or_its_grammar_is_refused_in_an_event(
+    folder: Path,
+) -> None:
+    desk = open_desk(folder)
+    desk.finish(
+        ask("fine", "Minutes"),
+        ask("long", "Minutes", 2048),
+        ask("schema", "Minutes", schema={"type": "no such type"}),
+    )
+    assert desk.completion("fine").text
+    assert desk.failure("long") == "context_too_long"
+    assert desk.failure("schema") == "bad_schema"
+    assert (desk.core.stats().finished, desk.core.stats().failed) == (1, 2)
+    small = open_desk(folder, CoreOptions(kv_bytes=1 << 19, speculate=False))
+    small.finish(ask("d", "Minutes", 1000))
+    assert small.failure("d") == "context_too_long"
+    assert "kv_bytes" in str(small.error("d"))
+
+
+def test_a_request_is_cancelled_before_its_prompt_is_known(folder: Path) -> None:
+    desk = open_desk(folder)
+    desk.submit(ask("r", "Minutes"), ask("s", "Minutes"))
+    desk.core.cancel("s")
+    assert desk.failure("s") == "cancelled"
+    desk.finish(ask("s", "Minutes"))  # the id is free again
+    assert desk.completion("r").text == desk.completion("s").text
 
 
 def test_the_longest_that_is_taken_is_answered(folder: Path, alone: PlainDecoder) -> None:
@@ -403,8 +422,8 @@ def test_the_longest_that_is_taken_is_answered(folder: Path, alone: PlainDecoder
     request = ask("r", "Minutes", 256 - prompt, sampling=Sampling(no_repeat_ngram=8))
     desk = Desk(Core(describe_model(folder, 256), SMALL_PIECES)).finish(request)
     assert_as_alone(desk, alone, [request])
-    with pytest.raises(RequestError, match="context of 256"):
-        desk.submit(ask("r", "Minutes", 257 - prompt))
+    desk.finish(ask("long", "Minutes", 257 - prompt))
+    assert "context of 256" in str(desk.error("long"))
 
 
 def test_logprobs_are_those_of_the_allowed_tokens(folder: Path) -> None:

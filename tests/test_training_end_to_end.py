@@ -152,8 +152,8 @@ def check_the_loop_is_as_foretold(job: TrainJob) -> None:
             core._drafts._speculation = BlockAlone(width)
         for number in range(5):
             question = (Message("user", f"Write of {number}, {number}."),)
-            core.submit(Request(f"r{number}", "m", question, max_tokens=40), _keep(texts))
-            row, before = core.rows()[-1], core.stats().steps
+            asked = Request(f"r{number}", "m", question, max_tokens=40)
+            row, before = core.submit(asked, _keep(texts)).made.result(), core.stats().steps
             while core.step():
                 pass
             ended = [END] if row.finish_reason == "stop" else []

@@ -20,6 +20,7 @@ from pipeline.engine.check_requests import check_requests
 from pipeline.engine.child import serve_job
 from pipeline.engine.core import Core
 from pipeline.engine.endpoint import build
+from pipeline.engine.intake import Coming
 from pipeline.engine.interface import (
     CoreOptions,
     Done,
@@ -32,6 +33,7 @@ from pipeline.engine.interface import (
 from pipeline.engine.loader import LIBRARY_SETTINGS
 from pipeline.engine.models import resolve_model
 from pipeline.engine.numeric_noise import Judge
+from pipeline.engine.row import Row
 from pipeline.errors import InputError, RequestError
 
 NOISE_ANSWERS = 2
@@ -175,12 +177,8 @@ def _decode(
         if not isinstance(event, TextDelta):
             ended.append(event)
 
-    for request in requests:
-        try:
-            core.submit(request, note)
-        except RequestError as error:
-            raise InputError(f"the question {request.id!r} can't be asked: {error}") from error
-    rows = {row.request.id: row for row in core.rows()}
+    coming = [_ask(core, request, note) for request in requests]
+    rows = {one.request.id: _row_of(one) for one in coming}
     done = 0
     while core.step() or ended:
         for event in ended:
@@ -191,10 +189,28 @@ def _decode(
             progress(f"{way}: {done} of {len(requests)} answers", done / len(requests))
         ended.clear()
     found = core.stats().speculation
-    del core, rows
+    del core, rows, coming
     gc.collect()
     mx.clear_cache()
     return [(s.source, s.drafted, s.accepted) for s in found.sources] if found else []
+
+
+def _ask(core: Core, request: Request, note: Callable[[Event], None]) -> Coming:
+    try:
+        return core.submit(request, note)
+    except RequestError as error:
+        raise _unaskable(request, error) from error
+
+
+def _row_of(coming: Coming) -> Row:
+    try:
+        return coming.made.result()
+    except RequestError as error:
+        raise _unaskable(coming.request, error) from error
+
+
+def _unaskable(request: Request, error: RequestError) -> InputError:
+    return InputError(f"the question {request.id!r} can't be asked: {error}")
 
 
 @dataclass(frozen=True, slots=True)

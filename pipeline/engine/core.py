@@ -1,6 +1,6 @@
 """The engine's core: a continuous batch. Rows join and leave between steps.
 
-    submit -> waiting -> prefill (reusing prefixes) -> draft -> verify -> accept -> finished
+    submit -> intake -> waiting -> prefill (reusing prefixes) -> draft -> verify -> accept
 
 Everything is called from one thread; `step` does one round and returns.
 """
@@ -10,18 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-from pipeline.engine.calibrate import known_costs
-from pipeline.engine.draft import Drafts
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.every_draft import EverySpeculation
+from pipeline.engine.draft import make_drafts
 from pipeline.engine.grammar import Grammars
-from pipeline.engine.intake import Intake
-from pipeline.engine.interface import CoreOptions, EngineStats, Event, ModelInfo, Request
+from pipeline.engine.intake import Coming, Intake
+from pipeline.engine.interface import CoreOptions, EngineStats, Event, Failed, ModelInfo, Request
 from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
-from pipeline.engine.speculation import Speculation
 from pipeline.engine.target import Target, stop_tokens
 from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.engine.verify import Verifier
@@ -36,6 +31,7 @@ COUNTED = (
 )
 """What of `EngineStats` is added up."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
+CANCELLED = RequestError("cancelled", "the request was cancelled")
 STALL_S = 0.05
 """Prompts are read for so long between two steps: a step costs much the same for few rows as for
 many, so rows that wait go in first, as far as nobody who reads along would notice."""
@@ -65,10 +61,11 @@ class Core:
         tokenizer, vocabulary = ChatTokenizer(model.folder), self._target.vocabulary
         self._stop = stop_tokens(model.folder, tokenizer.stop_tokens)
         grammars = Grammars(model.tokenizer_json, vocabulary, sorted(self._stop))
-        self._drafts = self._make_drafts(progress)
+        self._drafts = make_drafts(model, options, self._target, progress)
         self._verifier = Verifier(self._target, tokenizer, grammars, self._stop)
         self._room = KvRoom(self._target, options)
         self._intake = Intake(tokenizer, grammars, self._room, vocabulary)
+        self._coming: deque[Coming] = deque()
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
@@ -77,38 +74,34 @@ class Core:
         self._counts = dict.fromkeys(COUNTED, 0.0)
         self._step_ms = 0.0
 
-    def _make_drafts(self, progress: Callable[[str, float], None]) -> Drafts | None:
-        options = self._options
-        if not options.speculate:
-            return None
-        drafter = load_drafter(Path(options.drafter), self._target) if options.drafter else None
-        if options.draft_always:
-            return Drafts(EverySpeculation(), drafter)
-        costs = known_costs(self._model, options, self._target, drafter, progress)
-        return Drafts(Speculation(costs), drafter)
-
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+    def submit(self, request: Request, on_event: Callable[[Event], None]) -> Coming:
         """Queues a request; its events come from later calls of `step`.
 
         Args:
             request: What to answer.
-            on_event: Gets text as it becomes final, then exactly one `Done` or `Failed`.
+            on_event: Gets text as it becomes final, then exactly one `Done` or `Failed` (with
+                "bad_parameter", "context_too_long" or "bad_schema" where it is refused).
 
         Raises:
-            RequestError: "duplicate_id", "bad_parameter", "context_too_long", "bad_schema".
+            RequestError: "duplicate_id", "bad_parameter", "context_too_long": no event comes.
         """
-        if any(row.request.id == request.id for row in self.rows()):
+        if any(other.request.id == request.id for other in (*self.rows(), *self._coming)):
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
             )
-        self._waiting.append(self._intake.row_of(request, on_event))
+        coming = self._intake.begin(request, on_event)
+        self._coming.append(coming)
+        return coming
 
     def cancel(self, request_id: str) -> None:
         """Ends a request with `Failed("cancelled")`; unknown or ended ones are left alone."""
         self._fail_rows(
             [row for row in self.rows() if row.request.id == request_id],
-            RequestError("cancelled", "the request was cancelled"),
+            CANCELLED,
         )
+        for coming in [one for one in self._coming if one.request.id == request_id]:
+            self._coming.remove(coming)
+            self._refuse(coming, CANCELLED)
 
     def step(self) -> bool:
         """Does one round: admits a row, runs a piece of its prompt, decodes the running rows.
@@ -135,7 +128,7 @@ class Core:
             pass
         if self._running:
             self._decode()
-        busy = bool(self._waiting or self._prefilling or self._running)
+        busy = bool(self._coming or self._waiting or self._prefilling or self._running)
         if not busy:
             self._most_rows = self._options.max_rows
             self._ended.clear()
@@ -150,14 +143,17 @@ class Core:
             decode_s=self._counts["decode_s"],
             step_ms=self._step_ms,
             running=len(self._running) + (self._prefilling is not None),
-            waiting=len(self._waiting),
+            waiting=len(self._waiting) + len(self._coming),
             kv_bytes=self._room.size_bytes,
             weights_bytes=self._target.weights_bytes,
             speculation=None if self._drafts is None else self._drafts.stats(),
         )
 
     def rows(self) -> list[Row]:
-        """The rows that run, read their prompt or wait; they are the core's: only to be read."""
+        """The rows that run, read their prompt or wait; they are the core's: only to be read.
+
+        A request is none before its prompt is known.
+        """
         prefilling = [self._prefilling] if self._prefilling else []
         return [*self._running, *prefilling, *self._waiting]
 
@@ -173,6 +169,7 @@ class Core:
 
     def _admit(self) -> None:
         """Takes the next waiting row if its keys and values fit the budget."""
+        self._welcome()
         if not self._waiting or len(self._running) >= self._most_rows:
             return
         row = self._waiting[0]
@@ -184,6 +181,19 @@ class Core:
         if not row.admitted_s:  # else it was held back when memory ran out
             row.admitted_s, row.cached = time.monotonic(), cached
         self._prefilling = row
+
+    def _welcome(self) -> None:
+        """Lets the rows that have been made wait; for the first it waits if there is no other."""
+        while self._coming and (self._coming[0].made.done() or not self.rows()):
+            coming = self._coming.popleft()
+            try:
+                self._waiting.append(coming.made.result())
+            except RequestError as error:
+                self._refuse(coming, error)
+
+    def _refuse(self, coming: Coming, error: RequestError) -> None:
+        self._count(failed=1)
+        coming.on_event(Failed(coming.request.id, error))
 
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""

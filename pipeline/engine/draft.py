@@ -7,16 +7,22 @@ itself is dropped, so a draft changes the speed and never the answer.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.engine.acceptance import POSITIONS, Offer, checked
+from pipeline.engine.calibrate import known_costs
 from pipeline.engine.composing import compose
 from pipeline.engine.drafter import Blocks, Drafter
+from pipeline.engine.drafter_loader import load_drafter
+from pipeline.engine.every_draft import EverySpeculation
+from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
+from pipeline.engine.target import Target
 
 SURE = 9
 """A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
@@ -194,6 +200,25 @@ class Drafts:
         drafted, accepted = checked(draft, list(gained))
         view = proposal.view
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
+
+
+def make_drafts(
+    model: ModelInfo,
+    options: CoreOptions,
+    target: Target,
+    progress: Callable[[str, float], None],
+) -> Drafts | None:
+    """The drafts that a core was asked for, with the drafter loaded and its costs known.
+
+    Raises:
+        InputError: The drafter can't be loaded, or does not fit the target.
+    """
+    if not options.speculate:
+        return None
+    drafter = load_drafter(Path(options.drafter), target) if options.drafter else None
+    if options.draft_always:
+        return Drafts(EverySpeculation(), drafter)
+    return Drafts(Speculation(known_costs(model, options, target, drafter, progress)), drafter)
 
 
 def _anchors(rows: Sequence[Row]) -> list[int]:

@@ -1,10 +1,14 @@
 """Where a request becomes a row: checked, its prompt in tokens, its grammar compiled.
 
-In: a request. Out: a row that waits for a slot, or a refusal that says what to change.
+In: a request. Out: a row that waits for a slot, or a refusal that says what to change. To find the
+tokens of a page takes a few milliseconds, as long as a fast GPU takes to read it: so a thread of
+its own does it, while the rows before it run (the tokenizer lets go of Python's lock).
 """
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
@@ -17,11 +21,26 @@ from pipeline.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """A request that is becoming a row.
+
+    Attributes:
+        request: What to answer.
+        on_event: Gets its events.
+        made: Its row, or the `RequestError` of its refusal.
+    """
+
+    request: Request
+    on_event: Callable[[Event], None]
+    made: Future[Row]
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     """Makes rows for one model.
 
     Attributes:
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; nobody else may have it make tokens.
         grammars: Compiles schemas for it.
         room: Tells what is too long.
         vocabulary: V.
@@ -31,19 +50,28 @@ class Intake:
     grammars: Grammars
     room: KvRoom
     vocabulary: int
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
+    )
 
-    def row_of(self, request: Request, on_event: Callable[[Event], None]) -> Row:
-        """The row of a request.
+    def begin(self, request: Request, on_event: Callable[[Event], None]) -> Coming:
+        """Has a row be made; a refusal comes out of its `made`.
 
         Args:
             request: What to answer.
             on_event: Gets its events.
 
         Raises:
-            RequestError: "bad_parameter", "context_too_long", "bad_schema".
+            RequestError: "bad_parameter", "context_too_long": what is seen at a glance.
         """
         self._check_parameters(request)
         self.room.check_characters(request.messages)
+        made = self._thread.submit(self._row_of, request, on_event, time.monotonic())
+        return Coming(request, on_event, made)
+
+    def _row_of(
+        self, request: Request, on_event: Callable[[Event], None], submitted_s: float
+    ) -> Row:
         prompt = self.tokenizer.render(request.messages)
         self.room.check_length(len(prompt), request.max_tokens)
         matcher = None
@@ -57,6 +85,7 @@ class Intake:
             history=History(request.sampling, prompt),
             matcher=matcher,
             copier=Copier(prompt),
+            submitted_s=submitted_s,
         )
 
     def _check_parameters(self, request: Request) -> None:

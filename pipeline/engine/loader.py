@@ -36,7 +36,7 @@ requests the cache came to 17.8 GB on a GPU of 140."""
 class Core(Protocol):
     """What the thread needs of `pipeline.engine.core.Core`."""
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> None:
+    def submit(self, request: Request, on_event: Callable[[Event], None]) -> object:
         """Takes a request, or raises RequestError."""
         ...
 

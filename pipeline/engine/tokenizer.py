@@ -28,7 +28,9 @@ BYTE_TOKEN_CHARS = len("<0x00>")
 
 
 class ChatTokenizer:
-    """The tokenizer and the chat template of a model folder. For one thread.
+    """The tokenizer and the chat template of a model folder.
+
+    Only one thread may `render`; another may turn tokens to text meanwhile.
 
     Attributes:
         stop_tokens: The tokens that the tokenizer's settings name as the end of a turn.
@@ -104,7 +106,8 @@ class ChatTokenizer:
 
     def _encode(self, text: str, *, plain: bool) -> list[int]:
         self._tokenizer.encode_special_tokens = plain
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        # This call lets other threads run, and is faster than `encode`.
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def _fenced(self, text: str, fence: str) -> str:
         """Sets control tokens inside a message apart, to be encoded as plain text."""

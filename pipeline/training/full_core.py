@@ -72,6 +72,7 @@ class FullCore(Core):
 
     def _round(self) -> bool:
         if self.reads_together:
+            self._welcome()
             self._take_in()
             for row in self._running:
                 if row.finish_reason:

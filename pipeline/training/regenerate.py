@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipeline.engine.core import Core
+from pipeline.engine.intake import Coming
 from pipeline.engine.interface import Done, Event, Request, TextDelta
-from pipeline.engine.row import Row
 from pipeline.errors import RequestError
 from pipeline.training.questions import Question
 from pipeline.training.shards import Answer, Shards, repeats_itself
@@ -52,8 +52,8 @@ class _Writer:
     shards: Shards
     stop_token: int
     done: Written = field(default_factory=Written)
-    _rows: dict[str, tuple[Question, Row]] = field(
-        default_factory=dict[str, "tuple[Question, Row]"]
+    _asked: dict[str, tuple[Question, Coming]] = field(
+        default_factory=dict[str, "tuple[Question, Coming]"]
     )
     _fresh: list[Answer] = field(default_factory=list[Answer])
     _kept_s: float = field(default_factory=time.monotonic)
@@ -70,25 +70,24 @@ class _Writer:
             source=question.quoted or None,
         )
         try:
-            self.core.submit(request, self._on_event)
+            self._asked[question.key] = question, self.core.submit(request, self._on_event)
         except RequestError:
             self.done.refused += 1
-        else:
-            self._rows[question.key] = question, self.core.rows()[-1]
 
     @property
     def open(self) -> int:
         """Questions that wait or run."""
-        return len(self._rows)
+        return len(self._asked)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             return
         key = event.completion.id if isinstance(event, Done) else event.id
-        question, row = self._rows.pop(key)
+        question, coming = self._asked.pop(key)
         if not isinstance(event, Done):
             self.done.refused += 1
             return
+        row = coming.made.result()
         tokens = list(row.history.tokens)
         ended_itself = row.finish_reason == "stop" and not (row.matcher and row.matcher.complete)
         text = event.completion.text
