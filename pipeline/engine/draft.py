@@ -30,6 +30,9 @@ MOST_LOOKS = 4
 """After so many looks that found no plan worth making one is made: it also learns and tries."""
 Known = Sequence[tuple[Offer, list[int]]]
 """A row's drafts that cost nothing."""
+MOST_LOOKED = 8
+"""Rows that are looked at in a step: each takes 10 us, and many more would take longer than the
+forward of a small model on a fast GPU."""
 LIKELY = 5
 """A copy with so long a match is worth a look while no plans are made."""
 
@@ -68,8 +71,9 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = 0  # since then
-        self._likely = 0  # rows with a likely draft at the last plan
-        self._seen = 0  # those when somebody last looked
+        self._likely = 0.0  # rows with a likely draft at the last plan
+        self._seen = 0.0  # those when somebody last looked
+        self._looked = 0  # rows, in all
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
         self._begun: Blocks | None = None  # before the plan
@@ -112,13 +116,19 @@ class Drafts:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
         if self._plan is not None and self._plan.shape.width > 1:
             return
-        self._seen = sum(map(_has_likely, rows))
+        self._seen = self._count_likely(rows)
         if self._plan is not None:
             self._likely, self._looks = self._seen, 0
         elif (not self._rest or self._seen > self._likely) and self._looks < MOST_LOOKS:
             self._looks += 1
             if not self._speculation.pays(self._views(rows)[1]):
                 self._rest, self._likely = self._rested, self._seen
+
+    def _count_likely(self, rows: Sequence[Row]) -> float:
+        """How many rows have a likely draft, by a look at a few of them, in turns."""
+        first, self._looked = self._looked, self._looked + MOST_LOOKED
+        some = [rows[(first + i) % len(rows)] for i in range(min(MOST_LOOKED, len(rows)))]
+        return sum(map(_has_likely, some)) * len(rows) / len(some)
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained.
@@ -165,9 +175,9 @@ class Drafts:
         return self._speculation.stats()
 
     def _begin_blocks(self, rows: Sequence[Row]) -> Blocks | None:
-        """Has the drafter begin before there is a plan, if the last one used it: the next will."""
+        """Has the drafter begin before there is a plan, if the next one will use it."""
         last = self._plan
-        if self._drafter is None or last is None or not last.uses_drafter or last.retry:
+        if self._drafter is None or last is None or not self._speculation.goes_on():
             return None
         return self._drafter.begin(_anchors(rows), last.shape.width - 1)
 

@@ -39,6 +39,10 @@ class EverySpeculation(Speculation):
         self._counts.plan(self._last, 1.0)
         return self._last
 
+    def goes_on(self) -> bool:
+        """As for `Speculation`; here nothing is tried in between."""
+        return self._last is not None and self._last.uses_drafter
+
     def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:  # noqa: ARG002
         """Takes a step's time; nothing is learnt from it."""
         self._seen_ms = ms

@@ -32,9 +32,9 @@ class Retries:
         self._interval = dict.fromkeys(ARMS, SHORTEST)
         self._next = dict.fromkeys(ARMS, SHORTEST)  # the step at which it is due
 
-    def due(self) -> list[Arm]:
-        """Arms whose time has come, the longest waiting first."""
-        over: list[Arm] = [arm for arm in ARMS if self._step >= self._next[arm]]
+    def due(self, ahead: int = 0) -> list[Arm]:
+        """Arms whose time has come so many steps from now, the longest waiting first."""
+        over: list[Arm] = [arm for arm in ARMS if self._step + ahead >= self._next[arm]]
         return sorted(over, key=lambda arm: self._next[arm])
 
     def in_use(self, arm: Arm) -> None:

@@ -106,6 +106,16 @@ class Speculation:
         self._counts.plan(self._last, candidates[0].ms)
         return self._last
 
+    def goes_on(self) -> bool:
+        """Whether the next plan, like the last, will run the drafter: nothing else is due.
+
+        A drafter that began for a step that then is plain would count as a part of it, and plain
+        decoding would look slow.
+        """
+        last = self._last
+        others = set(self._retries.due(ahead=1)) - {"drafter"}
+        return last is not None and last.uses_drafter and last.retry is None and not others
+
     def pays(self, rows: Sequence[RowView]) -> bool:
         """Whether a plan for these rows would run drafts, by what is known; changes nothing."""
         costs = self._step_costs(rows, max(view.context for view in rows))
@@ -186,6 +196,8 @@ class Speculation:
             self._trust.note(
                 drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
             )
+        if last.retry == "plain" and self._seen_ms is not None:
+            ms = self._seen_ms  # where all steps are plain few are planned
         # A step that compiled says nothing of the next one of its shape.
         self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
         self._last, self._seen_ms, self._seen_tokens = None, None, 0
