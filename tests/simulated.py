@@ -37,6 +37,7 @@ class World:
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
         load: How many times as long every step takes as when the tables were measured.
         hitch: Milliseconds that every third step with the drafter takes longer.
+        wasted: Steps for which the drafter had begun, and which then were planned without it.
     """
 
     verify: Latency
@@ -52,6 +53,7 @@ class World:
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     ms: float = 0.0
     tokens: int = 0
+    wasted: int = 0
 
     def costs(self) -> StepCosts:
         return StepCosts(table(self.verify), table(self.draft, (1,)))
@@ -65,16 +67,18 @@ class World:
 
     def step(self, model: Speculation) -> Plan:
         views = [self.view(row) for row in range(self.rows)]
+        begun = model.goes_on()  # then the drafter begins before the plan is made
         plan = model.choose(views)
         ms = self.verify(*plan.shape)
-        ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter else 0.0
+        ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
         ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
         seen = self.load * ms * max(0.5, self.rng.gauss(1, self.noise))
         if self.noise and self.rng.random() < 1 / 200:
             seen *= 10
         self.ms += ms  # judged without the noise
         self.tokens += self.rows
-        model.observe(plan.shape, seen, drafted=plan.uses_drafter)
+        model.observe(plan.shape, seen, drafted=plan.uses_drafter or begun)
+        self.wasted += begun and not plan.uses_drafter
         for view, used in zip(views, plan.offers, strict=True):
             self.tokens += self.verify_row(model, view, used, plan)
         return plan

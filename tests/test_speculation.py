@@ -56,6 +56,21 @@ def test_where_it_wins_it_is_close_to_the_best_width(
     assert world.run(Speculation(world.costs()), 600) > 0.9 * world.best_fixed_rate()
 
 
+def test_the_drafter_begins_early_but_not_where_plain_decoding_is_tried() -> None:
+    world = gpu(8, chance=0.8)
+    model = Speculation(world.costs())
+    early, tried = 0, 0
+    for _ in range(500):
+        begun = model.goes_on()
+        plan = world.step(model)
+        early += begun
+        tried += plan.retry == "plain"
+        assert not (begun and plan.retry == "plain")
+    assert tried >= 3
+    assert early > 400
+    assert world.wasted <= 2
+
+
 @pytest.mark.parametrize(("world_of", "rows"), WORLDS)
 def test_it_adapts_to_a_fall_and_to_a_recovery(world_of: Callable[..., World], rows: int) -> None:
     world = world_of(rows, chance=0.85)

@@ -9,13 +9,13 @@ mlx-lm's models see a `LayerCache` per layer, which speaks the interface of `mlx
 Recurrent layers of hybrid models keep their states in `recurrent.py`, by the same slots.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 from mlx import nn
 
 from pipeline.engine.heap import trim_heap
-from pipeline.engine.moves import Moves, buffers_of
+from pipeline.engine.moves import Late, Moves, buffers_of
 from pipeline.engine.prefix import Prefix
 from pipeline.engine.recurrent import RecurrentStates, StateCache
 from pipeline.engine.window import (
@@ -122,8 +122,7 @@ class RaggedCache:
         self._columns = 0
         self._masks: dict[tuple[int, int | None, bool], mx.array | str | None] = {}
         self.window = Window(0, (), 0, 0)
-        # For whoever fills layers late: a slot's first so many columns are about to be moved.
-        self.before_moves: Callable[[int, int], None] = lambda _slot, _columns: None
+        self.late = Late()
 
     @property
     def size_bytes(self) -> int:
@@ -155,7 +154,7 @@ class RaggedCache:
         columns = round_up(columns, GROWTH_COLUMNS)
         if (rows, columns) == (self._rows, self._columns):
             return
-        self.before_moves(0, self._columns)
+        self.late.catch_up()
         if self.states:
             self.states.resize(rows)
         for layer in self.attention:
@@ -265,7 +264,7 @@ class RaggedCache:
     def copy_prefix(self, slot: int, length: int) -> Prefix:
         """Copies a row's first tokens out, to outlive the row."""
         self.settle()
-        self.before_moves(slot, length)
+        self._make_ready(slot, length)
         kept = self.moves.copy_out(self.attention, slot, length)
         states = self.states.save(slot, length) if self.states else None
         return Prefix(kept, length, states)
@@ -279,7 +278,7 @@ class RaggedCache:
         self.settle()
         if self.states:
             length = self.states.load(slot, prefix.states or (), length)
-        self.before_moves(slot, self._columns)
+        self.late.drop(slot)
         self.moves.copy_in(self.attention, prefix.kept, slot, length)
         self.lengths[slot] = length
         return length
@@ -295,14 +294,26 @@ class RaggedCache:
         Returns:
             How many: `length`, or as much less as a recurrent model needs, see `usable`.
         """
+        self._make_ready(source, length)
+        self.late.drop(target)
+        return self._copy_row(source, target, length)
+
+    def move_row(self, source: int, target: int) -> None:
+        """Gives a row the slot of one that has left."""
+        self.late.move(source, target)
+        self._copy_row(source, target, self.lengths[source])
+
+    def _copy_row(self, source: int, target: int, length: int) -> int:
         self.settle()
         if self.states:
             length = self.states.copy(source, target, length)
-        self.before_moves(source, length)
-        self.before_moves(target, self._columns)
         self.moves.copy_row(self.attention, source, target, length)
         self.lengths[target] = length
         return length
+
+    def _make_ready(self, slot: int, length: int) -> None:
+        if self.late.ready(slot, length) < length:
+            self.late.catch_up()
 
     def state(self) -> Sequence[mx.array]:
         """All buffers, to evaluate them."""

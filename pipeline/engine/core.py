@@ -292,11 +292,11 @@ class Core:
         last = self._running.pop()
         if last is not row:
             self._running[row.slot] = last
-            cache.copy_row(last.slot, row.slot, cache.lengths[last.slot])
+            cache.move_row(last.slot, row.slot)
             last.slot = row.slot
         if self._prefilling is not None:
             free = len(self._running)
-            cache.copy_row(self._prefilling.slot, free, cache.lengths[self._prefilling.slot])
+            cache.move_row(self._prefilling.slot, free)
             self._prefilling.slot = free
 
     def _fail_rows(self, rows: list[Row], error: RequestError) -> None:

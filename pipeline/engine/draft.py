@@ -128,7 +128,7 @@ class Drafts:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
         first, self._looked = self._looked, self._looked + MOST_LOOKED
         some = [rows[(first + i) % len(rows)] for i in range(min(MOST_LOOKED, len(rows)))]
-        return sum(map(_has_likely, some)) * len(rows) / len(some)
+        return sum(map(_has_likely, some)) * len(rows) / max(1, len(some))
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained.

@@ -117,7 +117,8 @@ class KvRoom:
     def keep(self, row: Row) -> None:
         """Keeps the prefix of a row that is about to leave, if there is room for it."""
         tokens = as_tokens(row.tokens[: self._cache.lengths[row.slot]])
-        length = self._cache.usable(row.slot, len(tokens))  # what came after the end is left out
+        ready = self._cache.late.ready(row.slot, len(tokens))  # to fill in the rest would cost more
+        length = self._cache.usable(row.slot, ready)  # what came after the end is left out
         tokens = tokens[:length]
         size = length * self._target.kv_bytes_per_token
         if size <= self._options.kv_bytes - self.size_bytes and self._prefixes.wants(tokens, size):

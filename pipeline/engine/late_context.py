@@ -1,9 +1,9 @@
 """A drafter's context, late: what plain steps add to it is put there when somebody looks.
 
 In: the target's hidden states, forward by forward. Out: the drafter's keys and values, at once for
-wide steps and prompts; those of plain steps wait, and go in together before the next draft, or
-before they are moved. Where drafts don't pay, a plain step so costs what it costs without a
-drafter.
+wide steps and prompts; those of plain steps wait, and go in together before the next draft, or when
+they are many. Where drafts don't pay, a plain step so costs what it costs without a drafter. What
+waits for a row moves with it, and goes when it does.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from pipeline.engine.cache import LayerCache, RaggedCache
-from pipeline.engine.window import window_of_rows
+from pipeline.engine.moves import Late
+from pipeline.engine.window import ScatteredWindow
 
 MOST_STEPS = 64
-"""Steps that wait, at most."""
+MOST_TOKENS = 256
+"""Steps that wait, and their tokens, at most. A kernel takes the places of so many along."""
+GONE = -1
 
 
-class LateContext:
+class LateContext(Late):
     """Holds back the hidden states of plain steps.
 
     Args:
@@ -36,46 +39,75 @@ class LateContext:
         self._cache = cache
         self._layers = layers
         self._extend = extend
-        self._steps: list[list[mx.array]] = []
-        self._starts: tuple[int, ...] = ()  # where the first of them began, by row
-        cache.before_moves = self._before_moves
+        self._steps: list[tuple[int, list[mx.array]]] = []  # each with its rows
+        self._slots: list[int] = []  # of their tokens, one after the other; `GONE` if the row is
+        self._columns: list[int] = []
+        cache.late = self
 
     def take(self, taps: Sequence[mx.array]) -> list[mx.array]:
         """Takes a forward's hidden states while it is laid out.
 
         Args:
             taps: Per tapped layer its output [B, T, D], at the columns the cache looks at; or
-                those of all layers in one.
+                those of all L layers in one [L B, T, D].
 
         Returns:
             Arrays to compute along with the forward.
         """
-        window, plain = self._cache.window, taps[0].shape[1] == 1
-        if window.first and window.first >= len(self._starts):
-            return self._extend(taps)  # a prompt, of a row of which nothing waits
-        if not plain or window.first or self._cache.shapes.few:  # few: another width costs more
-            self.catch_up()
+        window, rows = self._cache.window, len(self._cache.window.starts)
+        if window.first:
+            self.drop(window.first)  # a prompt: what waits there was of another row
+        plain = taps[0].shape[1] == 1 and not window.first
+        if not plain or rows > MOST_TOKENS or self._cache.shapes.few:  # few: other widths cost more
             return self._extend(taps)
-        waiting = len(self._steps)
-        if waiting == MOST_STEPS or window.starts != tuple(s + waiting for s in self._starts):
+        if len(self._steps) == MOST_STEPS or len(self._slots) + rows > MOST_TOKENS:
             self.catch_up()
-        if not self._steps:
-            self._starts = window.starts
-        self._steps.append(list(taps))
+        self._steps.append((rows, list(taps)))
+        self._slots += range(rows)
+        self._columns += window.starts
         return list(taps)
 
     def catch_up(self) -> None:
         """Puts into the context what waits."""
-        steps, self._steps = self._steps, []
-        if not steps or self._layers[0].keys is None:  # None: the rows' memory was given back
+        steps, slots, columns = self._steps, self._slots, self._columns
+        self._steps, self._slots, self._columns = [], [], []
+        left = [i for i, slot in enumerate(slots) if slot != GONE]
+        if not left or self._layers[0].keys is None:  # None: the rows' memory was given back
             return
         cache, window = self._cache, self._cache.window
-        cache.window = window_of_rows(self._starts, len(steps), cache.columns, cache.shapes)
-        taps = [mx.concatenate(list(states), axis=1) for states in zip(*steps, strict=True)]
+        cache.window = ScatteredWindow(
+            first=0,
+            starts=tuple(columns[i] for i in left),
+            width=1,
+            columns=cache.columns,
+            slots=tuple(slots[i] for i in left),
+        )
+        chosen = None if len(left) == len(slots) else mx.array(left)
+        taps = [_joined(steps, tap, chosen) for tap in range(len(steps[0][1]))]
         mx.async_eval(self._extend(taps))
         cache.window = window
 
-    def _before_moves(self, slot: int, columns: int) -> None:
-        waits = self._steps and slot < len(self._starts)
-        if waits and self._starts[slot] < columns:
-            self.catch_up()
+    def ready(self, slot: int, length: int) -> int:
+        """See `Late`."""
+        waiting = [c for s, c in zip(self._slots, self._columns, strict=True) if s == slot]
+        return min([length, *waiting])
+
+    def drop(self, slot: int) -> None:
+        """See `Late`."""
+        self._slots = [GONE if s == slot else s for s in self._slots]
+
+    def move(self, source: int, target: int) -> None:
+        """See `Late`."""
+        self.drop(target)
+        self._slots = [target if s == source else s for s in self._slots]
+
+
+def _joined(
+    steps: Sequence[tuple[int, Sequence[mx.array]]], tap: int, chosen: mx.array | None
+) -> mx.array:
+    """What a tap has of the chosen tokens of some steps, as one of so many rows."""
+    states = [taps[tap].reshape(-1, rows, taps[tap].shape[-1]) for rows, taps in steps]
+    joined = mx.concatenate(states, axis=1)  # [L or 1, tokens, D]
+    if chosen is not None:
+        joined = joined[:, chosen]
+    return joined.reshape(-1, 1, joined.shape[-1])

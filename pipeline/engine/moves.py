@@ -21,6 +21,26 @@ class Layer(Protocol):
         ...
 
 
+class Late:
+    """Whoever fills some layers late: asked and told before a row's tokens are moved.
+
+    This one is never late.
+    """
+
+    def catch_up(self) -> None:
+        """Fills in what waits."""
+
+    def ready(self, slot: int, length: int) -> int:  # noqa: ARG002
+        """How many of a row's first `length` tokens are filled in."""
+        return length
+
+    def drop(self, slot: int) -> None:
+        """Forgets what waits for a slot: its row has left, another takes its place."""
+
+    def move(self, source: int, target: int) -> None:
+        """Notes that a row moves to the slot of one that has left."""
+
+
 def buffers_of(layers: Sequence[Layer]) -> list[mx.array]:
     """All keys, then all values; of layers that have some."""
     found = [layer.keys for layer in layers] + [layer.values for layer in layers]

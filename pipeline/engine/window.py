@@ -181,6 +181,28 @@ class Window:
         )
 
 
+@dataclass(frozen=True)
+class ScatteredWindow(Window):
+    """A window of any slots, in the place of some that follow each other."""
+
+    slots: tuple[int, ...] = ()
+
+    @cached_property
+    def write_rows(self) -> mx.array:
+        """[B, 1] row indices to write at."""
+        return mx.array(self.slots)[:, None]
+
+    @property
+    def rows(self) -> mx.array:  # type: ignore[override]
+        """The rows' slots."""
+        return mx.array(self.slots)
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """For each row its slot, and the column where its new tokens begin."""
+        return list(zip(self.slots, self.starts, strict=True))
+
+
 def window_of_row(slot: int, start: int, width: int, room: int, shapes: Shapes) -> Window:
     """One row with `width` new tokens after its first `start`; else like `window_of_rows`."""
     _check_room(start + width, room)

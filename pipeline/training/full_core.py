@@ -7,8 +7,6 @@ that has ended where it stands, and no prefix is kept: every prompt comes once.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import mlx.core as mx
 
@@ -16,32 +14,10 @@ from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.row import Row
-from pipeline.engine.window import Window, window_of_rows
+from pipeline.engine.window import ScatteredWindow, Window, window_of_rows
 
 TOGETHER = 32
 """Prompts of a forward, at most; they are sorted by length."""
-
-
-@dataclass(frozen=True)
-class ScatteredWindow(Window):
-    """A window of any slots, in the place of some that follow each other."""
-
-    slots: tuple[int, ...] = ()
-
-    @cached_property
-    def write_rows(self) -> mx.array:
-        """[B, 1] row indices to write at."""
-        return mx.array(self.slots)[:, None]
-
-    @property
-    def rows(self) -> mx.array:  # type: ignore[override]
-        """The rows' slots."""
-        return mx.array(self.slots)
-
-    @property
-    def places(self) -> list[tuple[int, int]]:
-        """For each row its slot, and the column where its new tokens begin."""
-        return list(zip(self.slots, self.starts, strict=True))
 
 
 class FullCore(Core):
