@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,10 +167,9 @@ class _ForgetfulCore(Core):
     """A core that can be asked the same again, as if for the first time."""
 
     def start_over(self, rows: int) -> None:
-        """Forgets what it has read, and runs so many rows at most; there must be none."""
+        """Forgets what it has read, and runs so many rows, if it may; there must be none."""
         self._room.forget()
-        self._options = replace(self._options, max_rows=rows)
-        self._most_rows = rows
+        self._most_rows = min(rows, self._options.max_rows)
 
 
 class Ours:

@@ -104,7 +104,7 @@ class Core:
             self._refuse(coming, CANCELLED)
 
     def step(self) -> bool:
-        """Does one round: admits a row, runs a piece of its prompt, decodes the running rows.
+        """Does one round: admits rows, reads prompts for a while, decodes the running rows.
 
         Returns:
             False if there was nothing to do.

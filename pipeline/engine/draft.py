@@ -118,11 +118,11 @@ class Drafts:
             return
         self._seen = self._count_likely(rows)
         if self._plan is not None:
-            self._likely, self._looks = self._seen, 0
+            self._likely, self._looks = self._seen + _noise(rows), 0
         elif (not self._rest or self._seen > self._likely) and self._looks < MOST_LOOKS:
             self._looks += 1
             if not self._speculation.pays(self._views(rows)[1]):
-                self._rest, self._likely = self._rested, self._seen
+                self._rest, self._likely = self._rested, self._seen + _noise(rows)
 
     def _count_likely(self, rows: Sequence[Row]) -> float:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
@@ -229,6 +229,11 @@ def make_drafts(
     if options.draft_always:
         return Drafts(EverySpeculation(), drafter)
     return Drafts(Speculation(known_costs(model, options, target, drafter, progress)), drafter)
+
+
+def _noise(rows: Sequence[Row]) -> float:
+    """By how much a count by a look at a few rows is off where that few are others."""
+    return max(0.0, len(rows) / MOST_LOOKED - 1)
 
 
 def _anchors(rows: Sequence[Row]) -> list[int]:

@@ -1,6 +1,6 @@
 """A core for many questions at once, none of which anybody waits for: its batch is always full.
 
-The engine's own core reads one prompt between two steps and keeps prefixes for later questions.
+The engine's own core reads prompts one after the other and keeps prefixes for later questions.
 Here prompts are read together as soon as enough slots are free, a new row takes the place of one
 that has ended where it stands, and no prefix is kept: every prompt comes once.
 """
