@@ -17,6 +17,7 @@ from pipeline.engine.interface import CoreOptions, Done, Failed, Message, Reques
 from pipeline.engine.models import resolve_model
 from pipeline.engine.row import Row
 from pipeline.engine.target import Target
+from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.errors import RequestError
 from pipeline.settings import EMBEDDED_MODEL
 from tests.plain_decoding import Desk, PlainDecoder, ask, describe_model
@@ -406,6 +407,27 @@ def test_what_is_found_out_by_its_tokens_or_its_grammar_is_refused_in_an_event(
     small.finish(ask("d", "Minutes", 1000))
     assert small.failure("d") == "context_too_long"
     assert "kv_bytes" in str(small.error("d"))
+
+
+def test_a_request_that_can_t_be_started_ends_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    render = ChatTokenizer.render
+
+    def fail(self: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
+        if messages[-1].content == "the secret":
+            raise MemoryError("the secret")
+        return render(self, messages)
+
+    monkeypatch.setattr(ChatTokenizer, "render", fail)
+    caplog.set_level("ERROR")
+    desk = open_desk(folder).finish(ask("a", "Minutes"), ask("b", "the secret"), ask("c", "Dues"))
+    assert desk.completion("a").text
+    assert desk.completion("c").text
+    assert desk.failure("b") == "engine_failed"
+    assert "MemoryError" in str(desk.error("b"))
+    assert "secret" not in str(desk.error("b"))
+    assert [record.message for record in caplog.records] == ["submit_failed"]
 
 
 def test_a_request_is_cancelled_before_its_prompt_is_known(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
 from pipeline.engine.interface import Event, Request
+from pipeline.engine.journal import note_fault
 from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
 from pipeline.engine.tokenizer import ChatTokenizer
@@ -66,8 +67,22 @@ class Intake:
         """
         self._check_parameters(request)
         self.room.check_characters(request.messages)
-        made = self._thread.submit(self._row_of, request, on_event, time.monotonic())
+        made = self._thread.submit(self._make, request, on_event, time.monotonic())
         return Coming(request, on_event, made)
+
+    def _make(self, request: Request, on_event: Callable[[Event], None], now_s: float) -> Row:
+        """A row, or a `RequestError` whatever happens: one request must not end the others."""
+        try:
+            return self._row_of(request, on_event, now_s)
+        except RequestError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a library raises
+            note_fault("submit_failed", error, id=request.id)
+            raise RequestError(
+                "engine_failed",
+                f"the engine failed in starting a request ({type(error).__name__}); see the "
+                "engine's log",
+            ) from None
 
     def _row_of(
         self, request: Request, on_event: Callable[[Event], None], submitted_s: float
