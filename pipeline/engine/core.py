@@ -9,7 +9,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from pipeline.engine.draft import make_drafts
 from pipeline.engine.grammar import Grammars
@@ -201,9 +200,7 @@ class Core:
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
         piece = tokens[done : min(done + self._options.prefill_tokens, len(tokens) - 1)]
         if piece:
-            pieces = -(-(len(tokens) - 1 - done) // self._options.prefill_tokens)
-            index = partial(row.index_share, pieces) if self._drafts else None
-            self._target.prefill(row.slot, piece, index)
+            self._target.prefill(row.slot, piece)
         if done + len(piece) == len(tokens) - 1:
             row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)

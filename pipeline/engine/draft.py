@@ -246,7 +246,7 @@ def _ms_since(started_s: float) -> float:
 
 def _has_likely(row: Row) -> bool:
     """Whether a row has a draft that costs nothing and should be right; takes microseconds."""
-    return row.copier.match >= LIKELY or (
+    return row.copier.has(LIKELY) or (
         row.matcher is not None and len(row.matcher.likely_forced()) > 1
     )
 

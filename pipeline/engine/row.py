@@ -104,14 +104,6 @@ class Row:
         """Whether its time is over."""
         return time.monotonic() - self.submitted_s > self.request.timeout_s
 
-    def index_share(self, pieces: int) -> None:
-        """Indexes its prompt's share for copies, while a piece of the prompt is read.
-
-        Args:
-            pieces: This one and those to come.
-        """
-        self.copier.catch_up(-(-self.copier.waiting // pieces))
-
     def take(self, tokens: Sequence[int], stop_tokens: frozenset[int]) -> None:
         """Adds tokens to the answer until it ends; sets `finish_reason` if it does.
 

@@ -138,18 +138,12 @@ class Target:
         """Memory that a cache of this size takes: what a token costs, and what a row costs."""
         return rows * (columns * self.kv_bytes_per_token + self.state_bytes_per_row)
 
-    def prefill(
-        self,
-        slot: int,
-        tokens: Sequence[int],
-        meanwhile: Callable[[], None] | None = None,
-    ) -> None:
+    def prefill(self, slot: int, tokens: Sequence[int]) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
 
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
-            meanwhile: Work for the host while the device reads; a second call should cost nothing.
         """
         left = list(tokens)
         while left:
@@ -158,25 +152,18 @@ class Target:
             width = self.cache.shapes.prompt_width(len(piece), free)
             self.cache.look_at_row(slot, width, whole=True)
             padded = piece + [0] * (width - len(piece))  # too many: overwritten
-            self.read([padded], meanwhile=meanwhile)
+            self.read([padded])
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
             left = left[len(piece) :]
 
-    def read(
-        self,
-        tokens: Sequence[Sequence[int]],
-        *,
-        many: bool = False,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> None:
+    def read(self, tokens: Sequence[Sequence[int]], *, many: bool = False) -> None:
         """Runs prompt tokens of the rows that the cache looks at; gives no logits.
 
         Args:
             tokens: [B, T].
             many: They are thousands, and the window has `reading_shapes`: large products are
                 faster by MLX's own operations than in one kernel, and no drafter watches.
-            meanwhile: As in `prefill`.
         """
         if many and self._fused is not None:
             sizes = self._fused.sizes
@@ -184,11 +171,7 @@ class Target:
             self._run_layers(tokens)
         else:
             self._run(tokens, logits=False)
-        wanted = (self.cache.state(), self._observed, self._ran)
-        mx.async_eval(*wanted)
-        if meanwhile is not None:
-            meanwhile()
-        mx.eval(*wanted)
+        mx.eval(self.cache.state(), self._observed, self._ran)
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.
