@@ -37,6 +37,7 @@ class World:
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
         load: How many times as long every step takes as when the tables were measured.
         hitch: Milliseconds that every third step with the drafter takes longer.
+        planning: Milliseconds of making a plan; if the drafter has begun, it runs meanwhile.
         wasted: Steps for which the drafter had begun, and which then were planned without it.
     """
 
@@ -50,6 +51,7 @@ class World:
     noise: float = 0.05
     load: float = 1.0
     hitch: float = 0.0
+    planning: float = 0.0
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     ms: float = 0.0
     tokens: int = 0
@@ -69,15 +71,23 @@ class World:
         views = [self.view(row) for row in range(self.rows)]
         begun = model.goes_on()  # then the drafter begins before the plan is made
         plan = model.choose(views)
-        ms = self.verify(*plan.shape)
-        ms += self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
+        drafting = self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
+        beside = min(self.planning, drafting) if begun else 0.0  # what nobody waits for
+        ms = self.verify(*plan.shape) + drafting - beside
         ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
         seen = self.load * ms * max(0.5, self.rng.gauss(1, self.noise))
         if self.noise and self.rng.random() < 1 / 200:
             seen *= 10
-        self.ms += ms  # judged without the noise
+        self.ms += ms  # judged without the noise; where all steps are plain few are planned
+        self.ms += self.planning if plan.shape.width > 1 else 0.0
+        model.rest(self.planning)
         self.tokens += self.rows
-        model.observe(plan.shape, seen, drafted=plan.uses_drafter or begun)
+        model.observe(
+            plan.shape,
+            seen,
+            drafted=plan.uses_drafter or begun,
+            beside_ms=self.planning if begun else 0.0,
+        )
         self.wasted += begun and not plan.uses_drafter
         for view, used in zip(views, plan.offers, strict=True):
             self.tokens += self.verify_row(model, view, used, plan)

@@ -56,6 +56,18 @@ def test_where_it_wins_it_is_close_to_the_best_width(
     assert world.run(Speculation(world.costs()), 600) > 0.9 * world.best_fixed_rate()
 
 
+@pytest.mark.parametrize(("chance", "planned_first"), [(0.55, False), (0.8, True)])
+def test_planning_beside_the_drafter_costs_nothing(chance: float, *, planned_first: bool) -> None:
+    """Drafts pay, though at 0.55 only if the planning need not be done before."""
+    world = World(lambda *_: 2.0, lambda *_: 1.5, 8, chance=chance, planning=1.4)
+    tokens = 8 * tokens_expected([chance] * 15)[-1]
+    assert (tokens / (2.0 + 1.5 + world.planning) > world.plain_rate()) == planned_first
+    assert tokens / (2.0 + 1.5) > 1.25 * world.plain_rate()
+    model = Speculation(world.costs())
+    world.run(model, 500)
+    assert world.run(model, 500) > 0.93 * tokens / (2.0 + 1.5)
+
+
 def test_the_drafter_begins_early_but_not_where_plain_decoding_is_tried() -> None:
     world = gpu(8, chance=0.8)
     model = Speculation(world.costs())

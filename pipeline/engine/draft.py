@@ -49,11 +49,15 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Gained:
-    """What became of a step: each row's tokens, and what the forwards took, a draft's included."""
+    """What became of a step: each row's tokens, and what the forwards took, a draft's included.
+
+    `beside_ms`: planning that was done while the drafter ran.
+    """
 
     gained: Sequence[Sequence[int]]
     forwards_ms: float
     drafted: bool
+    beside_ms: float
 
 
 class Drafts:
@@ -140,7 +144,9 @@ class Drafts:
             self._speculation.rested(len(gained), spent_ms)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
-        self._unlearnt = _Gained(gained, spent_ms - self._planned_ms, drafted=drafted)
+        planned_ms = self._planned_ms
+        beside_ms = planned_ms if self._begun is not None else 0.0
+        self._unlearnt = _Gained(gained, spent_ms - planned_ms, drafted, beside_ms)
         if not self._plan.uses_drafter:
             learning_s = time.perf_counter()
             self._take_in()
@@ -151,7 +157,9 @@ class Drafts:
         if self._unlearnt is None or self._plan is None:
             return
         last, self._unlearnt = self._unlearnt, None
-        self._speculation.observe(self._plan.shape, last.forwards_ms, drafted=last.drafted)
+        self._speculation.observe(
+            self._plan.shape, last.forwards_ms, drafted=last.drafted, beside_ms=last.beside_ms
+        )
         for proposal, tokens in zip(self._proposals, last.gained, strict=True):
             if proposal.used is not None:
                 self._record(proposal, proposal.used, proposal.tokens, tokens, used=True)

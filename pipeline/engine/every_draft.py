@@ -43,7 +43,14 @@ class EverySpeculation(Speculation):
         """As for `Speculation`; here nothing is tried in between."""
         return self._last is not None and self._last.uses_drafter
 
-    def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:  # noqa: ARG002
+    def observe(
+        self,
+        shape: Shape,  # noqa: ARG002
+        ms: float,
+        *,
+        drafted: bool,  # noqa: ARG002
+        beside_ms: float = 0.0,  # noqa: ARG002
+    ) -> None:
         """Takes a step's time; nothing is learnt from it."""
         self._seen_ms = ms
 

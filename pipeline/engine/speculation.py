@@ -16,7 +16,9 @@ What a plan leaves out is tried again, as acceptance and times change: see `Retr
 plans' promises are kept is learnt, too: see `Trust`.
 
 To plan takes time, too: on a fast GPU a third of a plain step. It is part of what a plan with
-drafts costs; after a plan without any, some steps are decoded without planning.
+drafts costs, but for what is done while the drafter runs: where plans use it, it begins first. (A
+step that tries it does not, and counts as if it had.) After a plan without any drafts, some steps
+are decoded without planning.
 """
 
 from collections.abc import Sequence
@@ -122,16 +124,21 @@ class Speculation:
         plain, *others = _candidates(self._yields(rows, hope=False), costs)
         return any(_is_worth(candidate, plain) for candidate in others)
 
-    def observe(self, shape: Shape, ms: float, *, drafted: bool) -> None:
+    def observe(self, shape: Shape, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
         """Takes a step's time, draft and verify together.
 
         Args:
             shape: What was run, in general the plan's.
-            ms: From the plan to the end of the verify.
+            ms: From the plan to the end of the verify, without the planning.
             drafted: Whether the drafter's forward was run.
+            beside_ms: Planning that was done while it ran: so much of it was not seen.
         """
+        ms += min(beside_ms, self._draft_ms(shape.rows, shape.context)) if drafted else 0.0
         self._costs.observe(shape, ms, drafted=drafted)
         self._seen_ms = ms
+
+    def _draft_ms(self, rows: int, context: int) -> float:
+        return self._costs.draft.predict(rows, 1, context)
 
     def rest(self, planning_ms: float) -> int:
         """How many steps to decode plainly before the next plan: none after one with drafts.
@@ -174,12 +181,14 @@ class Speculation:
         verify = self._costs.verify.predict_widths(len(rows), context)
         verify[0] = min(verify)  # a wider step does its work, too: seen seldom, it may look slow
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
-        draft = self._costs.draft.predict(len(rows), 1, context) if offered else 0.0
+        draft = self._draft_ms(len(rows), context) if offered else 0.0
         free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
-        wide = [ms + self._planning_ms for ms in verify[1:]]
+        planning = self._planning_ms  # while the drafter runs, if there is one
         return (
-            verify[:1] + [ms / free for ms in wide],
-            verify[:1] + [(ms + draft) / made for ms in wide] if offered else None,
+            verify[:1] + [(ms + planning) / free for ms in verify[1:]],
+            verify[:1] + [(ms + max(draft, planning)) / made for ms in verify[1:]]
+            if offered
+            else None,
         )
 
     def _settle(self) -> None:
@@ -188,6 +197,8 @@ class Speculation:
         if last is None:
             return
         ms = last.ms if self._seen_ms is None else self._seen_ms + self._planning_ms
+        if last.uses_drafter and self._seen_ms is not None:
+            ms -= min(self._planning_ms, self._draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
         promised_ms = last.ms * self._trust.factor(drafter=last.uses_drafter)  # as of the plan
