@@ -20,7 +20,6 @@ from pipeline.engine.check_requests import check_requests
 from pipeline.engine.child import serve_job
 from pipeline.engine.core import Core
 from pipeline.engine.endpoint import build
-from pipeline.engine.intake import Coming
 from pipeline.engine.interface import (
     CoreOptions,
     Done,
@@ -177,8 +176,7 @@ def _decode(
         if not isinstance(event, TextDelta):
             ended.append(event)
 
-    coming = [_ask(core, request, note) for request in requests]
-    rows = {one.request.id: _row_of(one) for one in coming}
+    rows = {request.id: _ask(core, request, note) for request in requests}
     done = 0
     while core.step() or ended:
         for event in ended:
@@ -189,28 +187,17 @@ def _decode(
             progress(f"{way}: {done} of {len(requests)} answers", done / len(requests))
         ended.clear()
     found = core.stats().speculation
-    del core, rows, coming
+    del core, rows
     gc.collect()
     mx.clear_cache()
     return [(s.source, s.drafted, s.accepted) for s in found.sources] if found else []
 
 
-def _ask(core: Core, request: Request, note: Callable[[Event], None]) -> Coming:
+def _ask(core: Core, request: Request, note: Callable[[Event], None]) -> Row:
     try:
-        return core.submit(request, note)
+        return core.submit(request, note).made.result()
     except RequestError as error:
-        raise _unaskable(request, error) from error
-
-
-def _row_of(coming: Coming) -> Row:
-    try:
-        return coming.made.result()
-    except RequestError as error:
-        raise _unaskable(coming.request, error) from error
-
-
-def _unaskable(request: Request, error: RequestError) -> InputError:
-    return InputError(f"the question {request.id!r} can't be asked: {error}")
+        raise InputError(f"the question {request.id!r} can't be asked: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

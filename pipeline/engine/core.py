@@ -54,7 +54,6 @@ class Core:
         options: CoreOptions,
         progress: Callable[[str, float], None] = lambda _doing, _done: None,
     ) -> None:
-        self._model = model
         self._options = options
         self._target = Target(model)
         tokenizer, vocabulary = ChatTokenizer(model.folder), self._target.vocabulary

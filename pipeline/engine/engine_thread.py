@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.engine.calls import Call, CallBounds, Calls
 from pipeline.engine.interface import Done, EngineStats, Event, Failed, Request, TextDelta
-from pipeline.engine.journal import note, note_fault
+from pipeline.engine.journal import fault_of, note, note_fault
 from pipeline.engine.loader import NO_STATS, Core, CoreLoader, added_stats, totals_only
 from pipeline.engine.models import model_stamp
 from pipeline.engine.turns import whose_turn
@@ -210,7 +210,7 @@ class EngineThread:
             self._pass_on(call, Failed(call.request.id, error))
         except Exception as error:  # noqa: BLE001  one request must not end the others
             note_fault("submit_failed", error, id=call.request.id)
-            self._pass_on(call, Failed(call.request.id, _fault("starting a request", error)))
+            self._pass_on(call, Failed(call.request.id, fault_of("starting a request", error)))
 
     def _step(self) -> None:
         if self._core is None or not self._calls.started():
@@ -220,7 +220,7 @@ class EngineThread:
             self._note_stats(self._core, busy=busy)
         except Exception as error:  # noqa: BLE001  the next request loads the model anew
             note_fault("step_failed", error, rows=len(self._calls.started()))
-            fault = _fault("a step", error)
+            fault = fault_of("a step", error)
         else:
             if busy or not self._calls.started():
                 return
@@ -289,13 +289,6 @@ class EngineThread:
 def _key(model: str) -> str:
     """A model as it is now: a folder whose files were changed is another model."""
     return f"{model}\0{model_stamp(model)}"
-
-
-def _fault(where: str, error: Exception) -> RequestError:
-    return RequestError(
-        "engine_failed",
-        f"the engine failed in {where} ({type(error).__name__}); see the engine's log",
-    )
 
 
 def _load_refusal(model: str, error: Exception) -> str:

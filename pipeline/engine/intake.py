@@ -14,7 +14,7 @@ from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
 from pipeline.engine.interface import Event, Request
-from pipeline.engine.journal import note_fault
+from pipeline.engine.journal import fault_of, note_fault
 from pipeline.engine.kv_room import KvRoom
 from pipeline.engine.row import Row
 from pipeline.engine.tokenizer import ChatTokenizer
@@ -78,11 +78,7 @@ class Intake:
             raise
         except Exception as error:  # noqa: BLE001  whatever a library raises
             note_fault("submit_failed", error, id=request.id)
-            raise RequestError(
-                "engine_failed",
-                f"the engine failed in starting a request ({type(error).__name__}); see the "
-                "engine's log",
-            ) from None
+            raise fault_of("starting a request", error) from None
 
     def _row_of(
         self, request: Request, on_event: Callable[[Event], None], submitted_s: float

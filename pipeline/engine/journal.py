@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.errors import RequestError
 from pipeline.settings import state_folder
 
 LOG_NAME = "engine.log"
@@ -65,6 +66,19 @@ def note_fault(event: str, error: BaseException, **fields: float | str | None) -
     """Writes an unexpected exception: its type and where it came from, not its message."""
     info = (type(error), error, error.__traceback__)
     _LOGGER.error(event, extra={"fields": fields}, exc_info=info)
+
+
+def fault_of(where: str, error: BaseException) -> RequestError:
+    """What whoever asked is told of such an exception.
+
+    Args:
+        where: What the engine was doing.
+        error: The exception; only its type is told.
+    """
+    return RequestError(
+        "engine_failed",
+        f"the engine failed in {where} ({type(error).__name__}); see the engine's log",
+    )
 
 
 class JournalFormatter(logging.Formatter):
