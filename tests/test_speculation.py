@@ -129,6 +129,19 @@ def test_a_table_that_flatters_wide_steps_is_seen_through() -> None:
     assert world.run(model, 1000) > 0.98 * world.plain_rate()
 
 
+@pytest.mark.parametrize("rows", [4, 16])
+def test_steps_with_drafts_that_become_slower_do_not_make_plain_ones_look_slow(rows: int) -> None:
+    """A schema's host work, for one: they would be run on, as if the machine were busier."""
+    world = World(launch_bound, lambda *_: 1.0, rows=rows, chance=0.7)
+    model = Speculation(world.costs())
+    world.run(model, 300)
+    world.verify = lambda rows, width, context: (
+        launch_bound(rows, width, context) * (1 if width == 1 else 3.2)
+    )
+    world.run(model, 25)
+    assert world.run(model, 150) > 0.97 * world.plain_rate()
+
+
 def test_promises_that_are_not_kept_on_the_whole_are_seen_through() -> None:
     """The usual step gains; a third of them take so much longer that all together lose."""
     world = World(launch_bound, lambda *_: 1.0, rows=4, chance=0.35, hitch=4.0)

@@ -15,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 import mlx.core as mx
 
 from pipeline.engine.cache import RaggedCache
-from pipeline.engine.cost import CONTEXTS, Shape, StepCosts, measure, plan_shapes
+from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
 from pipeline.engine.cost_file import load_costs, save_costs
+from pipeline.engine.cost_points import measure, plan_shapes
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.sampling import likeliest_tokens

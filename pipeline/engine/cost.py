@@ -1,14 +1,13 @@
 """What a step costs: milliseconds of a forward by rows, width and context.
 
-In: a callable that runs one forward of a given shape, then the time of every real step. Out:
-`StepCosts`, which foretells the target's verify and the drafter's forward for any shape. Measured
-points are few; the others are filled in from their neighbours and corrected as steps are seen.
-Knows nothing of mlx: whoever measures hands in a call that blocks until the device is done.
+In: some measured forwards, then the time of every real step. Out: `StepCosts`, which foretells the
+target's verify and the drafter's forward for any shape. Measured points are few (`cost_points`);
+the others are filled in from their neighbours and corrected as steps are seen.
 """
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from math import log2
 from typing import NamedTuple
 
@@ -33,14 +32,15 @@ OWN = 0.5
 """A larger error (log2) of a shape that was well known is the machine's."""
 CONFIRMING = 4
 """Steps of other shapes, the last ones, that show how busy the machine is."""
+DOUBT = 0.2
+"""When wide steps have moved the load by so much (log2), a plain step should say whether it is the
+machine's, or their own: a schema's work on the host, for one. Plain decoding would else look slow.
+"""
 SETTLED = 0.1
 """Part of a correction that each observation makes lasting."""
 AGEING = 256
 """Observations after which passing corrections that were not renewed are halved: what was slow
 once, while the machine was busy, would else never be tried again."""
-REPEATS = 5
-ENOUGH_S = 0.1
-"""Repeated measurements of a point end after this long."""
 
 
 class Shape(NamedTuple):
@@ -77,6 +77,7 @@ class LatencyTable:
         self._log: list[float] = filled.transpose(1, 0, 2).ravel().tolist()  # [W, R, C]
         self._shift = [0.0] * len(self._log)  # passing correction
         self._load = 0.0  # how much slower than when measured the machine is
+        self._moved: dict[Shape, float] = {}  # the load, by wide steps since the last plain one
         self._fresh: set[int] = set()
         self._recent: dict[tuple[int, int], deque[float]] = {}
         self._last: dict[tuple[int, int], int] = {}
@@ -113,8 +114,9 @@ class LatencyTable:
         shapes have just shown that it is not; else the corners that it came from share the
         correction (the delta rule).
         """
-        base = self._width(shape.width) * len(ROWS) * len(CONTEXTS)
-        corners = [(base + at, part) for at, part in corners_of(shape.rows, shape.context)]
+        corners = self._corners(shape)
+        if shape.width == 1:
+            self._ask_plain(log2(ms) - self._load - self._known_log(corners))
         nearest = max(corners, key=lambda corner: corner[1])[0]
         place = (nearest, shape.rows)
         recent = self._recent_times(place)
@@ -122,17 +124,44 @@ class LatencyTable:
         if len(recent) == 1:  # nothing to judge it by
             return
         middle = sorted(recent)[(len(recent) - 1) // 2]
-        error = middle - sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
+        error = middle - self._known_log(corners)
         error = RATE * min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
         own = abs(error) < RATE * OWN and self._is_confirmed(place)
         self._latest.append((place, abs(error) < RATE * FITS))
         if place in self._known and not own:
             self._load += error
+            if shape.width > 1:
+                self._moved[shape] = self._moved.get(shape, 0.0) + error
             self._recent[place] = deque((ms - error for ms in recent), maxlen=RECENT)
             error = 0.0
         elif len(recent) == RECENT and abs(error) < RATE * FITS:
             self._known.add(place)
         self._correct(corners, error)
+
+    @property
+    def doubts(self) -> bool:
+        """Whether a plain step should be run to tell whose the slowness of wide ones is."""
+        return sum(self._moved.values()) > DOUBT
+
+    def _ask_plain(self, error: float) -> None:
+        """Gives wide steps back what they have moved the load by, as far as it is not there.
+
+        A plain step that is faster than foretold is no accident; one that is slower may be.
+        """
+        moved = sum(self._moved.values())
+        back = min(-error, moved) if error < -DOUBT / 2 else 0.0
+        if back > 0:
+            self._load -= back
+            for shape, part in self._moved.items():
+                self._correct(self._corners(shape), back * part / moved)
+        self._moved.clear()
+
+    def _corners(self, shape: Shape) -> list[tuple[int, float]]:
+        base = self._width(shape.width) * len(ROWS) * len(CONTEXTS)
+        return [(base + at, part) for at, part in corners_of(shape.rows, shape.context)]
+
+    def _known_log(self, corners: list[tuple[int, float]]) -> float:
+        return sum(part * (self._log[at] + self._shift[at]) for at, part in corners)
 
     def _is_confirmed(self, place: tuple[int, int]) -> bool:
         """Whether the last steps were of other shapes and took what was foretold of them."""
@@ -253,63 +282,3 @@ def _fill_line(values: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArra
         slope = (values[last] - values[before]) / (axis[last] - axis[before])
         filled[last:] = values[last] + min(max(slope, 0.0), 1.0) * (axis[last:] - axis[last])
     return filled
-
-
-def plan_shapes(most_rows: int, most_context: int, widths: Iterable[int] = WIDTHS) -> list[Shape]:
-    """The points worth measuring, the most telling first.
-
-    One context, every second row count at both ends of the widths; then the widths between; then
-    the corners at the other contexts.
-    """
-    every = [rows for rows in ROWS if rows <= most_rows]
-    rows = sorted({*every[::2], every[-1]})
-    contexts = [context for context in CONTEXTS if context <= most_context] or [CONTEXTS[0]]
-    usual = contexts[min(1, len(contexts) - 1)]
-    ordered = sorted(widths, key=(1, 16, 4, 8, 2).index)
-    ends = ordered[:2]
-    plan = [Shape(r, w, usual) for r in rows for w in ends]
-    plan += [Shape(r, w, usual) for w in ordered[2:] for r in rows]
-    others = [context for context in reversed(contexts) if context != usual]
-    return plan + [
-        Shape(r, w, c) for c in others for r in sorted({rows[0], rows[-1]}) for w in ends
-    ]
-
-
-def measure(
-    run: Callable[[int, int, int], None],
-    shapes: Iterable[Shape],
-    budget_s: float,
-    clock: Callable[[], float],
-) -> dict[Shape, float]:
-    """Times forwards, each after a warm-up call, as the least of a few.
-
-    A point that by the others' times would not fit the rest of the budget is left out; the first
-    is always measured.
-
-    Args:
-        run: Runs a forward of (rows, width, context) and blocks until it is done.
-        shapes: The points, the most telling first.
-        budget_s: How long it may take.
-        clock: Seconds, rising.
-
-    Returns:
-        Milliseconds by shape.
-    """
-    found: dict[Shape, float] = {}
-    began = clock()
-    for shape in shapes:
-        foretold_s = LatencyTable(found).predict(*shape) / 1e3 if found else 0.0
-        if found and clock() - began + 3 * foretold_s > budget_s:
-            continue
-        run(*shape)
-        started = clock()
-        best_s = float("inf")
-        for i in range(REPEATS):
-            before = clock()
-            run(*shape)
-            now = clock()
-            best_s = min(best_s, now - before)
-            if (i and now - started > ENOUGH_S) or now - began > budget_s:
-                break
-        found[shape] = max(best_s * 1e3, 1e-3)
-    return found

@@ -40,7 +40,7 @@ MARGIN = 1.02
 """How much better than the width in use another one must look."""
 HOPE = tokens_expected([0.85] * POSITIONS)
 """Yield of a draft that goes well, by which widths to try again are judged."""
-PLANNING = 0.015
+PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
 MOST_REST = 64
 """Steps without a plan, at most."""
@@ -255,6 +255,8 @@ class Speculation:
         best: _Candidate,
     ) -> tuple[_Candidate, Arm | None]:
         """The best plan, or in its place one that was left out and is due."""
+        if self._costs.verify.doubts and best.width:
+            return plain, "plain"
         rate = best.tokens / best.ms
         for arm in self._retries.due():
             hoped = plain if arm == "plain" else self._hope(rows, costs, arm)
