@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.engine.cache import RaggedCache
-from pipeline.engine.late_context import MOST_STEPS, MOST_TOKENS, LateContext
+from pipeline.engine.late_context import MOST_TOKENS, TOGETHER, LateContext
 from pipeline.engine.window import Shapes, window_of_row, window_of_rows
 
 COLUMNS = 4096
@@ -104,7 +104,7 @@ def test_plain_steps_wait_for_each_other() -> None:
     rows.join(5)
     rows.join(5)
     launches = rows.launches
-    for _ in range(MOST_STEPS // 2):
+    for _ in range(TOGETHER // 3):
         rows.step(1, 1)
     rows.join(7)  # neither a prompt nor a row that leaves has them put in
     rows.leave(0)
@@ -114,15 +114,19 @@ def test_plain_steps_wait_for_each_other() -> None:
     assert rows.launches == launches + 2
 
 
-def test_no_more_wait_than_a_kernel_takes() -> None:
+def test_no_more_go_in_at_once_than_a_kernel_takes_and_no_more_wait_than_they_may() -> None:
     rows = Rows(1, joined=False)
     for _ in range(40):
         rows.join(1)
     launches = rows.launches
-    for step in range(1, 20):
+    for _ in range(MOST_TOKENS // 40):
         rows.step(1, 1)
-        assert rows.launches == launches + (step - 1) // (MOST_TOKENS // 40)
+    assert rows.launches == launches
+    rows.step(1, 1)
+    flushed = rows.launches
+    assert flushed == launches + -(-(MOST_TOKENS // 40) // (TOGETHER // 40))
     rows.check()
+    assert rows.launches == flushed + 1
 
 
 def test_what_waits_is_forgotten_with_the_memory_of_the_rows() -> None:

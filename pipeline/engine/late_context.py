@@ -14,9 +14,10 @@ from pipeline.engine.cache import LayerCache, RaggedCache
 from pipeline.engine.moves import Late
 from pipeline.engine.window import ScatteredWindow
 
-MOST_STEPS = 64
-MOST_TOKENS = 256
-"""Steps that wait, and their tokens, at most. A kernel takes the places of so many along."""
+TOGETHER = 256
+"""Tokens that go in at once: a kernel takes the places of so many along."""
+MOST_TOKENS = 2048
+"""Tokens that wait, at most: those of a row that ends without a draft never go in."""
 GONE = -1
 
 
@@ -58,9 +59,9 @@ class LateContext(Late):
         if window.first:
             self.drop(window.first)  # a prompt: what waits there was of another row
         plain = taps[0].shape[1] == 1 and not window.first
-        if not plain or rows > MOST_TOKENS or self._cache.shapes.few:  # few: other widths cost more
+        if not plain or rows > TOGETHER or self._cache.shapes.few:  # few: other widths cost more
             return self._extend(taps)
-        if len(self._steps) == MOST_STEPS or len(self._slots) + rows > MOST_TOKENS:
+        if len(self._slots) + rows > MOST_TOKENS:
             self.catch_up()
         self._steps.append((rows, list(taps)))
         self._slots += range(rows)
@@ -69,8 +70,17 @@ class LateContext(Late):
 
     def catch_up(self) -> None:
         """Puts into the context what waits."""
-        steps, slots, columns = self._steps, self._slots, self._columns
-        self._steps, self._slots, self._columns = [], [], []
+        while self._steps:
+            count, some = 0, 0
+            while some < len(self._steps) and count + self._steps[some][0] <= TOGETHER:
+                count, some = count + self._steps[some][0], some + 1
+            self._put_in(some, count)
+
+    def _put_in(self, some: int, count: int) -> None:
+        """Puts in what the first steps left, which have so many tokens."""
+        steps, self._steps = self._steps[:some], self._steps[some:]
+        slots, self._slots = self._slots[:count], self._slots[count:]
+        columns, self._columns = self._columns[:count], self._columns[count:]
         left = [i for i, slot in enumerate(slots) if slot != GONE]
         if not left or self._layers[0].keys is None:  # None: the rows' memory was given back
             return

@@ -189,7 +189,8 @@ class Target:
         logits = (
             logits[:rows, : len(tokens[0])] if (run, width) != (rows, len(tokens[0])) else logits
         )
-        mx.async_eval(logits, self._observed)
+        if self._fused is None or self._observed:  # else it runs already
+            mx.async_eval(logits, self._observed)
         return logits
 
     def tap(self, layer_ids: Sequence[int], observe: Callable[[list[mx.array]], Any]) -> None:
@@ -218,10 +219,9 @@ class Target:
         fill_in(layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
         self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
-        self._observed = []
-        if taps:
-            mx.async_eval(self._ran, tapped)  # it runs while the rest is laid out
-            self._observed = self._observe([tapped])
+        mx.async_eval(self._ran, tapped)  # it runs while the rest is laid out
+        self._observed = self._observe([tapped]) if taps else []
+        self._observed = [array for array in self._observed if array is not tapped]
         return self._ran
 
     def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:
