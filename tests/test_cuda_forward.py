@@ -191,6 +191,35 @@ def test_a_token_gets_the_same_bits_whatever_runs_beside_it(
         assert (logits[0, 0] == wanted[1, step]).all()
 
 
+def test_many_tokens_at_once_get_the_bits_of_few(
+    library: Any, sequences: NDArray[np.int64]
+) -> None:
+    """One block has so much to do that it takes tiles."""
+    at_once, in_pieces = EmulatedTarget(library), EmulatedTarget(library)
+    logits, taps = at_once.forward(sequences[:1], [(0, 0)], blocks=1)
+    for start in range(0, 60, 15):
+        some, some_taps = in_pieces.forward(sequences[:1, start : start + 15], [(0, start)], 1)
+        assert (some[0] == logits[0, start : start + 15]).all()
+        assert (some_taps == taps[:, start : start + 15]).all()
+    for layer in range(SIZES.layers):
+        assert (at_once.keys[layer] == in_pieces.keys[layer]).all()
+        assert (at_once.values[layer] == in_pieces.values[layer]).all()
+
+
+@pytest.mark.parametrize(("k", "count"), [(288, 130), (768, 40), (832, 70)])
+def test_tiles_add_up_in_the_order_of_few_tokens(library: Any, k: int, count: int) -> None:
+    """Of chunks of 32 each: 9, some sums have one more; 24, all have three; 26, two stages."""
+    mx.random.seed(k)
+    rows, weights = (words(mx.random.normal((n, k)).astype(mx.bfloat16)) for n in (count, 96))
+    outputs = np.zeros((3, count, 96), np.uint16)
+    library.run_products(k, pointer(rows), pointer(weights), count, pointer(outputs))
+    wanted = floats(rows) @ floats(weights).T
+    wanted[1::2, ::2] += 1  # what is held there
+    assert np.abs(floats(outputs[0]) - wanted).max() < 0.02 * np.abs(wanted).max()
+    assert (outputs[1] == outputs[0]).all()
+    assert (outputs[2] == outputs[0]).all()
+
+
 def test_only_what_the_kernel_can_run_is_fused() -> None:
     config = {"model_type": "llama", "vocab_size": SIZES.vocabulary}
     assert sizes_of(make_model(mx.bfloat16), config) == SIZES

@@ -20,7 +20,7 @@ from pipeline.engine.mailbox import GrowingMailbox
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
 OLDEST_MAJOR = 8  # the first compute capability that multiplies bfloat16
-PLACES_AT = 64 + 8 * 64 * 48  # in floats: after what the largest tile of a product needs
+PLACES_AT = 4 * 2 * 3 * 4 * (128 + 96)  # in floats: after the stages of a tile, which take most
 SHARED_BYTES = 4 * (PLACES_AT + 2 * 256)  # 99 KiB are what every GPU has
 THREADS = 256
 COUNTERS = 1024
@@ -221,9 +221,10 @@ def layers_call(sizes: Sizes, eps: float, head_norms: str, causal: str, tapped: 
 
 def head_call(sizes: Sizes, eps: float, start: str, taken: str) -> str:
     """The call that runs the last norm and the head."""
+    room = "q" if sizes.hidden <= sizes.heads * HEAD else "nullptr"
     return (
-        f"  run_head<{sizes.hidden}, {sizes.vocabulary}>(tokens, hidden, last_norm, table, {eps}f, "
-        f"{start}, {taken}, logits, shared);\n"
+        f"  run_head<{sizes.hidden}, {sizes.vocabulary}>(tokens, hidden, Norm{{last_norm, {eps}f, "
+        f"{room}, counters, &turn}}, table, {start}, {taken}, logits, shared);\n"
     )
 
 

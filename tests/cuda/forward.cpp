@@ -24,7 +24,8 @@ extern "C" void run_target(int grid_size, const int* places, const bf16* embeddi
         [&](int layer, int m, int n, unsigned pair) {
           store_pair(taps + (static_cast<size_t>(layer) * tokens.count() + m) * M_D + n, pair);
         });
-    run_head<M_D, M_VOCABULARY>(tokens, hidden, norm, table, eps, from, taken, logits, own);
+    run_head<M_D, M_VOCABULARY>(tokens, hidden, Norm{norm, eps, q, arrived, &turn}, table, from,
+                                taken, logits, own);
   });
 }
 
@@ -72,4 +73,31 @@ extern "C" void run_chain(int blocks, const bf16* logits, const bf16* gates, con
     choose_blocks<M_VOCABULARY, M_RANK>(logits, gates, before, after, plan, candidates.data(),
                                         chosen, arrived, shared[blockIdx.x].data());
   });
+}
+
+// Outputs [count, 96] of rows [count, K]: as few tokens get them, and by both kinds of tiles.
+template <int K>
+void multiply_all_ways(const bf16* rows, const bf16* weights, int count, bf16* outputs) {
+  std::vector<std::vector<float>> shared(2, std::vector<float>(1 << 15));
+  launch(2, THREADS, [&] {
+    float* own = shared[blockIdx.x].data();
+    auto at = [=](int m, int k) { return rows + static_cast<size_t>(m) * K + k; };
+    auto keep = [=](int way) {
+      return [=](int m, int n, float2 sum, unsigned old) {
+        store_pair(outputs + (static_cast<size_t>(way) * count + m) * 96 + n,
+                   pack(sum.x + low(old), sum.y));
+      };
+    };
+    auto held = [](int m, int) { return m % 2 ? 0x3f80u : 0u; };
+    run_product<K, 96, 3, 1, false>(at, weights, Norm{}, count, own, held, keep(0));
+    run_tiles<K, 96, 3, 1>(at, weights, count, own, held, keep(1));
+    run_tiles<K, 96, 6, 2>(at, weights, count, own, held, keep(2));
+  });
+}
+
+extern "C" void run_products(int k, const bf16* rows, const bf16* weights, int count,
+                             bf16* outputs) {
+  if (k == 288) multiply_all_ways<288>(rows, weights, count, outputs);
+  if (k == 768) multiply_all_ways<768>(rows, weights, count, outputs);
+  if (k == 832) multiply_all_ways<832>(rows, weights, count, outputs);
 }

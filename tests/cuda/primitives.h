@@ -12,6 +12,7 @@
 #include <vector>
 
 #define __device__
+#define __forceinline__ inline
 
 using bf16 = uint16_t;
 using std::max;
@@ -74,6 +75,7 @@ inline unsigned pack(float first, float second) { return to_bf16(first) | to_bf1
 inline unsigned lows(unsigned a, unsigned b) { return (a & 0xffff) | b << 16; }
 inline unsigned highs(unsigned a, unsigned b) { return a >> 16 | (b & 0xffff0000u); }
 inline uint4 load_weights(const bf16* from) { uint4 x; memcpy(&x, from, 16); return x; }
+inline float2 load_turn(const float* from) { return {from[0], from[1]}; }
 inline uint4 load_shared8(const bf16* from) { return load_weights(from); }
 inline unsigned load_pair(const bf16* from) { unsigned x; memcpy(&x, from, 4); return x; }
 inline unsigned load_one(const bf16* from) { return *from; }
@@ -96,19 +98,25 @@ inline float exchange(float value, int lane_bit) {
   return other;
 }
 
-inline void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                     unsigned b0, unsigned b1) {
+inline void copy_ahead(uint4* to, const bf16* from) { *to = load_weights(from); }
+inline void end_copies() {}
+template <int LEFT>
+inline void await_copies() {}
+inline unsigned same_selector(int) { return 0; }
+inline uint4 same(uint4 words, unsigned) { return words; }
+
+inline void multiply(float (&c)[4], const uint4& a, unsigned b0, unsigned b1) {
   Warp& warp = own_warp();
   int lane = running->thread % 32;
-  unsigned mine[6] = {a0, a1, a2, a3, b0, b1};
+  unsigned mine[6] = {a.x, a.y, a.z, a.w, b0, b1};
   memcpy(warp.words[lane], mine, sizeof mine);
   warp.meeting.meet();
   for (int i = 0; i < 4; i++) {
     int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
     for (int k = 0; k < 16; k++) {
-      unsigned a = warp.words[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2];
-      unsigned b = warp.words[column * 4 + k % 8 / 2][4 + k / 8];
-      c[i] += (k % 2 ? high(a) : low(a)) * (k % 2 ? high(b) : low(b));
+      unsigned x = warp.words[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2];
+      unsigned y = warp.words[column * 4 + k % 8 / 2][4 + k / 8];
+      c[i] += (k % 2 ? high(x) : low(x)) * (k % 2 ? high(y) : low(y));
     }
   }
   warp.meeting.meet();

@@ -16,8 +16,10 @@
 constexpr int WARPS = 8;
 constexpr int THREADS = 32 * WARPS;
 constexpr int CHUNK = 32;     // k or columns that a warp takes at a time
+constexpr int EIGHTS = CHUNK / 8;
 constexpr int HEAD = 64;      // size of a head: lane i has its elements i and i + 32
 constexpr int STRIDE = HEAD + 4;
+constexpr int MOST_ROWS = 128;  // of a tile
 constexpr float NOTHING = -1e30f;
 
 // Which tokens a forward has. Token m is token m % width of row m / width.
@@ -55,6 +57,18 @@ constexpr int at_once(int times, int each) {
   return each > 100 ? 1 : times < 100 / each ? times : 100 / each;
 }
 
+// Two floats rounded to bfloat16.
+__device__ inline void round_pair(float* to, float first, float second) {
+  unsigned rounded = pack(first, second);
+  to[0] = low(rounded);
+  to[1] = high(rounded);
+}
+
+__device__ inline float add_squares(float sum, uint4 x) {
+  for (unsigned pair : {x.x, x.y, x.z, x.w}) sum += low(pair) * low(pair) + high(pair) * high(pair);
+  return sum;
+}
+
 // One over the root mean square of rows of K numbers, of MB * 16 rows from m0.
 template <int K, int MB, class At>
 __device__ void measure_rows(At at, int m0, int count, float eps, float* inverse) {
@@ -78,9 +92,7 @@ __device__ void measure_rows(At at, int m0, int count, float eps, float* inverse
       float sum = 0;
 #pragma unroll
       for (int i = 0; i < LOADS; i++) {
-        for (unsigned pair : {x[r][i].x, x[r][i].y, x[r][i].z, x[r][i].w}) {
-          sum += low(pair) * low(pair) + high(pair) * high(pair);
-        }
+        sum = add_squares(sum, x[r][i]);
       }
       for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
       if (own.lane == 0 && first + r < ROWS) {
@@ -99,6 +111,49 @@ __device__ inline uint4 scaled8(uint4 x, uint4 weight, float inverse) {
   return {scaled(x.x, weight.x, inverse), scaled(x.y, weight.y, inverse),
           scaled(x.z, weight.z, inverse), scaled(x.w, weight.w, inverse)};
 }
+
+// The norm of a product's rows. `room`: for rows of K once they have it, or null; then the blocks
+// wait for each other in between.
+struct Norm {
+  const bf16* weights = nullptr;
+  float eps = 0;
+  bf16* room = nullptr;
+  unsigned *arrived = nullptr, *turn = nullptr;
+};
+
+// Rows of K numbers with their norm, [count, K]: the bits that `product` makes of them.
+template <int K, class At>
+__device__ void apply_norm(At at, const Norm& norm, int count) {
+  constexpr int LOADS = (K + 255) / 256;
+  Lane own;
+  for (int m = blockIdx.x * WARPS + own.warp; m < count; m += gridDim.x * WARPS) {
+    uint4 x[LOADS];
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+      int k = 8 * own.lane + 256 * i;
+      x[i] = {};
+      if (k < K) x[i] = load_shared8(at(m, k));
+    }
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) sum = add_squares(sum, x[i]);
+    for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
+    float inverse = rsqrtf(sum / K + norm.eps);
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+      int k = 8 * own.lane + 256 * i;
+      if (k < K) {
+        store_eight(norm.room + static_cast<size_t>(m) * K + k,
+                    scaled8(x[i], load_weights(norm.weights + k), inverse));
+      }
+    }
+  }
+  all_blocks(norm.arrived, *norm.turn);
+}
+
+// What a lane has of two rows that are 8 apart, as the two steps of a chunk take it.
+__device__ inline uint4 first_step(uint4 a, uint4 c) { return {a.x, c.x, a.y, c.y}; }
+__device__ inline uint4 second_step(uint4 a, uint4 c) { return {a.z, c.z, a.w, c.w}; }
 
 // Where in its row a pair of outputs is kept: four rows of one column are in different banks.
 template <int NB>
@@ -149,10 +204,11 @@ __device__ void product(At at, const bf16* weights, const bf16* norm, int m0, in
             a = scaled8(a, scale[s], inverse[16 * i + own.group]);
             c = scaled8(c, scale[s], inverse[16 * i + own.group + 8]);
           }
+          uint4 first = first_step(a, c), second = second_step(a, c);
 #pragma unroll
           for (int j = 0; j < NB; j++) {
-            multiply(sums[i][j], a.x, c.x, a.y, c.y, b[s][j].x, b[s][j].y);
-            multiply(sums[i][j], a.z, c.z, a.w, c.w, b[s][j].z, b[s][j].w);
+            multiply(sums[i][j], first, b[s][j].x, b[s][j].y);
+            multiply(sums[i][j], second, b[s][j].z, b[s][j].w);
           }
         }
       }
@@ -186,22 +242,23 @@ __device__ float2 sum_of(const float* parts, int row, int pair) {
   return sum;
 }
 
-template <int K, int N, int NB, int MB, bool NORM, class At, class Done>
-__device__ void run_product(At at, const bf16* weights, const bf16* norm, float eps, int count,
-                            float* shared, Done done) {
+template <int K, int N, int NB, int MB, bool NORM, class At, class Held, class Done>
+__device__ void run_product(At at, const bf16* weights, const Norm& norm, int count, float* shared,
+                            Held held, Done done) {
   static_assert(K % CHUNK == 0 && N % (8 * NB) == 0, "sizes that the tiles can't cover");
   constexpr int GROUPS = N / (8 * NB), PAIRS = 4 * NB;
   float* inverse = shared;
-  float* parts = shared + 64;
+  float* parts = shared + MOST_ROWS;
   int items = GROUPS * ((count + 16 * MB - 1) / (16 * MB)), measured = -1;
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     int n0 = item % GROUPS * 8 * NB, m0 = item / GROUPS * 16 * MB;
-    if (NORM && m0 != measured) measure_rows<K, MB>(at, m0, count, eps, inverse);
+    if (NORM && m0 != measured) measure_rows<K, MB>(at, m0, count, norm.eps, inverse);
     measured = m0;
-    product<K, NB, MB, NORM>(at, weights, norm, m0, n0, count, parts, inverse);
+    product<K, NB, MB, NORM>(at, weights, norm.weights, m0, n0, count, parts, inverse);
     for (int i = threadIdx.x; i < 16 * MB * PAIRS; i += THREADS) {
       int row = i / PAIRS, pair = i % PAIRS;
-      if (m0 + row < count) done(m0 + row, n0 + 2 * pair, sum_of<NB, MB>(parts, row, pair));
+      int m = m0 + row, n = n0 + 2 * pair;
+      if (m < count) done(m, n, sum_of<NB, MB>(parts, row, pair), held(m, n));
     }
     __syncthreads();
   }
@@ -218,71 +275,291 @@ constexpr int wider(int outputs, int few) {
   return outputs % (8 * many) == 0 ? many : few;
 }
 
-// What a product of N outputs costs with tiles of MB * 16 rows by NB * 8 outputs: the blocks take
-// them in turns, and a turn costs what it reads and as much as `LATENCY` rows would.
-constexpr int LATENCY = 48;
-template <int N, int NB, int MB>
-__device__ int cost_of(int count) {
-  int items = N / (8 * NB) * ((count + 16 * MB - 1) / (16 * MB));
-  int turns = (items + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x);
-  return turns * (LATENCY + 16 * MB + 8 * NB);
+// Products of many tokens. The warps of a block, four by two, each take MB * 16 rows by NB * 8
+// outputs of a tile. Chunks of k come through shared memory, TAKEN to a stage; while one stage is
+// multiplied the next are on their way. The sums are those of `product`: every eighth chunk from
+// the first, then from the second, and so on.
+constexpr int TAKEN = 3;
+constexpr int ROOM = 2 * TAKEN * EIGHTS * (128 + 96);  // for stages, in uint4
+
+template <int K>
+struct Stages {
+  static constexpr int CHUNKS = K / CHUNK, PARTS = CHUNKS < WARPS ? CHUNKS : WARPS;
+  static constexpr int PIECES = ((CHUNKS + WARPS - 1) / WARPS + TAKEN - 1) / TAKEN;  // of a part
+  static constexpr int COUNT = PARTS * PIECES;
+  static constexpr bool FULL = CHUNKS % (WARPS * TAKEN) == 0;
+  // The s-th chunk of a stage; whether there is one; whether the stage ends a part.
+  __device__ static int chunk(int stage, int s) {
+    return stage / PIECES + WARPS * (stage % PIECES * TAKEN + s);
+  }
+  __device__ static bool has(int stage, int s) { return FULL || chunk(stage, s) < CHUNKS; }
+  __device__ static bool ends_part(int stage) { return stage % PIECES == PIECES - 1; }
+};
+
+// A warp's lines of one chunk, as the hardware multiplies them.
+template <int NB, int MB>
+struct Fragments {
+  uint4 steps[MB][2], outputs[NB];
+};
+
+template <int NB, int MB>
+__device__ inline Fragments<NB, MB> take_chunk(const uint4* rows, const uint4* outputs,
+                                               unsigned selector) {
+  Fragments<NB, MB> taken;
+#pragma unroll
+  for (int j = 0; j < NB; j++) taken.outputs[j] = outputs[8 * j * EIGHTS];
+#pragma unroll
+  for (int i = 0; i < MB; i++) {
+    uint4 a = rows[16 * i * EIGHTS], c = rows[(16 * i + 8) * EIGHTS];
+    taken.steps[i][0] = same(first_step(a, c), selector);
+    taken.steps[i][1] = same(second_step(a, c), selector);
+  }
+  return taken;
 }
 
-// done(m, n, float2) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K]: by the
-// tiles that cost least; few tokens take NB * 8 outputs at a time. The sums are the same.
-template <int K, int N, int NB, bool NORM, class At, class Done>
-__device__ void multiply_rows(At at, const bf16* weights, const bf16* norm, float eps, int count,
-                              float* shared, Done done) {
-  constexpr int WIDE = wider(N, NB);
-  if (count <= 16) {
-    run_product<K, N, NB, 1, NORM>(at, weights, norm, eps, count, shared, done);
-  } else if (cost_of<N, WIDE, 2>(count) <= cost_of<N, WIDE, 4>(count)) {
-    run_product<K, N, WIDE, 2, NORM>(at, weights, norm, eps, count, shared, done);
-  } else {
-    run_product<K, N, WIDE, 4, NORM>(at, weights, norm, eps, count, shared, done);
+template <int NB, int MB>
+__device__ inline void multiply_chunk(const Fragments<NB, MB>& taken, float (&sums)[MB][NB][4]) {
+#pragma unroll
+  for (int i = 0; i < MB; i++) {
+    const uint4(&y)[NB] = taken.outputs;
+#pragma unroll
+    for (int j = 0; j < NB; j++) multiply(sums[i][j], taken.steps[i][0], y[j].x, y[j].y);
+#pragma unroll
+    for (int j = 0; j < NB; j++) multiply(sums[i][j], taken.steps[i][1], y[j].z, y[j].w);
   }
 }
 
-template <int K, int HEADS, int MB, bool NORM, class At, class Done>
-__device__ void run_heads(At at, const bf16* weights, const bf16* norm, float eps, int count,
-                          float* shared, Done done) {
+template <int K, int NB, int MB, class At>
+__device__ void tile_product(At at, const bf16* weights, int m0, int n0, int count,
+                             float (&sums)[MB][NB][4], uint4* stages) {
+  constexpr int ROWS = 64 * MB, OUTPUTS = 16 * NB, LINES = ROWS + OUTPUTS;
+  constexpr int STAGE = TAKEN * LINES * EIGHTS, RING = ROOM / STAGE < 4 ? ROOM / STAGE : 4;
+  static_assert(RING >= 2, "one stage is multiplied while another comes");
   Lane own;
+  const int eighth = threadIdx.x % EIGHTS, line = threadIdx.x / EIGHTS;
+  const unsigned selector = same_selector(count);
+  auto fetch = [&](int stage) {
+#pragma unroll
+    for (int s = 0; s < TAKEN; s++) {
+      if (stage >= Stages<K>::COUNT || !Stages<K>::has(stage, s)) continue;
+      int k = Stages<K>::chunk(stage, s) * CHUNK + 8 * eighth;
+      uint4* to = stages + stage % RING * STAGE + s * LINES * EIGHTS + eighth;
+#pragma unroll
+      for (int i = 0; i < ROWS; i += 64) {
+        copy_ahead(to + (line + i) * EIGHTS, at(min(m0 + line + i, count - 1), k));
+      }
+#pragma unroll
+      for (int i = 0; i < OUTPUTS; i += 64) {
+        const bf16* from = weights + static_cast<size_t>(n0 + line + i) * K + k;
+        if (line + i < OUTPUTS) copy_ahead(to + (ROWS + line + i) * EIGHTS, from);
+      }
+    }
+    end_copies();
+  };
+  float part[MB][NB][4] = {};
+#pragma unroll
+  for (int i = 0; i < 4 * MB * NB; i++) (&sums[0][0][0])[i] = 0;
+  const int row = own.warp / 2 * 16 * MB + own.group, output = own.warp % 2 * 8 * NB + own.group;
+#pragma unroll
+  for (int i = 0; i < RING - 1; i++) fetch(i);
+#pragma unroll 1
+  for (int stage = 0; stage < Stages<K>::COUNT; stage++) {
+    await_copies<RING - 2>();
+    __syncthreads();
+    fetch(stage + RING - 1);
+    const uint4* from = stages + stage % RING * STAGE + own.quad;
+#pragma unroll
+    for (int s = 0; s < TAKEN; s++, from += LINES * EIGHTS) {
+      if (!Stages<K>::has(stage, s)) continue;
+      multiply_chunk<NB, MB>(take_chunk<NB, MB>(from + row * EIGHTS,
+                                                from + (ROWS + output) * EIGHTS, selector),
+                             part);
+    }
+    if (Stages<K>::ends_part(stage)) {
+#pragma unroll
+      for (int i = 0; i < 4 * MB * NB; i++) {
+        (&sums[0][0][0])[i] += (&part[0][0][0])[i];
+        (&part[0][0][0])[i] = 0;
+      }
+    }
+  }
+  __syncthreads();
+}
+
+template <int K, int N, int NB, int MB, class At, class Held, class Done>
+__device__ void run_tiles(At at, const bf16* weights, int count, float* shared, Held held,
+                          Done done) {
+  constexpr int GROUPS = N / (16 * NB), ROWS = 64 * MB;
+  Lane own;
+  int items = GROUPS * ((count + ROWS - 1) / ROWS);
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int n0 = item % GROUPS * 16 * NB, m0 = item / GROUPS * ROWS;
+    float sums[MB][NB][4];
+    tile_product<K, NB, MB>(at, weights, m0, n0, count, sums, reinterpret_cast<uint4*>(shared));
+    int m = m0 + own.warp / 2 * 16 * MB + own.group, n = n0 + own.warp % 2 * 8 * NB + 2 * own.quad;
+    unsigned old[2 * MB][NB];
+#pragma unroll
+    for (int i = 0; i < 2 * MB; i++) {
+#pragma unroll
+      for (int j = 0; j < NB; j++) {
+        old[i][j] = m + 8 * i < count ? held(m + 8 * i, n + 8 * j) : 0;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * MB; i++) {
+#pragma unroll
+      for (int j = 0; j < NB; j++) {
+        const float* sum = sums[i / 2][j] + i % 2 * 2;
+        if (m + 8 * i < count) done(m + 8 * i, n + 8 * j, float2{sum[0], sum[1]}, old[i][j]);
+      }
+    }
+  }
+}
+
+// Cycles that products take on an H200, about: the blocks take `items` tiles in turns.
+__device__ constexpr int turns_of(int items, int blocks) { return (items + blocks - 1) / blocks; }
+
+template <int K, int NB, int MB, bool NORM>
+__device__ int cost_of(int items) {
+  constexpr int EACH = (48 + 16 * MB + 8 * NB) * (16 + K / 20);
+  return turns_of(items, gridDim.x) * (NORM ? EACH + EACH / 3 : EACH);
+}
+
+template <int K, int NB, int MB, bool NORM>
+__device__ int tile_cost_of(int items) {
+  constexpr int LINES = 64 * MB + 16 * NB;
+  return turns_of(items, gridDim.x) * (1500 + LINES * (20 + 3 * K / CHUNK)) + (NORM ? 5000 : 0);
+}
+
+// Outputs / 16 of a tile, or 0 where none of them fits.
+constexpr int tile_width(int outputs, int most) {
+  return most >= 6 && outputs % 96 == 0 ? 6 : outputs % 48 == 0 ? 3 : outputs % 64 == 0 ? 4 : 0;
+}
+
+// done(m, n, float2, held(m, n)) for every token m and pair of outputs n, n + 1 of [M, K] x [N, K]:
+// by the tiles that cost least; few tokens take NB * 8 outputs at a time. The sums are the same.
+template <int K, int N, int NB, bool NORM, class At, class Held, class Done>
+__device__ void multiply_rows(At at, const bf16* weights, const Norm& norm, int count,
+                              float* shared, Held held, Done done) {
+  constexpr int WIDE = wider(N, NB), SMALL = tile_width(N, 3), LARGE = tile_width(N, 6);
+  if (count <= 16) {
+    run_product<K, N, NB, 1, NORM>(at, weights, norm, count, shared, held, done);
+    return;
+  }
+  if constexpr (SMALL > 0) {
+    int small = tile_cost_of<K, SMALL, 1, NORM>(N / (16 * SMALL) * turns_of(count, 64));
+    int large = tile_cost_of<K, LARGE, 2, NORM>(N / (16 * LARGE) * turns_of(count, 128));
+    int few = cost_of<K, WIDE, 2, NORM>(N / (8 * WIDE) * turns_of(count, 32));
+    if (min(small, large) < few && (!NORM || norm.room)) {
+      auto run = [&](auto from) {
+        if (small < large) {
+          run_tiles<K, N, SMALL, 1>(from, weights, count, shared, held, done);
+        } else {
+          run_tiles<K, N, LARGE, 2>(from, weights, count, shared, held, done);
+        }
+      };
+      if constexpr (NORM) {
+        apply_norm<K>(at, norm, count);
+        const bf16* room = norm.room;
+        run([=](int m, int k) { return room + static_cast<size_t>(m) * K + k; });
+      } else {
+        run(at);
+      }
+      return;
+    }
+  }
+  run_product<K, N, WIDE, 2, NORM>(at, weights, norm, count, shared, held, done);
+}
+
+// Nothing is there that a product's outputs are added to.
+struct Nothing {
+  __device__ unsigned operator()(int, int) const { return 0; }
+};
+
+// done(m, head, first, second) for the rows of a tile [ROWS, STRIDE] from m0.
+template <int ROWS, class Done>
+__device__ void finish_heads(const float* tile, int m0, int head, int count, Done done) {
+  Lane own;
+#pragma unroll 4
+  for (int row = own.warp; row < ROWS; row += WARPS) {
+    const float* from = tile + row * STRIDE + own.lane;
+    if (m0 + row < count) done(m0 + row, head, from[0], from[32]);
+  }
+  __syncthreads();
+}
+
+template <int K, int HEADS, int MB, class At, class Done>
+__device__ void run_heads(At at, const bf16* weights, const Norm& norm, int count, float* shared,
+                          Done done) {
   constexpr int ROWS = 16 * MB;
   float* inverse = shared;
-  float* parts = shared + 64;
+  float* parts = shared + MOST_ROWS;
   float* tile = parts + WARPS * ROWS * HEAD;
   int items = HEADS * ((count + ROWS - 1) / ROWS);
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     int head = item % HEADS, m0 = item / HEADS * ROWS;
-    if (NORM) measure_rows<K, MB>(at, m0, count, eps, inverse);
-    product<K, HEAD / 8, MB, NORM>(at, weights, norm, m0, head * HEAD, count, parts, inverse);
+    measure_rows<K, MB>(at, m0, count, norm.eps, inverse);
+    product<K, HEAD / 8, MB, true>(at, weights, norm.weights, m0, head * HEAD, count, parts,
+                                   inverse);
     for (int i = threadIdx.x; i < ROWS * HEAD / 2; i += THREADS) {
       int row = i / (HEAD / 2), pair = i % (HEAD / 2);
       float2 sum = sum_of<HEAD / 8, MB>(parts, row, pair);
-      unsigned rounded = pack(sum.x, sum.y);
-      tile[row * STRIDE + 2 * pair] = low(rounded);
-      tile[row * STRIDE + 2 * pair + 1] = high(rounded);
+      round_pair(tile + row * STRIDE + 2 * pair, sum.x, sum.y);
     }
     __syncthreads();
-    for (int row = own.warp; row < ROWS && m0 + row < count; row += WARPS) {
-      done(m0 + row, head, tile[row * STRIDE + own.lane], tile[row * STRIDE + own.lane + 32]);
+    finish_heads<ROWS>(tile, m0, head, count, done);
+  }
+}
+
+// As `run_heads`, by tiles of 64 rows that have their norm by one head.
+template <int K, int HEADS, class At, class Done>
+__device__ void run_head_tiles(At at, const bf16* weights, int count, float* shared, Done done) {
+  constexpr int ROWS = 64, NB = HEAD / 16;
+  Lane own;
+  int items = HEADS * ((count + ROWS - 1) / ROWS);
+  for (int item = blockIdx.x; item < items; item += gridDim.x) {
+    int head = item % HEADS, m0 = item / HEADS * ROWS;
+    float sums[1][NB][4];
+    tile_product<K, NB, 1>(at, weights, m0, head * HEAD, count, sums,
+                           reinterpret_cast<uint4*>(shared));
+    float* to = shared + (own.warp / 2 * 16 + own.group) * STRIDE + own.warp % 2 * 8 * NB;
+#pragma unroll
+    for (int j = 0; j < NB; j++) {
+      round_pair(to + 8 * j + 2 * own.quad, sums[0][j][0], sums[0][j][1]);
+      round_pair(to + 8 * STRIDE + 8 * j + 2 * own.quad, sums[0][j][2], sums[0][j][3]);
     }
     __syncthreads();
+    finish_heads<ROWS>(shared, m0, head, count, done);
   }
 }
 
 // done(m, head, first, second) by the lanes of one warp, each with its two elements of the head.
-template <int K, int HEADS, bool NORM, class At, class Done>
-__device__ void multiply_heads(At at, const bf16* weights, const bf16* norm, float eps, int count,
+template <int K, int HEADS, class At, class Done>
+__device__ void multiply_heads(At at, const bf16* weights, const Norm& norm, int count,
                                float* shared, Done done) {
-  if (cost_of<HEADS * HEAD, HEAD / 8, 1>(count) <= cost_of<HEADS * HEAD, HEAD / 8, 2>(count)) {
-    run_heads<K, HEADS, 1, NORM>(at, weights, norm, eps, count, shared, done);
+  constexpr int NB = HEAD / 8;
+  int few = cost_of<K, NB, 1, true>(HEADS * turns_of(count, 16));
+  int some = cost_of<K, NB, 2, true>(HEADS * turns_of(count, 32));
+  int many = tile_cost_of<K, HEAD / 16, 1, true>(HEADS * turns_of(count, 64));
+  if (norm.room && many < min(few, some)) {
+    apply_norm<K>(at, norm, count);
+    const bf16* room = norm.room;
+    run_head_tiles<K, HEADS>(
+        [=](int m, int k) { return room + static_cast<size_t>(m) * K + k; }, weights, count,
+        shared, done);
+  } else if (few <= some) {
+    run_heads<K, HEADS, 1>(at, weights, norm, count, shared, done);
   } else {
-    run_heads<K, HEADS, 2, NORM>(at, weights, norm, eps, count, shared, done);
+    run_heads<K, HEADS, 2>(at, weights, norm, count, shared, done);
   }
 }
 
 __device__ inline float rounded(float value) { return low(pack(value, 0.0f)); }
+
+// What is in the hidden state and what a layer adds to it.
+__device__ inline unsigned added(unsigned old, float2 sum) {
+  return pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y));
+}
 
 __device__ inline float silu(float x) { return x / (1.0f + exp2f(-1.4426950408889634f * x)); }
 
@@ -300,10 +577,10 @@ __device__ inline void norm_head(float& first, float& second, const bf16* norm, 
 // The rotary position: elements i and i + 32 turn together. turns: [positions, 32] of (cos, sin).
 __device__ inline void rotate(float& first, float& second, const float* turns, int position) {
   Lane own;
-  const float* turn = turns + (static_cast<size_t>(position) * 32 + own.lane) * 2;
+  float2 turn = load_turn(turns + (static_cast<size_t>(position) * 32 + own.lane) * 2);
   float x = first, y = second;
-  first = x * turn[0] - y * turn[1];
-  second = x * turn[1] + y * turn[0];
+  first = x * turn.x - y * turn.y;
+  second = x * turn.y + y * turn.x;
 }
 
 __device__ inline void store_head(bf16* to, float first, float second) {
@@ -352,8 +629,9 @@ __device__ inline Columns load_columns(const bf16* keys, const bf16* values, int
   return taken;
 }
 
-// Takes 32 columns in: the softmax so far is scaled to the new largest score (Milakov and
-// Gimelshein 2018). `ends`: the first column that either query of the lane does not see.
+// Takes 32 columns in. `q`: by half of the head, and by step. The softmax so far is scaled to the
+// new largest score (Milakov and Gimelshein 2018). `ends`: the first column that either query of
+// the lane does not see.
 __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const Columns& taken,
                               int column, const int (&ends)[2], float scale) {
   Lane own;
@@ -362,9 +640,9 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
   for (int j = 0; j < 4; j++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const uint4 &a = q[half][0], &c = q[half][1], &b = taken.keys[j][half];
-      multiply(scores[j], a.x, c.x, a.y, c.y, b.x, b.y);
-      multiply(scores[j], a.z, c.z, a.w, c.w, b.z, b.w);
+      const uint4& b = taken.keys[j][half];
+      multiply(scores[j], q[half][0], b.x, b.y);
+      multiply(scores[j], q[half][1], b.z, b.w);
     }
   }
   unsigned weights[4][2];
@@ -407,14 +685,15 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
 #pragma unroll
   for (int step = 0; step < 2; step++) {  // 16 columns each
     const uint4(&v)[4] = taken.values[step];
-    const unsigned *a = weights[2 * step], *c = weights[2 * step + 1];
+    const unsigned *w = weights[2 * step], *next = weights[2 * step + 1];
+    const uint4 a = {w[0], w[1], next[0], next[1]};
     unsigned words[4][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w},
                             {v[2].x, v[2].y, v[2].z, v[2].w}, {v[3].x, v[3].y, v[3].z, v[3].w}};
 #pragma unroll
     for (int d = 0; d < 4; d++) {  // a lane's group stands for 8 elements, its word d for two
-      multiply(own_part.out[2 * d], a[0], a[1], c[0], c[1], lows(words[0][d], words[1][d]),
+      multiply(own_part.out[2 * d], a, lows(words[0][d], words[1][d]),
                lows(words[2][d], words[3][d]));
-      multiply(own_part.out[2 * d + 1], a[0], a[1], c[0], c[1], highs(words[0][d], words[1][d]),
+      multiply(own_part.out[2 * d + 1], a, highs(words[0][d], words[1][d]),
                highs(words[2][d], words[3][d]));
     }
   }
@@ -450,14 +729,19 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
         pairs[1][r] = load_shared8(from + 32 + own.quad * 8);
       }
     }
+    const uint4 q16[2][2] = {
+        {first_step(pairs[0][0], pairs[0][1]), second_step(pairs[0][0], pairs[0][1])},
+        {first_step(pairs[1][0], pairs[1][1]), second_step(pairs[1][0], pairs[1][1])}};
     size_t at = cache_place(tokens, row, group, GROUPS, 0);
     Attended part;
-    int last = start + width;  // the same for the whole warp, and for all warps
+    // What no query of the tile sees would add nothing. The same for all warps.
+    int first = 16 * tile % width, last = start + width;
+    if (CAUSAL && first + 16 <= width) last = start + first + 16;
     Columns next = load_columns(keys + at, values + at, own.warp * CHUNK, last);
     for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
       Columns now = next;
       next = load_columns(keys + at, values + at, column + WARPS * CHUNK, last);
-      attend(part, pairs, now, column, ends, scale);
+      attend(part, q16, now, column, ends, scale);
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -550,20 +834,25 @@ __device__ void embed(const Tokens& tokens, const bf16* table, bf16* hidden) {
 // The layers, of scratch.hidden [M, D]. tapped(layer, m, n, pair) gets every layer's output.
 template <int LAYERS, int D, int HEADS, int GROUPS, int INNER, bool HEAD_NORM, bool CAUSAL,
           class Tapped>
-__device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* const* keys,
-                           bf16* const* values, const Scratch& scratch, float eps,
-                           unsigned* arrived, unsigned& turn, float* shared, Tapped tapped) {
+__device__ __forceinline__ void run_layers(const Tokens& tokens, const Weights& weights,
+                                           bf16* const* keys, bf16* const* values,
+                                           const Scratch& scratch, float eps, unsigned* arrived,
+                                           unsigned& turn, float* shared, Tapped tapped) {
   constexpr int QKV = (HEADS + 2 * GROUPS) * HEAD, Q = HEADS * HEAD;
   constexpr int WIDE = few_enough(2 * INNER), NARROW = few_enough(D);
   const int count = tokens.count();
+  auto held = [=](int m, int n) {
+    return load_pair(scratch.hidden + static_cast<size_t>(m) * D + n);
+  };
 #pragma unroll 1
   for (int layer = 0; layer < LAYERS; layer++) {
     const bf16* norms = weights.norms + layer * 2 * D;
     bf16 *k = keys[layer], *v = values[layer];
     fetch_columns<HEADS + 2 * GROUPS, GROUPS>(tokens, k, v);
-    multiply_heads<D, HEADS + 2 * GROUPS, true>(
+    multiply_heads<D, HEADS + 2 * GROUPS>(
         [=](int m, int at) { return scratch.hidden + static_cast<size_t>(m) * D + at; },
-        weights.qkv + static_cast<size_t>(layer) * QKV * D, norms, eps, count, shared,
+        weights.qkv + static_cast<size_t>(layer) * QKV * D,
+        Norm{norms, eps, D <= Q ? scratch.attended : nullptr, arrived, &turn}, count, shared,
         [=](int m, int head, float first, float second) {
           int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
           if (head < HEADS + GROUPS) {
@@ -588,18 +877,17 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
     all_blocks(arrived, turn);
     multiply_rows<Q, D, NARROW, false>(
         [=](int m, int at) { return scratch.attended + static_cast<size_t>(m) * Q + at; },
-        weights.o + static_cast<size_t>(layer) * D * Q, nullptr, eps, count, shared,
-        [=](int m, int n, float2 sum) {
-          bf16* to = scratch.hidden + static_cast<size_t>(m) * D + n;
-          unsigned old = load_pair(to);
-          store_pair(to, pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y)));
+        weights.o + static_cast<size_t>(layer) * D * Q, Norm{}, count, shared, held,
+        [=](int m, int n, float2 sum, unsigned old) {
+          store_pair(scratch.hidden + static_cast<size_t>(m) * D + n, added(old, sum));
         });
     fetch_ahead<D, 2 * INNER, WIDE>(weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D);
     all_blocks(arrived, turn);
     multiply_rows<D, 2 * INNER, WIDE, true>(
         [=](int m, int at) { return scratch.hidden + static_cast<size_t>(m) * D + at; },
-        weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D, norms + D, eps, count,
-        shared, [=](int m, int n, float2 sum) {
+        weights.gate_up + static_cast<size_t>(layer) * 2 * INNER * D,
+        Norm{norms + D, eps, D <= Q ? scratch.q : nullptr, arrived, &turn}, count, shared,
+        Nothing(), [=](int m, int n, float2 sum, unsigned) {
           float gate = rounded(sum.x), up = rounded(sum.y);
           float gated = rounded(silu(gate)) * up;
           store_one(scratch.gated + static_cast<size_t>(m) * INNER + n / 2, gated);
@@ -608,12 +896,10 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
     all_blocks(arrived, turn);
     multiply_rows<INNER, D, NARROW, false>(
         [=](int m, int at) { return scratch.gated + static_cast<size_t>(m) * INNER + at; },
-        weights.down + static_cast<size_t>(layer) * D * INNER, nullptr, eps, count, shared,
-        [=](int m, int n, float2 sum) {
-          bf16* to = scratch.hidden + static_cast<size_t>(m) * D + n;
-          unsigned old = load_pair(to);
-          unsigned now = pack(low(old) + rounded(sum.x), high(old) + rounded(sum.y));
-          store_pair(to, now);
+        weights.down + static_cast<size_t>(layer) * D * INNER, Norm{}, count, shared, held,
+        [=](int m, int n, float2 sum, unsigned old) {
+          unsigned now = added(old, sum);
+          store_pair(scratch.hidden + static_cast<size_t>(m) * D + n, now);
           tapped(layer, m, n, now);
         });
     if (layer + 1 < LAYERS) {
@@ -625,24 +911,24 @@ __device__ void run_layers(const Tokens& tokens, const Weights& weights, bf16* c
 
 // As `multiply_rows`, of every row's tokens from `from` to `from + taken` after the last norm.
 template <int D, int N, class Done>
-__device__ void multiply_taken(const Tokens& tokens, const bf16* hidden, const bf16* norm,
-                               const bf16* weights, float eps, int from, int taken, float* shared,
+__device__ void multiply_taken(const Tokens& tokens, const bf16* hidden, const Norm& norm,
+                               const bf16* weights, int from, int taken, float* shared,
                                Done done) {
   const int width = tokens.width;
   multiply_rows<D, N, few_enough(N), true>(
       [=](int m, int at) {
         return hidden + static_cast<size_t>(m / taken * width + from + m % taken) * D + at;
       },
-      weights, norm, eps, tokens.rows * taken, shared, done);
+      weights, norm, tokens.rows * taken, shared, Nothing(), done);
 }
 
 // Logits [rows * taken, V].
 template <int D, int VOCABULARY>
-__device__ void run_head(const Tokens& tokens, const bf16* hidden, const bf16* norm,
-                         const bf16* table, float eps, int from, int taken, bf16* logits,
-                         float* shared) {
+__device__ void run_head(const Tokens& tokens, const bf16* hidden, const Norm& norm,
+                         const bf16* table, int from, int taken, bf16* logits, float* shared) {
   multiply_taken<D, VOCABULARY>(
-      tokens, hidden, norm, table, eps, from, taken, shared, [=](int m, int n, float2 sum) {
+      tokens, hidden, norm, table, from, taken, shared,
+      [=](int m, int n, float2 sum, unsigned) {
         store_pair(logits + static_cast<size_t>(m) * VOCABULARY + n, pack(sum.x, sum.y));
       });
 }
@@ -653,7 +939,8 @@ __device__ void run_gates(const Tokens& tokens, const bf16* hidden, const bf16* 
                           const bf16* gate_proj, float eps, int from, int taken, bf16* gates,
                           float* shared) {
   multiply_taken<D, RANK>(
-      tokens, hidden, norm, gate_proj, eps, from, taken, shared, [=](int m, int n, float2 sum) {
+      tokens, hidden, Norm{norm, eps}, gate_proj, from, taken, shared,
+      [=](int m, int n, float2 sum, unsigned) {
         store_pair(gates + static_cast<size_t>(m) * RANK + n,
                    pack(silu(rounded(sum.x)), silu(rounded(sum.y))));
       });
@@ -671,13 +958,13 @@ __device__ void run_context(const Tokens& tokens, const bf16* taps, const bf16* 
       [=](int m, int at) {
         return taps + (static_cast<size_t>(at / D) * count + m) * D + at % D;
       },
-      fc, nullptr, eps, count, shared, [=](int m, int n, float2 sum) {
+      fc, Norm{}, count, shared, Nothing(), [=](int m, int n, float2 sum, unsigned) {
         store_pair(features + static_cast<size_t>(m) * D + n, pack(sum.x, sum.y));
       });
   all_blocks(arrived, turn);
-  multiply_heads<D, 2 * LAYERS * GROUPS, true>(
-      [=](int m, int at) { return features + static_cast<size_t>(m) * D + at; }, kv, norm, eps,
-      count, shared, [=](int m, int head, float first, float second) {
+  multiply_heads<D, 2 * LAYERS * GROUPS>(
+      [=](int m, int at) { return features + static_cast<size_t>(m) * D + at; }, kv,
+      Norm{norm, eps}, count, shared, [=](int m, int head, float first, float second) {
         int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
         bool is_key = head < LAYERS * GROUPS;
         int layer = head / GROUPS % LAYERS, group = head % GROUPS;

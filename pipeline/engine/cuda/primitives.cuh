@@ -23,6 +23,11 @@ __device__ inline uint4 load_weights(const bf16* from) {
   return __ldg(reinterpret_cast<const uint4*>(from));
 }
 
+// A cosine and a sine, likewise.
+__device__ inline float2 load_turn(const float* from) {
+  return __ldg(reinterpret_cast<const float2*>(from));
+}
+
 // Eight numbers that another block may have written before `all_blocks`, which empties the first
 // cache; there they stay for whoever reads them again.
 __device__ inline uint4 load_shared8(const bf16* from) {
@@ -61,13 +66,34 @@ __device__ inline float exchange(float value, int lane_bit) {
   return __shfl_xor_sync(0xffffffffu, value, lane_bit);
 }
 
-// c += a b: [16, 16] by [16, 8], in float32. (PTX ISA, "mma.m16n8k16 with .bf16".)
-__device__ inline void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                unsigned b0, unsigned b1) {
+// Copies eight numbers to shared memory, while other things are done. (PTX ISA, "cp.async".)
+__device__ inline void copy_ahead(uint4* to, const bf16* from) {
+  unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+}
+__device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until of the thread's copies no more than the last LEFT ends are on their way.
+template <int LEFT>
+__device__ inline void await_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+// The same words, put into neighbouring registers once: of a move the compiler would make one for
+// every product. It can't know the selector.
+__device__ inline unsigned same_selector(int count) { return count == 0x7fffffff ? 0 : 0x3210; }
+__device__ inline uint4 same(uint4 words, unsigned selector) {
+  return {__byte_perm(words.x, 0, selector), __byte_perm(words.y, 0, selector),
+          __byte_perm(words.z, 0, selector), __byte_perm(words.w, 0, selector)};
+}
+
+// c += a b: [16, 16] by [16, 8], in float32. (PTX ISA, "mma.m16n8k16 with .bf16".) `a` should be
+// one load: the hardware wants neighbouring registers, and moves take longer than the product.
+__device__ inline void multiply(float (&c)[4], const uint4& a, unsigned b0, unsigned b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
       "{%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
 // Waits until all blocks are here; all must run at once, one on a multiprocessor at most. What any
