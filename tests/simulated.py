@@ -38,6 +38,8 @@ class World:
         load: How many times as long every step takes as when the tables were measured.
         hitch: Milliseconds that every third step with the drafter takes longer.
         planning: Milliseconds of making a plan; if the drafter has begun, it runs meanwhile.
+        late: Milliseconds that a step with the drafter takes longer if the last one was without:
+            its context has missed something.
         wasted: Steps for which the drafter had begun, and which then were planned without it.
     """
 
@@ -55,7 +57,9 @@ class World:
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     ms: float = 0.0
     tokens: int = 0
+    late: float = 0.0
     wasted: int = 0
+    drafted: bool = False  # in the last step
 
     def costs(self) -> StepCosts:
         return StepCosts(table(self.verify), table(self.draft, (1,)))
@@ -74,6 +78,8 @@ class World:
         drafting = self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
         beside = min(self.planning, drafting) if begun else 0.0  # what nobody waits for
         ms = self.verify(*plan.shape) + drafting - beside
+        ms += self.late if plan.uses_drafter and not self.drafted else 0.0
+        self.drafted = plan.uses_drafter
         ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
         seen = self.load * ms * max(0.5, self.rng.gauss(1, self.noise))
         if self.noise and self.rng.random() < 1 / 200:

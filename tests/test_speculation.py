@@ -96,6 +96,17 @@ def test_it_adapts_to_a_fall_and_to_a_recovery(world_of: Callable[..., World], r
     assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
 
 
+@pytest.mark.parametrize("rows", [1, 4, 16])
+def test_the_drafter_is_found_to_win_though_its_first_step_loses(rows: int) -> None:
+    """That one puts into its context what it has missed while others decoded."""
+    world = World(launch_bound, lambda *_: 1.0, rows, chance=0.0, late=12.0)
+    model = Speculation(world.costs())
+    world.run(model, 300)
+    world.chance = 0.8
+    world.run(model, 2 * LONGEST)
+    assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
+
+
 @pytest.mark.parametrize(("world_of", "rows"), WORLDS)
 @pytest.mark.parametrize("chance", [0.1, 0.8])
 def test_a_busier_machine_changes_no_plan_and_no_gain(

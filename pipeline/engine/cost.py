@@ -213,6 +213,11 @@ class StepCosts:
         self.verify = LatencyTable(verify)
         self.draft = LatencyTable(draft or {}, widths=(1,))
 
+    def meet(self, shape: Shape, *, drafted: bool) -> bool:
+        """Notes that a shape is run; true the first time."""
+        new = self.verify.is_new(shape.rows, shape.width)
+        return (drafted and self.draft.is_new(shape.rows, 1)) or new
+
     def observe(self, shape: Shape, ms: float, *, drafted: bool = False) -> None:
         """Keeps the tables current; the first step of a shape is left out (it compiles).
 
@@ -222,9 +227,7 @@ class StepCosts:
             drafted: Whether `ms` includes a forward of the drafter. Both run without a pause
                 between them, so their sum is all that is known: the error is shared in proportion.
         """
-        new = self.verify.is_new(shape.rows, shape.width)
-        new = (drafted and self.draft.is_new(shape.rows, 1)) or new
-        if new or not 0 < ms < float("inf"):
+        if self.meet(shape, drafted=drafted) or not 0 < ms < float("inf"):
             return
         verify_ms = self.verify.predict(*shape)
         draft_ms = self.draft.predict(shape.rows, 1, shape.context) if drafted else 0.0

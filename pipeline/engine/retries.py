@@ -5,8 +5,9 @@ One that the best plans leave out for its interval of steps is tried for a step,
 pays for it. `SHARE` of all time goes into the account; a retry takes out what it lost against the
 best plan, so retries cost 1 % of the time at most. After a retry that lost, the arm's interval
 doubles (32 to 256 steps); after one that won, the next step tries again, and if that goes on
-the estimates rise until the arm is chosen for its own sake. The drafter is due at once when a task
-is new, of which the others tell nothing.
+the estimates rise until the arm is chosen for its own sake. The drafter is tried twice, as its
+first step also puts into its context what it has missed. It is due at once when a task is new, of
+which the others tell nothing.
 """
 
 from typing import Literal
@@ -19,7 +20,9 @@ SHORTEST = 32
 LONGEST = 256
 PATIENCE = 8
 """Steps until an arm that could not be tried asks again."""
-MOST_PLAIN_STEPS = 16.0
+TRIES: dict[Arm, int] = {"plain": 1, "free": 1, "drafter": 2}
+"""Steps of a retry before it is judged."""
+MOST_PLAIN_STEPS = 10.0
 """The account never holds more than this many plain steps: savings are not for a spree."""
 
 
@@ -31,6 +34,7 @@ class Retries:
         self._account_ms = 0.0
         self._interval = dict.fromkeys(ARMS, SHORTEST)
         self._next = dict.fromkeys(ARMS, SHORTEST)  # the step at which it is due
+        self._tried = dict.fromkeys(ARMS, 0)  # steps of the retry that is going on
 
     def due(self, ahead: int = 0) -> list[Arm]:
         """Arms whose time has come so many steps from now, the longest waiting first."""
@@ -54,9 +58,10 @@ class Retries:
         """Puts off an arm that by the cost table can't win, whatever its acceptance.
 
         Returns:
-            False once it was put off for the longest interval: the table may be wrong.
+            False once it was put off for the longest interval, as the table may be wrong; and while
+            it is being tried, or has just won.
         """
-        if self._interval[arm] >= LONGEST:
+        if self._interval[arm] in {1, LONGEST} or self._tried[arm]:
             return False
         self._interval[arm] = min(2 * self._interval[arm], LONGEST)
         self._next[arm] = self._step + self._interval[arm]
@@ -83,6 +88,11 @@ class Retries:
         if arm is None:
             return
         self._account_ms -= ms - worth_ms
+        self._tried[arm] += 1
+        if ms >= worth_ms and self._tried[arm] < TRIES[arm]:
+            self._next[arm] = self._step
+            return
+        self._tried[arm] = 0
         longer = max(SHORTEST, min(2 * self._interval[arm], LONGEST))
         self._interval[arm] = longer if ms >= worth_ms else 1
         self._next[arm] = self._step + self._interval[arm] - 1

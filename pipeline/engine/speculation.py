@@ -16,9 +16,8 @@ What a plan leaves out is tried again, as acceptance and times change: see `Retr
 plans' promises are kept is learnt, too: see `Trust`.
 
 To plan takes time, too: on a fast GPU a third of a plain step. It is part of what a plan with
-drafts costs, but for what is done while the drafter runs: where plans use it, it begins first. (A
-step that tries it does not, and counts as if it had.) After a plan without any drafts, some steps
-are decoded without planning.
+drafts costs, but for what is done while the drafter runs, which begins first where plans use it.
+After a plan without any drafts, some steps are decoded without planning.
 """
 
 from collections.abc import Sequence
@@ -36,16 +35,12 @@ NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
 WORTH = 1.05
 """How much better than plain decoding speculation must look: the best of many noisy estimates is
 better than what it becomes, and what is a draw costs the planning."""
-MARGIN = 1.02
-"""How much better than the width in use another one must look."""
-HOPE = tokens_expected([0.85] * POSITIONS)
-"""Yield of a draft that goes well, by which widths to try again are judged."""
+MARGIN = 1.02  # how much better than the width in use another one must look
+HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
-MOST_REST = 64
-"""Steps without a plan, at most."""
-RECENT = 0.9
-"""Weight of the past in the running mean of a plan's own time."""
+MOST_REST = 64  # steps without a plan
+RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
@@ -79,6 +74,7 @@ class Speculation:
         self._held = (0, False)  # width and drafter of the best plan at the last step
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
+        self._drafted = False  # in the last step
         self._seen_tokens = 0
         self._planning_ms = 0.0
 
@@ -134,7 +130,12 @@ class Speculation:
             beside_ms: Planning that was done while it ran: so much of it was not seen.
         """
         ms += min(beside_ms, self._draft_ms(shape.rows, shape.context)) if drafted else 0.0
-        self._costs.observe(shape, ms, drafted=drafted)
+        tried = self._last is not None and self._last.retry == "drafter"
+        if tried and not self._drafted:  # it also put into its context what it had missed
+            self._costs.meet(shape, drafted=drafted)
+        else:
+            self._costs.observe(shape, ms, drafted=drafted)
+        self._drafted = drafted
         self._seen_ms = ms
 
     def _draft_ms(self, rows: int, context: int) -> float:
@@ -157,6 +158,7 @@ class Speculation:
     def rested(self, rows: int, ms: float) -> None:
         """Counts a step that was decoded plainly without a plan."""
         self._counts.rest(rows, ms)
+        self._drafted = False
 
     def record(self, outcome: Outcome) -> None:
         """Takes what became of a row's draft, run or not."""
