@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo, Request
+from pipeline.engine.target import PIECE
 from pipeline.training.full_core import FullCore
 from tests import emulated_gpu
 from tests.emulated import needs_compiler
@@ -82,6 +83,17 @@ def test_answers_are_the_same_alone_in_a_batch_and_with_drafts(
     stats = drafting.stats().speculation
     assert stats is not None
     assert stats.drafter_steps
+
+
+def test_a_prompt_is_answered_alike_read_at_once_or_in_pieces(info: ModelInfo) -> None:
+    request = ask("long", "what is due on monday " * 6, max_tokens=12)
+    texts: set[str] = set()
+    for piece in (0, 7):
+        options = CoreOptions(max_rows=2, kv_bytes=1 << 24, speculate=False, prefill_tokens=piece)
+        core = Core(info, options)
+        assert core._target.prompt_piece > PIECE  # tiles are for many tokens
+        texts.add(Desk(core).finish(request).completion(request.id).text)
+    assert len(texts) == 1
 
 
 def test_prompts_that_are_read_together_are_answered(info: ModelInfo) -> None:

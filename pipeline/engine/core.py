@@ -197,7 +197,8 @@ class Core:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
         started = time.perf_counter()
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
-        piece = tokens[done : min(done + self._options.prefill_tokens, len(tokens) - 1)]
+        most = self._options.prefill_tokens or self._target.prompt_piece
+        piece = tokens[done : min(done + most, len(tokens) - 1)]
         if piece:
             self._target.prefill(row.slot, piece)
         if done + len(piece) == len(tokens) - 1:

@@ -225,7 +225,7 @@ class CoreOptions:
     Attributes:
         max_rows: Most requests decoded at the same time.
         kv_bytes: Memory for keys and values of running rows and kept prefixes together.
-        prefill_tokens: Most prompt tokens run between two decode steps.
+        prefill_tokens: Most prompt tokens run at once; 0: as many as suit the device.
         speculate: Draft tokens and verify them; False decodes plainly, one token a step.
         drafter: Folder of a DFlash checkpoint for the model; "" drafts forced tokens and copies.
         draft_always: Draft in every step, by any source and width, whether it pays or not: so the
@@ -234,7 +234,7 @@ class CoreOptions:
 
     max_rows: int = 16
     kv_bytes: int = 2 << 30
-    prefill_tokens: int = 512
+    prefill_tokens: int = 0
     speculate: bool = True
     drafter: str = ""
     draft_always: bool = False

@@ -29,6 +29,7 @@ from pipeline.engine.taps import Taps
 from pipeline.engine.window import Shapes, device_shapes
 from pipeline.errors import InputError
 
+PIECE, FUSED_PIECE = 512, 1024
 GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
 
 
@@ -109,6 +110,11 @@ class Target:
         if self._fused is None:
             return self.cache.shapes
         return replace(device_shapes(), mask_dtype=mx.bfloat16)
+
+    @property
+    def prompt_piece(self) -> int:
+        """How many tokens of a prompt to run at once: one kernel has tiles for many."""
+        return FUSED_PIECE if self._fused else PIECE
 
     def unfuse(self) -> None:
         """Leaves the forward to MLX's own operations, for a drafter that needs them."""

@@ -14,6 +14,7 @@ from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.row import Row
+from pipeline.engine.target import PIECE
 from pipeline.engine.window import ScatteredWindow, Window, window_of_rows
 
 TOGETHER = 32
@@ -104,7 +105,7 @@ class FullCore(Core):
         full = [*rows, *[rows[0]] * (self._together - len(rows))]
         while True:
             starts = tuple(cache.lengths[row.slot] for row in full)
-            most = min(self._options.prefill_tokens, cache.columns - max(starts))
+            most = min(self._options.prefill_tokens or PIECE, cache.columns - max(starts))
             pieces = [row.tokens[start:-1][:most] for row, start in zip(full, starts, strict=True)]
             longest = max(len(piece) for piece in pieces)
             if not longest:
