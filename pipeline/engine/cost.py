@@ -112,7 +112,7 @@ class LatencyTable:
         way and of no more than `LARGEST_ERROR`. Where the shape was well known, it is the machine
         that is busier or hotter, and all shapes are corrected, unless the error is small and other
         shapes have just shown that it is not; else the corners that it came from share the
-        correction (the delta rule).
+        correction (the delta rule). What wide steps correct so is in doubt until a plain one came.
         """
         corners = self._corners(shape)
         if shape.width == 1:

@@ -195,6 +195,7 @@ def kernel_start(layers: int, rooms: Sequence[str] = SCRATCH) -> str:
         for half in (names[:layers], names[layers:])
     )
     return f"""
+  static_assert(4 * ROOM <= {PLACES_AT}, "the places would lie where the stages are");
   extern __shared__ float shared[];
   bf16* all_keys[] = {{{keys}}};
   bf16* all_values[] = {{{values}}};

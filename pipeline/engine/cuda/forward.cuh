@@ -19,7 +19,7 @@ constexpr int CHUNK = 32;     // k or columns that a warp takes at a time
 constexpr int EIGHTS = CHUNK / 8;
 constexpr int HEAD = 64;      // size of a head: lane i has its elements i and i + 32
 constexpr int STRIDE = HEAD + 4;
-constexpr int MOST_ROWS = 128;  // of a tile
+constexpr int MOST_MEASURED = 32;  // rows whose norm a block measures at a time
 constexpr float NOTHING = -1e30f;
 
 // Which tokens a forward has. Token m is token m % width of row m / width.
@@ -64,14 +64,24 @@ __device__ inline void round_pair(float* to, float first, float second) {
   to[1] = high(rounded);
 }
 
-__device__ inline float add_squares(float sum, uint4 x) {
-  for (unsigned pair : {x.x, x.y, x.z, x.w}) sum += low(pair) * low(pair) + high(pair) * high(pair);
-  return sum;
+// One over the root mean square of a row of K numbers, which the lanes of a warp share.
+template <int K, int LOADS>
+__device__ inline float inverse_of(const uint4 (&row)[LOADS], float eps) {
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < LOADS; i++) {
+    for (unsigned pair : {row[i].x, row[i].y, row[i].z, row[i].w}) {
+      sum += low(pair) * low(pair) + high(pair) * high(pair);
+    }
+  }
+  for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
+  return rsqrtf(sum / K + eps);
 }
 
-// One over the root mean square of rows of K numbers, of MB * 16 rows from m0.
+// The same of MB * 16 rows from m0.
 template <int K, int MB, class At>
 __device__ void measure_rows(At at, int m0, int count, float eps, float* inverse) {
+  static_assert(16 * MB <= MOST_MEASURED, "no room for so many");
   constexpr int LOADS = (K + 255) / 256, ROWS = 16 * MB / WARPS, TAKEN = at_once(ROWS, 4 * LOADS);
   Lane own;
 #pragma unroll 1
@@ -89,15 +99,8 @@ __device__ void measure_rows(At at, int m0, int count, float eps, float* inverse
     }
 #pragma unroll
     for (int r = 0; r < TAKEN; r++) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < LOADS; i++) {
-        sum = add_squares(sum, x[r][i]);
-      }
-      for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
-      if (own.lane == 0 && first + r < ROWS) {
-        inverse[own.warp + (first + r) * WARPS] = rsqrtf(sum / K + eps);
-      }
+      float found = inverse_of<K>(x[r], eps);
+      if (own.lane == 0 && first + r < ROWS) inverse[own.warp + (first + r) * WARPS] = found;
     }
   }
   __syncthreads();
@@ -128,17 +131,13 @@ __device__ void apply_norm(At at, const Norm& norm, int count) {
   Lane own;
   for (int m = blockIdx.x * WARPS + own.warp; m < count; m += gridDim.x * WARPS) {
     uint4 x[LOADS];
-    float sum = 0;
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
       int k = 8 * own.lane + 256 * i;
       x[i] = {};
       if (k < K) x[i] = load_shared8(at(m, k));
     }
-#pragma unroll
-    for (int i = 0; i < LOADS; i++) sum = add_squares(sum, x[i]);
-    for (int bit = 16; bit; bit /= 2) sum += exchange(sum, bit);
-    float inverse = rsqrtf(sum / K + norm.eps);
+    float inverse = inverse_of<K>(x, norm.eps);
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
       int k = 8 * own.lane + 256 * i;
@@ -248,7 +247,7 @@ __device__ void run_product(At at, const bf16* weights, const Norm& norm, int co
   static_assert(K % CHUNK == 0 && N % (8 * NB) == 0, "sizes that the tiles can't cover");
   constexpr int GROUPS = N / (8 * NB), PAIRS = 4 * NB;
   float* inverse = shared;
-  float* parts = shared + MOST_ROWS;
+  float* parts = shared + MOST_MEASURED;
   int items = GROUPS * ((count + 16 * MB - 1) / (16 * MB)), measured = -1;
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     int n0 = item % GROUPS * 8 * NB, m0 = item / GROUPS * 16 * MB;
@@ -493,7 +492,7 @@ __device__ void run_heads(At at, const bf16* weights, const Norm& norm, int coun
                           Done done) {
   constexpr int ROWS = 16 * MB;
   float* inverse = shared;
-  float* parts = shared + MOST_ROWS;
+  float* parts = shared + MOST_MEASURED;
   float* tile = parts + WARPS * ROWS * HEAD;
   int items = HEADS * ((count + ROWS - 1) / ROWS);
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
