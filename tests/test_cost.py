@@ -161,6 +161,19 @@ def test_measuring_keeps_to_its_budget() -> None:
     assert len(measure(clock.run, plan_shapes(64, 8192), 0.0, clock)) == 1
 
 
+def test_kernels_that_are_compiled_first_leave_time_for_all_shapes() -> None:
+    clock = FakeClock()
+    plan = plan_shapes(8, 1024)
+    called: list[Shape] = []
+
+    def run(rows: int, width: int, context: int) -> None:
+        clock.now_s += 0 if called else 40.0
+        called.append(Shape(rows, width, context))
+        clock.run(rows, width, context)
+
+    assert list(measure(run, plan, 39.0, clock)) == plan
+
+
 def test_the_plan_fits_the_engine() -> None:
     for most_rows, most_context in ((1, 100), (3, 256), (16, 2048), (64, 10**6)):
         plan = plan_shapes(most_rows, most_context)

@@ -107,6 +107,30 @@ def test_the_drafter_is_found_to_win_though_its_first_step_loses(rows: int) -> N
     assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
 
 
+@pytest.mark.parametrize("rows", [1, 4, 16])
+def test_the_drafter_is_tried_again_in_spite_of_long_rests(rows: int) -> None:
+    world = World(launch_bound, lambda *_: 1.0, rows, chance=0.0, planning=1.5)
+    model = Speculation(world.costs())
+    world.run(model, 300)
+    assert world.resting > 10
+    world.chance = 0.8
+    world.run(model, 3 * LONGEST)
+    assert world.run(model, 300) > 0.85 * world.best_fixed_rate()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("chance", [0.45, 0.55])
+def test_a_small_gain_is_not_lost_to_a_few_unlucky_drafts(rows: int, chance: float) -> None:
+    gains: list[float] = []
+    for seed in range(8):
+        world = World(launch_bound, lambda *_: 1.0, rows, chance=chance, planning=0.5)
+        world.rng.seed(seed)
+        model = Speculation(world.costs())
+        world.run(model, 300)
+        gains.append(world.run(model, 1000) / world.best_fixed_rate())
+    assert sum(gains) / len(gains) > 0.9
+
+
 @pytest.mark.parametrize(("world_of", "rows"), WORLDS)
 @pytest.mark.parametrize("chance", [0.1, 0.8])
 def test_a_busier_machine_changes_no_plan_and_no_gain(

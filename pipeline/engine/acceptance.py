@@ -74,7 +74,7 @@ class Counts:
         ]
 
 
-WINDOWS = {"all": (256, 4.0), "task": (64, 8.0), "row": (24, 3.0)}
+WINDOWS = {"all": (1024, 4.0), "task": (256, 8.0), "row": (32, 5.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
 
 _Key = tuple[Source, int]

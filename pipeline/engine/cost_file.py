@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.engine.cost import Shape, StepCosts
 
-FORMAT = 1
+FORMAT = 2
 
 
 def to_json(costs: StepCosts) -> str:

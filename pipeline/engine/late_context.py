@@ -20,6 +20,9 @@ MOST_TOKENS = 2048
 """Tokens that wait, at most: those of a row that ends without a draft never go in."""
 GONE = -1
 
+_Step = tuple[int, list[mx.array]]
+"""A step's rows, and its hidden states."""
+
 
 class LateContext(Late):
     """Holds back the hidden states of plain steps.
@@ -40,9 +43,10 @@ class LateContext(Late):
         self._cache = cache
         self._layers = layers
         self._extend = extend
-        self._steps: list[tuple[int, list[mx.array]]] = []  # each with its rows
-        self._slots: list[int] = []  # of their tokens, one after the other; `GONE` if the row is
-        self._columns: list[int] = []
+        self._steps: list[_Step] = []
+        self._held = 0  # tokens in them, of rows that are gone, too
+        self._waiting: dict[int, list[tuple[int, int]]] = {}
+        """By slot: which of those tokens are its, and their columns, which grow."""
         cache.late = self
 
     def take(self, taps: Sequence[mx.array]) -> list[mx.array]:
@@ -61,26 +65,30 @@ class LateContext(Late):
         plain = taps[0].shape[1] == 1 and not window.first
         if not plain or rows > TOGETHER or self._cache.shapes.few:  # few: other widths cost more
             return self._extend(taps)
-        if len(self._slots) + rows > MOST_TOKENS:
+        if self._held + rows > MOST_TOKENS:
             self.catch_up()
         self._steps.append((rows, list(taps)))
-        self._slots += range(rows)
-        self._columns += window.starts
+        for slot, column in enumerate(window.starts):
+            self._waiting.setdefault(slot, []).append((self._held + slot, column))
+        self._held += rows
         return list(taps)
 
     def catch_up(self) -> None:
         """Puts into the context what waits."""
-        while self._steps:
+        slots, columns = [GONE] * self._held, [0] * self._held
+        for slot, tokens in self._waiting.items():
+            for place, column in tokens:
+                slots[place], columns[place] = slot, column
+        steps, self._steps, self._waiting, self._held = self._steps, [], {}, 0
+        while steps:
             count, some = 0, 0
-            while some < len(self._steps) and count + self._steps[some][0] <= TOGETHER:
-                count, some = count + self._steps[some][0], some + 1
-            self._put_in(some, count)
+            while some < len(steps) and count + steps[some][0] <= TOGETHER:
+                count, some = count + steps[some][0], some + 1
+            self._put_in(steps[:some], slots[:count], columns[:count])
+            steps, slots, columns = steps[some:], slots[count:], columns[count:]
 
-    def _put_in(self, some: int, count: int) -> None:
-        """Puts in what the first steps left, which have so many tokens."""
-        steps, self._steps = self._steps[:some], self._steps[some:]
-        slots, self._slots = self._slots[:count], self._slots[count:]
-        columns, self._columns = self._columns[:count], self._columns[count:]
+    def _put_in(self, steps: Sequence[_Step], slots: list[int], columns: list[int]) -> None:
+        """Puts in what some steps left: tokens of those slots, at those columns."""
         left = [i for i, slot in enumerate(slots) if slot != GONE]
         if not left or self._layers[0].keys is None:  # None: the rows' memory was given back
             return
@@ -99,22 +107,21 @@ class LateContext(Late):
 
     def ready(self, slot: int, length: int) -> int:
         """See `Late`."""
-        waiting = [c for s, c in zip(self._slots, self._columns, strict=True) if s == slot]
-        return min([length, *waiting])
+        tokens = self._waiting.get(slot)
+        return min(length, tokens[0][1]) if tokens else length
 
     def drop(self, slot: int) -> None:
         """See `Late`."""
-        self._slots = [GONE if s == slot else s for s in self._slots]
+        self._waiting.pop(slot, None)
 
     def move(self, source: int, target: int) -> None:
         """See `Late`."""
         self.drop(target)
-        self._slots = [target if s == source else s for s in self._slots]
+        if source in self._waiting:
+            self._waiting[target] = self._waiting.pop(source)
 
 
-def _joined(
-    steps: Sequence[tuple[int, Sequence[mx.array]]], tap: int, chosen: mx.array | None
-) -> mx.array:
+def _joined(steps: Sequence[_Step], tap: int, chosen: mx.array | None) -> mx.array:
     """What a tap has of the chosen tokens of some steps, as one of so many rows."""
     states = [taps[tap].reshape(-1, rows, taps[tap].shape[-1]) for rows, taps in steps]
     joined = mx.concatenate(states, axis=1)  # [L or 1, tokens, D]

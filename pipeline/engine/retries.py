@@ -3,7 +3,8 @@
 The rule. There are three arms: plain decoding, drafts that cost nothing to make, and the drafter.
 One that the best plans leave out for its interval of steps is tried for a step, if the account
 pays for it. `SHARE` of all time goes into the account; a retry takes out what it lost against the
-best plan, so retries cost 1 % of the time at most. After a retry that lost, the arm's interval
+best plan, so retries cost 1 % of the time at most. Steps without a plan count, too: most steps are
+such where drafts don't pay. After a retry that lost, the arm's interval
 doubles (32 to 256 steps); after one that won, the next step tries again, and if that goes on
 the estimates rise until the arm is chosen for its own sake. The drafter is tried twice, as its
 first step also puts into its context what it has missed. It is due at once when a task is new, of
@@ -16,6 +17,8 @@ Arm = Literal["plain", "free", "drafter"]
 ARMS: tuple[Arm, ...] = ("plain", "free", "drafter")
 
 SHARE = 0.01
+SHARE_AT_REST = 0.005
+"""Of steps without a plan: planning takes its part of them, too."""
 SHORTEST = 32
 LONGEST = 256
 PATIENCE = 8
@@ -74,6 +77,11 @@ class Retries:
             self.postpone(arm)
             return False
         return True
+
+    def rested(self, ms: float) -> None:
+        """Counts a step that was plain without a plan: time goes on, and is saved."""
+        self._step += 1
+        self._account_ms += SHARE_AT_REST * ms
 
     def settle(self, ms: float, worth_ms: float, arm: Arm | None) -> None:
         """Closes a step.

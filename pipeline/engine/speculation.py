@@ -32,7 +32,7 @@ from pipeline.engine.speculation_stats import SpeculationStats
 from pipeline.engine.trust import Trust
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
-WORTH = 1.05
+WORTH = 1.03
 """How much better than plain decoding speculation must look: the best of many noisy estimates is
 better than what it becomes, and what is a draw costs the planning."""
 MARGIN = 1.02  # how much better than the width in use another one must look
@@ -158,6 +158,7 @@ class Speculation:
     def rested(self, rows: int, ms: float) -> None:
         """Counts a step that was decoded plainly without a plan."""
         self._counts.rest(rows, ms)
+        self._retries.rested(ms)
         self._drafted = False
 
     def record(self, outcome: Outcome) -> None:
@@ -181,7 +182,6 @@ class Speculation:
     def _step_costs(self, rows: Sequence[RowView], context: int) -> _Costs:
         """Milliseconds of a step by width, without and with the drafter."""
         verify = self._costs.verify.predict_widths(len(rows), context)
-        verify[0] = min(verify)  # a wider step does its work, too: seen seldom, it may look slow
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
         draft = self._draft_ms(len(rows), context) if offered else 0.0
         free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))

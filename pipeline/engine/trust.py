@@ -9,7 +9,7 @@ promise is the one that is run. The factor closes the loop: it is the mean of wh
 was promised. Where nothing is run it slowly returns to 1, so that what has changed is seen.
 """
 
-STEPS = 48
+STEPS = 192
 """A mean's memory in steps that ran drafts."""
 FORGOTTEN = 2000
 """In so many plans an arm that is not run returns to its promise."""
