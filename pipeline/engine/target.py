@@ -225,7 +225,7 @@ class Target:
         fill_in(layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
         self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
-        mx.async_eval(self._ran, tapped)  # it runs while the rest is laid out
+        mx.async_eval(self._ran)  # and what is tapped: it runs while the rest is laid out
         self._observed = self._observe([tapped]) if taps else []
         self._observed = [array for array in self._observed if array is not tapped]
         return self._ran
