@@ -95,7 +95,7 @@ def test_without_a_split_documents_are_split_by_chance_and_the_same_each_time(
 
 def test_a_folder_of_documents_is_cut_into_passages(tmp_path: Path) -> None:
     info = info_of(write_followers(tmp_path / "target"))
-    folder = write_documents(tmp_path / "documents", 5, words=400)
+    folder = write_documents(tmp_path / "documents", 5, words=1000)
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 no")
     found = read_folder(folder, info.tokenizer_json)
     assert len(found.texts) == 5

@@ -57,19 +57,25 @@ TINY = replace(
     anchors=8,
     reuse=10,
     learning_rate=5e-3,
-    length=3000,
+    length=512,
     evaluate_every=100,
 )
 SHORT = replace(TINY, steps=2, evaluate_every=1)
 
 
-def make_job(folder: Path, kind: str = "llama", recipe: Recipe = TINY) -> TrainJob:
+FEW = 16, 4
+"""Answers to train on and held out, where how good the drafter gets is not asked."""
+
+
+def make_job(
+    folder: Path, kind: str = "llama", recipe: Recipe = SHORT, count: tuple[int, int] = FEW
+) -> TrainJob:
     target = write_followers(folder / "target", kind)
-    documents = write_documents(folder / "documents")
+    documents = write_documents(folder / "documents", words=60)
     return TrainJob(
         model=str(target),
         out=str(folder / "drafter"),
-        sources=Sources(documents=str(documents), answers=40, heldout=8),
+        sources=Sources(documents=str(documents), answers=count[0], heldout=count[1]),
         recipe=recipe,
         answer_rows=8,
         kv_bytes=64 << 20,
@@ -81,7 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainJob:
     """A short training, whose answers the others take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCFLASH_CACHE", str(tmp_path_factory.getbasetemp() / "training-cache"))
-        job = make_job(tmp_path_factory.mktemp("trained"), recipe=SHORT)
+        job = make_job(tmp_path_factory.mktemp("trained"))
         run(job)
     return job
 
@@ -105,7 +111,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> None:
-    job = make_job(tmp_path, kind)
+    job = make_job(tmp_path, kind, TINY, (40, 8))
     report = run(job)
     assert (report.ending, report.step, report.steps) == ("done", 200, 200)
     assert report.written >= 40
@@ -255,13 +261,14 @@ def test_there_must_be_something_to_ask_about() -> None:
 
 
 def command(job: TrainJob, *more: str) -> list[str]:
-    recipe = job.recipe
+    recipe, sources = job.recipe, job.sources
     return [
         sys.executable, "-m", "flows.cli", "train-drafter", "--model", job.model, "--out", job.out,
-        "--documents", job.sources.documents, "--answers", "40", "--heldout", "8",
+        "--documents", sources.documents, "--answers", str(sources.answers),
+        "--heldout", str(sources.heldout),
         "--steps", str(recipe.steps), "--layers", "1", "--block", "4", "--taps", "2",
         "--rows", "4", "--anchors", "12", "--reuse", "10", "--learning-rate", "0.005",
-        "--length", "3000", "--answer-rows", "8", "--kv-gib", "0.0625", *more,
+        "--length", "512", "--answer-rows", "8", "--kv-gib", "0.0625", *more,
     ]  # fmt: skip
 
 
@@ -273,7 +280,7 @@ def progress_of(job: TrainJob) -> dict[str, Any]:
 
 
 def test_the_command_is_interrupted_goes_on_and_is_judged(tmp_path: Path) -> None:
-    job = make_job(tmp_path, recipe=replace(TINY, steps=100))
+    job = make_job(tmp_path, recipe=replace(TINY, steps=40))
     environment = os.environ | {"DOCFLASH_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(
         command(job, "--json"), cwd=ROOT, env=environment, text=True,
@@ -290,12 +297,12 @@ def test_the_command_is_interrupted_goes_on_and_is_judged(tmp_path: Path) -> Non
     )  # fmt: skip
     assert second.returncode == 0, second.stdout + second.stderr
     report = json.loads(second.stdout)
-    assert (report["ending"], report["step"], report["written"]) == ("done", 100, 0)
+    assert (report["ending"], report["step"], report["written"]) == ("done", 40, 0)
     judged = subprocess.run(
         [
             sys.executable, "-m", "flows.cli", "drafter", "evaluate", job.out, "--model", job.model,
             "--work", str(Path(job.out) / "work"), "--documents", job.sources.documents,
-            "--heldout", "8", "--length", "3000", "--json",
+            "--heldout", str(job.sources.heldout), "--length", "512", "--json",
         ],
         cwd=ROOT, env=environment, text=True, capture_output=True, check=False,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Tiny random checkpoints with a real tokenizer: every code path of the engine, no wheel."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ def target_of(folder: Path) -> Target:
     return Target(ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json")))
 
 
-def write_tokenizer(folder: Path, vocabulary: int = 512) -> None:
+def write_tokenizer(folder: Path, vocabulary: int = 512, corpus: Sequence[str] = CORPUS) -> None:
     """A byte-level BPE tokenizer in `folder`, with a chat template and an end token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     tokenizer.train_from_iterator(
-        CORPUS,
+        corpus,
         trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],

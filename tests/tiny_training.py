@@ -13,9 +13,12 @@ import numpy as np
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.models import resolve_model
 from pipeline.engine.target import Target
+from pipeline.prompts import load_tasks
 from pipeline.training.examples import Example
 from pipeline.training.features import Teacher
 from pipeline.training.recipe import Recipe
+from pipeline.training.variants import ASKED, WORDS
+from tests.tiny import write_tokenizer
 from tests.tiny_hybrid import VOCABULARY, write_model
 
 CONTEXT = 4096
@@ -50,6 +53,9 @@ def follower(token: int) -> int:
 def write_followers(folder: Path, kind: str = "llama", *, layers: int = 2) -> Path:
     """Such a model, of mlx-lm's `model_type` kind; its layers add nothing."""
     write_model(folder, kind)
+    tasks = [f"{task.system} {task.instructions}" for task in load_tasks()]
+    # It knows the words that it is asked in: prompts of single bytes would be three times as long.
+    write_tokenizer(folder, VOCABULARY, [f"{TEXT} {TEXT.title()}", *ASKED, *WORDS, *tasks])
     path = folder / "model.safetensors"
     tensors: Any = mx.load(str(path))
     mx.eval(tensors)
