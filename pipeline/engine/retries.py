@@ -1,13 +1,13 @@
 """When what a plan leaves out is tried again, so that a change for the better is noticed.
 
 The rule. There are three arms: plain decoding, drafts that cost nothing to make, and the drafter.
-One that the best plans leave out for its interval of steps is tried for a step, if the account
-pays for it. `SHARE` of all time goes into the account (less of steps without a plan, as most are
-where drafts don't pay); a retry takes out what it lost against the best plan, so retries cost 1 % of
-the time at most. After a retry that lost, the arm's interval doubles (32 to 256 steps); after one
-that won, the next step tries again, and if that goes on the estimates rise until the arm is chosen
-for its own sake. The drafter is tried twice, as its first step also puts into its context what it
-has missed. It is due at once when a task is new, of which the others tell nothing.
+One that the best plans leave out for its interval of steps is tried for a step, if the account pays
+for it. `SHARE` of all time goes into the account (less of steps without a plan, as most are where
+drafts don't pay); a retry takes out what it lost against the best plan, so retries cost 1 % of the
+time at most. After a retry that lost, the arm's interval doubles (32 to 256 steps); after one that
+won, the next step tries again, and if that goes on the estimates rise until the arm is chosen for
+its own sake. The drafter is tried twice, as its first step also puts into its context what it has
+missed. It is due at once when a task is new, of which the others tell nothing.
 """
 
 from typing import Literal
