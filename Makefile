@@ -23,7 +23,7 @@ test: .venv/.ready
 	@.ci/step "ruff format" $(BIN)/ruff format --quiet --check .
 	@.ci/step "pyright" $(BIN)/pyright
 	@.ci/step "lint-imports" $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --durations=25
 
 peers: .venv/.ready
 	@.ci/step "install peers" .ci/setup --group peers

@@ -96,10 +96,14 @@ def test_a_prompt_is_answered_alike_read_at_once_or_in_pieces(info: ModelInfo) -
     assert len(texts) == 1
 
 
-def test_prompts_that_are_read_together_are_answered(info: ModelInfo) -> None:
-    core = FullCore(info, CoreOptions(max_rows=16, kv_bytes=1 << 25, speculate=False))
+def test_prompts_that_are_read_together_are_answered_as_alone(info: ModelInfo) -> None:
+    options = CoreOptions(max_rows=16, kv_bytes=1 << 25, speculate=False)
+    asked = [ask(f"{i}", "due on monday " * (1 + 3 * (i % 5)), max_tokens=2 + i % 5)
+             for i in range(24)]  # fmt: skip
+    core, alone = FullCore(info, options), Core(info, options)
     core.reads_together = True  # as on a GPU
-    asked = [ask(f"{i}", "due " * (1 + i % 3), max_tokens=2 + i % 5) for i in range(24)]
-    desk = Desk(core).finish(*asked)
+    desk, other = Desk(core).finish(*asked), Desk(alone).finish(*asked)
     for request in asked:
-        assert desk.completion(request.id).completion_tokens == request.max_tokens
+        found = desk.completion(request.id)
+        assert found.completion_tokens == request.max_tokens
+        assert found.text == other.completion(request.id).text

@@ -105,13 +105,6 @@ class Target:
         return self._fused.table if self._fused else None
 
     @property
-    def reading_shapes(self) -> Shapes:
-        """Those of forwards that read thousands of prompt tokens."""
-        if self._fused is None:
-            return self.cache.shapes
-        return replace(device_shapes(), mask_dtype=mx.bfloat16)
-
-    @property
     def prompt_piece(self) -> int:
         """How many tokens of a prompt to run at once: one kernel has tiles for many."""
         return FUSED_PIECE if self._fused else PIECE
@@ -163,20 +156,13 @@ class Target:
             self.cache.settle()
             left = left[len(piece) :]
 
-    def read(self, tokens: Sequence[Sequence[int]], *, many: bool = False) -> None:
+    def read(self, tokens: Sequence[Sequence[int]]) -> None:
         """Runs prompt tokens of the rows that the cache looks at; gives no logits.
 
         Args:
             tokens: [B, T].
-            many: They are thousands, and the window has `reading_shapes`: large products are
-                faster by MLX's own operations than in one kernel, and no drafter watches.
         """
-        if many and self._fused is not None:
-            sizes = self._fused.sizes
-            fill_in(self.cache.attention[: sizes.layers], sizes.groups)
-            self._run_layers(tokens)
-        else:
-            self._run(tokens, logits=False)
+        self._run(tokens, logits=False)
         mx.eval(self.cache.state(), self._observed, self._ran)
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:

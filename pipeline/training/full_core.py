@@ -6,7 +6,7 @@ that has ended where it stands, and no prefix is kept: every prompt comes once.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
@@ -14,11 +14,15 @@ from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.row import Row
-from pipeline.engine.target import PIECE
 from pipeline.engine.window import ScatteredWindow, Window, window_of_rows
 
 TOGETHER = 32
-"""Prompts of a forward, at most; they are sorted by length."""
+"""Prompts of a forward, at most, where each new shape costs."""
+FORWARD_TOKENS = 800
+"""A forward of many tokens takes as long for so many of them as for anything else (H200: 1.6 ms and
+2 us a token), so no more are added to fill up shorter prompts."""
+MOST_TOKENS = 16384
+"""Of a forward, at most: more gain nothing, and take memory."""
 
 
 class FullCore(Core):
@@ -83,8 +87,25 @@ class FullCore(Core):
                 break
             fresh.append(self._begin(self._waiting.popleft(), slot))
         fresh.sort(key=lambda row: len(row.tokens))
-        for start in range(0, len(fresh), self._together):
-            self._read(fresh[start : start + self._together])
+        for group in self._groups(fresh):
+            self._read(group)
+
+    def _groups(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Rows whose prompts are read together, as they come from the shortest to the longest."""
+        if self._target.cache.shapes.few:
+            for start in range(0, len(rows), self._together):
+                yield rows[start : start + self._together]
+            return
+        group: list[Row] = []
+        for row in rows:
+            longest = len(row.tokens)
+            added = len(group) * (longest - len(group[-1].tokens)) if group else 0
+            if added > FORWARD_TOKENS or (group and (len(group) + 1) * longest > MOST_TOKENS):
+                yield group
+                group = []
+            group.append(row)
+        if group:
+            yield group
 
     def _fits(self, row: Row, *, grows: bool) -> bool:
         if not grows and row.longest + BLOCK_COLUMNS <= self._target.cache.columns:
@@ -99,31 +120,38 @@ class FullCore(Core):
 
     def _read(self, rows: Sequence[Row]) -> None:
         """Runs the prompts of some rows, all but their last tokens."""
-        cache, target = self._target.cache, self._target
+        cache, target, left = self._target.cache, self._target, rows
+        most = self._options.prefill_tokens or target.prompt_piece
         started = time.perf_counter()
-        # The first row fills up what is missing; it writes the same to the same place.
-        full = [*rows, *[rows[0]] * (self._together - len(rows))]
-        while True:
+        while left := [row for row in left if cache.lengths[row.slot] < len(row.tokens) - 1]:
+            full = self._filled_up(left)
             starts = tuple(cache.lengths[row.slot] for row in full)
-            most = min(self._options.prefill_tokens or PIECE, cache.columns - max(starts))
-            pieces = [row.tokens[start:-1][:most] for row, start in zip(full, starts, strict=True)]
-            longest = max(len(piece) for piece in pieces)
-            if not longest:
-                break
-            width = target.reading_shapes.prompt_width(longest, cache.columns - max(starts))
+            free = cache.columns - max(starts)
+            pieces = [
+                row.tokens[start:-1][: min(most, free)]
+                for row, start in zip(full, starts, strict=True)
+            ]
+            width = cache.shapes.prompt_width(max(map(len, pieces)), free)
             cache.window = self._look_at(full, starts, width)
             cache._masks.clear()  # noqa: SLF001  as the cache's own looks do
-            padded = [piece + [0] * (width - len(piece)) for piece in pieces]
-            target.read(padded, many=True)
-            for row, piece in zip(rows, pieces, strict=False):
+            target.read([piece + [0] * (width - len(piece)) for piece in pieces])
+            for row, piece in zip(left, pieces, strict=False):
                 cache.lengths[row.slot] += len(piece)
         for row in rows:
             row.decoding_s = row.decoding_s or time.monotonic()
         self._count(prefill_s=time.perf_counter() - started)
 
+    def _filled_up(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """As many rows as every forward has, where each new shape costs.
+
+        The first fills up what is missing; it writes the same to the same place.
+        """
+        missing = self._together - len(rows) if self._target.cache.shapes.few else 0
+        return [*rows, *[rows[0]] * missing]
+
     def _look_at(self, rows: Sequence[Row], starts: tuple[int, ...], width: int) -> Window:
         cache = self._target.cache
-        plain = window_of_rows(starts, width, cache.columns, self._target.reading_shapes)
+        plain = window_of_rows(starts, width, cache.columns, cache.shapes)
         slots = tuple(row.slot for row in rows)
         return ScatteredWindow(
             first=0,
