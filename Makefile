@@ -18,12 +18,14 @@ setup: .venv/.ready
 demo: .venv/.ready
 	@.ci/step "demo" .ci/demo
 
+# Types are checked while the tests run, which wait at times; what is wrong with them is said last.
 test: .venv/.ready
 	@.ci/step "ruff check" $(BIN)/ruff check --quiet .
 	@.ci/step "ruff format" $(BIN)/ruff format --quiet --check .
-	@.ci/step "pyright" $(BIN)/pyright
 	@.ci/step "lint-imports" $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n 3 --dist worksteal --durations=25
+	@told=$$(mktemp); .ci/step "pyright" $(BIN)/pyright >$$told 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25; tests=$$?; \
+	wait $$types || { tests=1; cat $$told; }; rm -f $$told; exit $$tests
 
 peers: .venv/.ready
 	@.ci/step "install peers" .ci/setup --group peers
