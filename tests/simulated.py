@@ -36,7 +36,6 @@ class World:
         copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
         load: How many times as long every step takes as when the tables were measured.
-        host: Milliseconds that every step takes longer than that, as a schema's work does.
         hitch: Milliseconds that every third step with the drafter takes longer.
         planning: Milliseconds of making a plan; if the drafter has begun, it runs meanwhile.
         late: Milliseconds that a step with the drafter takes longer if the last one was without:
@@ -54,7 +53,6 @@ class World:
     copy_chance: float = 0.9
     noise: float = 0.05
     load: float = 1.0
-    host: float = 0.0
     hitch: float = 0.0
     planning: float = 0.0
     rng: random.Random = field(default_factory=lambda: random.Random(7))
@@ -81,7 +79,7 @@ class World:
 
     def rest(self, model: Speculation) -> None:
         """A plain step without a plan."""
-        ms = self.host + self.verify(self.rows, 1, self.context)
+        ms = self.verify(self.rows, 1, self.context)
         self.ms += ms
         self.tokens += self.rows
         model.rested(self.rows, ms)
@@ -92,7 +90,7 @@ class World:
         plan = model.choose(views)
         drafting = self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
         beside = min(self.planning, drafting) if begun else 0.0  # what nobody waits for
-        ms = self.host + self.verify(*plan.shape) + drafting - beside
+        ms = self.verify(*plan.shape) + drafting - beside
         ms += self.late if plan.uses_drafter and not self.drafted else 0.0
         self.drafted = plan.uses_drafter
         ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
@@ -140,7 +138,7 @@ class World:
         return lasting
 
     def plain_rate(self) -> float:
-        return self.rows / (self.host + self.verify(self.rows, 1, self.context))
+        return self.rows / self.verify(self.rows, 1, self.context)
 
     def best_fixed_rate(self) -> float:
         """Of every width with the drafter's block, or plain."""
@@ -149,9 +147,7 @@ class World:
         return max(
             self.plain_rate(),
             *(
-                self.rows
-                * curve[w - 1]
-                / (self.host + self.verify(self.rows, w, self.context) + draft)
+                self.rows * curve[w - 1] / (self.verify(self.rows, w, self.context) + draft)
                 for w in WIDTHS[1:]
             ),
         )

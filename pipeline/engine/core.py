@@ -193,12 +193,16 @@ class Core:
         self._count(failed=1)
         coming.on_event(Failed(coming.request.id, error))
 
+    @property
+    def _piece(self) -> int:
+        """The most tokens of a prompt to run at once."""
+        return self._options.prefill_tokens or self._target.prompt_piece
+
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
         started = time.perf_counter()
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
-        most = self._options.prefill_tokens or self._target.prompt_piece
-        piece = tokens[done : min(done + most, len(tokens) - 1)]
+        piece = tokens[done : min(done + self._piece, len(tokens) - 1)]
         if piece:
             self._target.prefill(row.slot, piece)
         if done + len(piece) == len(tokens) - 1:

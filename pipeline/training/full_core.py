@@ -29,7 +29,7 @@ class FullCore(Core):
     """Such a core; its answers are those of any other.
 
     A row that has ended keeps its slot until some are free, or nothing else runs: so few
-    forwards read prompts, and all of them the same number of rows, as every new shape costs.
+    forwards read prompts; where every new shape costs, all of them the same number of rows.
 
     Args:
         model: The model folder.
@@ -99,8 +99,10 @@ class FullCore(Core):
         group: list[Row] = []
         for row in rows:
             longest = len(row.tokens)
-            added = len(group) * (longest - len(group[-1].tokens)) if group else 0
-            if added > FORWARD_TOKENS or (group and (len(group) + 1) * longest > MOST_TOKENS):
+            if group and (
+                len(group) * (longest - len(group[-1].tokens)) > FORWARD_TOKENS
+                or (len(group) + 1) * longest > MOST_TOKENS
+            ):
                 yield group
                 group = []
             group.append(row)
@@ -121,14 +123,13 @@ class FullCore(Core):
     def _read(self, rows: Sequence[Row]) -> None:
         """Runs the prompts of some rows, all but their last tokens."""
         cache, target, left = self._target.cache, self._target, rows
-        most = self._options.prefill_tokens or target.prompt_piece
         started = time.perf_counter()
         while left := [row for row in left if cache.lengths[row.slot] < len(row.tokens) - 1]:
             full = self._filled_up(left)
             starts = tuple(cache.lengths[row.slot] for row in full)
             free = cache.columns - max(starts)
             pieces = [
-                row.tokens[start:-1][: min(most, free)]
+                row.tokens[start:-1][: min(self._piece, free)]
                 for row, start in zip(full, starts, strict=True)
             ]
             width = cache.shapes.prompt_width(max(map(len, pieces)), free)
