@@ -348,6 +348,21 @@ def test_what_was_read_before_is_not_read_again(folder: Path, alone: PlainDecode
     assert_as_alone(desk, alone, [more])
 
 
+def test_what_was_taken_back_to_close_an_answer_is_not_taken_for_read(
+    folder: Path, alone: PlainDecoder
+) -> None:
+    desk, more = open_desk(folder), list[Request]()
+    for limit in range(8, 60):
+        asked = ask(f"r{limit}", f"list: {CORPUS[limit % 3]}", limit, schema=SCHEMAS["list"])
+        done = desk.finish(asked).completion(asked.id)
+        if done.finish_reason == "closed":
+            turns = (*asked.messages, Message("assistant", done.text), Message("user", "When?"))
+            more.append(Request(f"m{limit}", "tiny", turns, max_tokens=6, top_logprobs=1))
+            desk.finish(more[-1])
+    assert more
+    assert_as_alone(desk, alone, more)
+
+
 def test_rows_wait_for_memory_and_all_are_answered(folder: Path, alone: PlainDecoder) -> None:
     requests = ragged_requests(8, 5)
     two_rows = CoreOptions(max_rows=8, kv_bytes=3 << 18, prefill_tokens=64, speculate=False)

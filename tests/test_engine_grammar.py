@@ -151,6 +151,7 @@ def test_what_was_sent_of_an_answer_is_never_taken_back(bench: Bench, cut: int) 
     for start in range(0, len(tokens), 5):
         row.take(tokens[start : start + 5], frozenset((STOP,)))
         row.tell()
+    row.close()
     assert row.finish_reason == "closed"
     row.finish()
     *deltas, done = events

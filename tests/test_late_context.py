@@ -8,8 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pipeline.engine import late_context
 from pipeline.engine.cache import RaggedCache
-from pipeline.engine.late_context import MOST_TOKENS, TOGETHER, LateContext
+from pipeline.engine.late_context import TOGETHER, LateContext
 from pipeline.engine.window import Shapes, window_of_row, window_of_rows
 
 COLUMNS = 4096
@@ -114,17 +115,23 @@ def test_plain_steps_wait_for_each_other() -> None:
     assert rows.launches == launches + 2
 
 
-def test_no_more_go_in_at_once_than_a_kernel_takes_and_no_more_wait_than_they_may() -> None:
+def test_no_more_go_in_at_once_than_a_kernel_takes_and_no_more_wait_than_they_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, count = 51, 40
+    monkeypatch.setattr(
+        late_context, "MOST_BYTES", (steps + 1) * count * mx.array(np.zeros(1)).nbytes - 1
+    )
     rows = Rows(1, joined=False)
-    for _ in range(40):
+    for _ in range(count):
         rows.join(1)
     launches = rows.launches
-    for _ in range(MOST_TOKENS // 40):
+    for _ in range(steps):
         rows.step(1, 1)
     assert rows.launches == launches
     rows.step(1, 1)
     flushed = rows.launches
-    assert flushed == launches + -(-(MOST_TOKENS // 40) // (TOGETHER // 40))
+    assert flushed == launches + -(-steps // (TOGETHER // count))
     rows.check()
     assert rows.launches == flushed + 1
 

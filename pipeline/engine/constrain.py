@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints, ban_tokens, recent_tokens
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.row import Row
-from pipeline.engine.shifts import Shifts, counts_tokens, row_shifts
+from pipeline.engine.shifts import Shifts, row_shifts
 from pipeline.engine.tokenizer import ChatTokenizer
 
 FREE_CHOICE = 64
@@ -56,43 +56,47 @@ class Constrainer:
             rows: The rows, in the logits' order.
             drafts: A proposal for each.
             width: T.
-            whole: Whether every mask is wanted; else only those of rows that `needs_masks`, and of
-                the first position.
+            whole: Whether every mask is wanted; else only those of rows that need them, and of the
+                first position.
 
         Returns:
             The constraints, and how many leading tokens of each draft may be accepted.
         """
-        masked = [whole or needs_masks(row) for row in rows]
-        under = [draft if some else [] for draft, some in zip(drafts, masked, strict=True)]
+        under = [
+            draft if whole or row.needs_masks else []
+            for row, draft in zip(rows, drafts, strict=True)
+        ]
         allowed = [
             len(draft) if row.matcher is None else row.matcher.count_allowed(draft)
             for row, draft in zip(rows, drafts, strict=True)
         ]
-        deep = 1 + max(map(len, under))
-        masks = np.full((len(rows), deep, self._words), ALL_ALLOWED, np.int32)
-        self._grammars.fill_masks(masks, [row.matcher for row in rows], under)
-        choices = np.bitwise_count(masks.view(np.uint32)).sum(axis=-1).tolist()
+        masks = _Masks(self._grammars, rows, under, self._words)
         mask_of = np.full((len(rows), width), -1, np.int32)
         penalties = np.ones((len(rows), width), np.float32)
-        shifts: list[Shifts | None] = []
+        shifts: list[Shifts | None] = [None] * len(rows)
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             free = [row.matcher is None] * width
-            for t in range(1 + min(allowed[b], len(under[b]))):
+            known = min(allowed[b], len(under[b]))
+            sampling = row.request.sampling
+            for t in range(1 + known):
                 if t:
                     row.history.push(draft[t - 1])
-                free[t] = row.matcher is None or choices[b][t] >= FREE_CHOICE
-                banned = self.banned(row) if free[t] else []
-                ban_tokens(masks[b, t], banned, self._stop)
-                mask_of[b, t] = b * deep + t if banned or row.matcher else -1
-            for _ in range(min(allowed[b], len(under[b]))):
+                free[t] = masks.leave_choice(b, t)
+                if banned := self.banned(row) if free[t] else []:
+                    ban_tokens(masks.to_change(b, t), banned, self._stop)
+                if banned or row.matcher is not None:
+                    mask_of[b, t] = masks.number(b, t)
+            for _ in range(known):
                 row.history.pop()
-            penalties[b, free] = row.request.sampling.repetition_penalty
-            shifts.append(self._shifts(row, draft[: allowed[b]], free))
+            if sampling.repetition_penalty != 1:
+                penalties[b, free] = sampling.repetition_penalty
+            if sampling.logit_bias or row.history.counted:
+                shifts[b] = self._shifts(row, draft[: allowed[b]], free)
         histories = [row.history for row in rows]
         recent, windows = recent_tokens(histories, drafts, width, self._exempt(rows, penalties))
         return (
             Constraints(
-                masks=masks.reshape(-1, self._words),
+                masks=masks.all(),
                 mask_of=mask_of,
                 penalties=penalties,
                 recent=recent,
@@ -124,9 +128,57 @@ class Constrainer:
         return row_shifts(row.request.sampling, row.history.counts, draft, free, is_open)
 
 
-def needs_masks(row: Row) -> bool:
-    """Whether the likeliest tokens alone don't tell what a row would choose."""
-    sampling = row.request.sampling
-    penalised = sampling.repetition_penalty != 1 or counts_tokens(sampling)
-    grammar = row.matcher is not None and penalised
-    return sampling.temperature > 0 or row.request.top_logprobs > 0 or grammar
+class _Masks:
+    """The masks of a forward: those of grammars, and others only where something is banned.
+
+    Args:
+        grammars: Those that the rows' matchers are of.
+        rows: [B].
+        drafts: [B] drafted tokens under masks.
+        words: [V/32].
+    """
+
+    def __init__(
+        self,
+        grammars: Grammars,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        words: int,
+    ) -> None:
+        guided = [b for b, row in enumerate(rows) if row.matcher is not None]
+        deep = 1 + max((len(drafts[b]) for b in guided), default=0)
+        masks = np.full((len(guided), deep, words), ALL_ALLOWED, np.int32)
+        self._words = words
+        self._choices: list[list[int]] = []
+        if guided:
+            matchers = [rows[b].matcher for b in guided]
+            grammars.fill_masks(masks, matchers, [drafts[b] for b in guided])
+            self._choices = np.bitwise_count(masks.view(np.uint32)).sum(axis=-1).tolist()
+        self._guided = masks.reshape(-1, words)
+        self._begins = {b: i * deep for i, b in enumerate(guided)}
+        self._deep = deep
+        self._banned: dict[tuple[int, int], NDArray[np.int32]] = {}
+        """Of places without a grammar, in the order of their numbers."""
+
+    def leave_choice(self, b: int, t: int) -> bool:
+        """Whether the row's grammar, if it has one, leaves a choice at a place."""
+        begin = self._begins.get(b)
+        return begin is None or self._choices[begin // self._deep][t] >= FREE_CHOICE
+
+    def to_change(self, b: int, t: int) -> NDArray[np.int32]:
+        """The mask [V/32] of a place, where tokens may be banned."""
+        begin = self._begins.get(b)
+        if begin is not None:
+            return self._guided[begin + t]
+        return self._banned.setdefault((b, t), np.full(self._words, ALL_ALLOWED, np.int32))
+
+    def number(self, b: int, t: int) -> int:
+        """Which of `all` is a place's; of those without a grammar the one that was changed last."""
+        begin = self._begins.get(b)
+        return len(self._guided) + len(self._banned) - 1 if begin is None else begin + t
+
+    def all(self) -> NDArray[np.int32]:
+        """The masks [M, V/32]."""
+        if not self._banned:
+            return self._guided
+        return np.concatenate([self._guided, np.stack(list(self._banned.values()))])

@@ -87,6 +87,8 @@ def recent_tokens(
     ]
     longest = max(windows)
     recent = np.full((len(histories), longest + width - 1), -1, np.int32)
+    if not longest:
+        return recent, windows
     for b, (history, draft) in enumerate(zip(histories, drafts, strict=True)):
         if windows[b]:
             said = history.tokens[-windows[b] :]

@@ -67,7 +67,7 @@ class Core:
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
-        self._ended: list[Row] = []  # freed while a forward runs: what they hold takes a while
+        self._ended: list[Row] = []  # completed and freed while a forward runs: that takes a while
         self._most_rows = options.max_rows
         self._counts = dict.fromkeys(COUNTED, 0.0)
         self._step_ms = 0.0
@@ -83,7 +83,8 @@ class Core:
         Raises:
             RequestError: "duplicate_id", "bad_parameter", "context_too_long": no event comes.
         """
-        if any(other.request.id == request.id for other in (*self.rows(), *self._coming)):
+        others = (*self.rows(), *self._ended, *self._coming)
+        if any(other.request.id == request.id for other in others):
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
             )
@@ -129,7 +130,7 @@ class Core:
         busy = bool(self._coming or self._waiting or self._prefilling or self._running)
         if not busy:
             self._most_rows = self._options.max_rows
-            self._ended.clear()
+            self._finish_ended()
         return busy
 
     def stats(self) -> EngineStats:
@@ -161,7 +162,6 @@ class Core:
             self._admit()
         if self._prefilling is None:
             return False
-        self._tell()  # else their text would wait for this
         self._prefill(self._prefilling)
         return True
 
@@ -203,8 +203,7 @@ class Core:
         started = time.perf_counter()
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
         piece = tokens[done : min(done + self._piece, len(tokens) - 1)]
-        if piece:
-            self._target.prefill(row.slot, piece)
+        self._target.prefill(row.slot, piece, self._tell)
         if done + len(piece) == len(tokens) - 1:
             row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)
@@ -237,6 +236,25 @@ class Core:
             self._fail_rows([row], error)
         for row in ended:
             self._leave(row)
+        self._ended += ended
+
+    def _meanwhile(self) -> None:
+        """What the host does while a step's forward runs."""
+        if self._drafts is not None:
+            self._drafts.look(self._running)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Sends the text of the last step's tokens, and the answers that are complete."""
+        for row in self._running:
+            if not row.finish_reason:
+                row.tell()
+        self._finish_ended()
+
+    def _finish_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for row in ended:
+            row.close()
             self._count(
                 finished=1,
                 prompt_tokens=len(row.prompt),
@@ -244,20 +262,6 @@ class Core:
                 completion_tokens=len(row.history.tokens),
             )
             row.finish()
-        self._ended = ended
-
-    def _meanwhile(self) -> None:
-        """What the host does while a step's forward runs."""
-        self._ended.clear()
-        if self._drafts is not None:
-            self._drafts.look(self._running)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Sends the text of the last step's tokens."""
-        for row in self._running:
-            if not row.finish_reason:
-                row.tell()
 
     def _shrink(self) -> None:
         """After memory ran out: half the rows start over from what they have, the rest wait.

@@ -100,6 +100,7 @@ class KvRoom:
         """Fills the row's first tokens from a kept prefix or another row; returns how many."""
         cache, tokens = self._cache, as_tokens(row.tokens[:-1])
         cache.lengths[row.slot] = 0
+        cache.late.drop(row.slot)  # what waits there is of a row that has left
         best, entry, shared = self._prefixes.find(tokens)
         source = -1
         for other in running:

@@ -6,7 +6,9 @@ they are many. Where drafts don't pay, a plain step so costs what it costs witho
 waits for a row moves with it, and goes when it does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import mlx.core as mx
 
@@ -16,12 +18,28 @@ from pipeline.engine.window import ScatteredWindow
 
 TOGETHER = 256
 """Tokens that go in at once: a kernel takes the places of so many along."""
-MOST_TOKENS = 2048
-"""Tokens that wait, at most: those of a row that ends without a draft never go in."""
+MOST_BYTES = 64 << 20
+"""Of hidden states that wait, at most: those of a row that ends without a draft never go in."""
 GONE = -1
 
 _Step = tuple[int, list[mx.array]]
 """A step's rows, and its hidden states."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Tokens of a row that wait: one of each of some steps, in columns that follow one another.
+
+    Attributes:
+        begin, end: Those steps; None while it goes on.
+        place: Where they stand among a step's rows.
+        column: Of the first.
+    """
+
+    begin: int
+    place: int
+    column: int
+    end: int | None = None
 
 
 class LateContext(Late):
@@ -45,8 +63,8 @@ class LateContext(Late):
         self._extend = extend
         self._steps: list[_Step] = []
         self._held = 0  # tokens in them, of rows that are gone, too
-        self._waiting: dict[int, list[tuple[int, int]]] = {}
-        """By slot: which of those tokens are its, and their columns, which grow."""
+        self._waiting: dict[int, list[_Run]] = {}  # by slot
+        self._going_on = 0  # so many rows' last runs go on, for sure
         cache.late = self
 
     def take(self, taps: Sequence[mx.array]) -> list[mx.array]:
@@ -64,21 +82,42 @@ class LateContext(Late):
             self.drop(window.first)  # a prompt: what waits there was of another row
         plain = taps[0].shape[1] == 1 and not window.first
         if not plain or rows > TOGETHER or self._cache.shapes.few:  # few: other widths cost more
+            self._interrupt()
             return self._extend(taps)
-        if self._held + rows > MOST_TOKENS:
+        if (self._held + rows) * sum(tap.nbytes for tap in taps) > MOST_BYTES * rows:
             self.catch_up()
+        if rows != self._going_on:  # else a step costs the same for many rows as for few
+            self._begin_runs(window.starts)
         self._steps.append((rows, list(taps)))
-        for slot, column in enumerate(window.starts):
-            self._waiting.setdefault(slot, []).append((self._held + slot, column))
         self._held += rows
         return list(taps)
 
+    def _begin_runs(self, columns: Sequence[int]) -> None:
+        for slot, column in enumerate(columns):
+            runs = self._waiting.setdefault(slot, [])
+            if not runs or runs[-1].end is not None:
+                runs.append(_Run(len(self._steps), slot, column))
+        self._interrupt([slot for slot in self._waiting if slot >= len(columns)])
+        self._going_on = len(columns)
+
+    def _interrupt(self, slots: Iterable[int] | None = None) -> None:
+        """Ends what goes on in some slots, or in all."""
+        for slot in list(self._waiting) if slots is None else slots:
+            runs = self._waiting.get(slot)
+            if runs and runs[-1].end is None:
+                runs[-1].end = len(self._steps)
+        self._going_on = 0
+
     def catch_up(self) -> None:
         """Puts into the context what waits."""
+        self._interrupt()
+        begins = [0, *accumulate(rows for rows, _ in self._steps)]
         slots, columns = [GONE] * self._held, [0] * self._held
-        for slot, tokens in self._waiting.items():
-            for place, column in tokens:
-                slots[place], columns[place] = slot, column
+        for slot, runs in self._waiting.items():
+            for run in runs:
+                for step in range(run.begin, run.end or 0):
+                    place = begins[step] + run.place
+                    slots[place], columns[place] = slot, run.column + step - run.begin
         steps, self._steps, self._waiting, self._held = self._steps, [], {}, 0
         while steps:
             count, some = 0, 0
@@ -107,15 +146,17 @@ class LateContext(Late):
 
     def ready(self, slot: int, length: int) -> int:
         """See `Late`."""
-        tokens = self._waiting.get(slot)
-        return min(length, tokens[0][1]) if tokens else length
+        runs = self._waiting.get(slot)
+        return min(length, runs[0].column) if runs else length
 
     def drop(self, slot: int) -> None:
         """See `Late`."""
         self._waiting.pop(slot, None)
+        self._going_on = 0
 
     def move(self, source: int, target: int) -> None:
         """See `Late`."""
+        self._interrupt([source])
         self.drop(target)
         if source in self._waiting:
             self._waiting[target] = self._waiting.pop(source)

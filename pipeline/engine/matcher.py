@@ -5,6 +5,7 @@ allows, and drafts mended.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -43,7 +44,7 @@ class Matcher:
         self._forced = forced
         self._matcher = matcher
         self._stop = stop
-        self._tokenizer = tokenizer
+        self._spell: Callable[[str], list[int]] = cache(tokenizer.tokenize_str)
         self._words = words
 
     @property
@@ -185,11 +186,11 @@ class Matcher:
         in_value = ("null", "]", "}", '"', ":", ",")  # white space may stand before each: unforced
         for text in () if in_number else ('"', "}", "]") if in_string else in_value:
             if self._allows(text):
-                return self._tokenizer.tokenize_str(text)
+                return self._spell(text)
         return []
 
     def _allows(self, text: str) -> bool:
-        tokens = self._tokenizer.tokenize_str(text)
+        tokens = self._spell(text)
         return self._matcher.validate_tokens(tokens) == len(tokens)
 
 

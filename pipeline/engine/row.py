@@ -20,6 +20,7 @@ from pipeline.engine.interface import (
 )
 from pipeline.engine.matcher import Matcher
 from pipeline.engine.prefix import as_tokens, common_length
+from pipeline.engine.shifts import counts_tokens
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
@@ -45,6 +46,8 @@ class Row:
         cached: How many prompt tokens were reused.
         finish_reason: Set once the answer is complete.
         task: What its drafts have in common with other rows'.
+        needs_masks: Whether the likeliest tokens alone don't tell what it would choose.
+        ahead: So many of the tokens that it takes next it has gone on by.
     """
 
     request: Request
@@ -63,14 +66,24 @@ class Row:
     admitted_s: float = 0.0
     decoding_s: float = 0.0
     task: str = ""
+    needs_masks: bool = field(init=False)
+    ahead: int = 0
     _sent: int = 0
+    _held: int = field(init=False)  # characters that a stop string may have begun with
     _asked: NDArray[np.int32] = field(init=False)
     _unwritten: list[int] = field(default_factory=list[int])
+    _cut: bool = False  # at a stop string
+    _closed: bool = False
 
     def __post_init__(self) -> None:
-        """Names the task."""
+        """Names the task, and finds what every step asks for."""
         self._asked = as_tokens(self.prompt)
         self.task = str(hash(tuple(self.prompt[-INSTRUCTION_TOKENS:])))
+        sampling = self.request.sampling
+        penalised = sampling.repetition_penalty != 1 or counts_tokens(sampling)
+        grammar = self.matcher is not None and penalised
+        self.needs_masks = sampling.temperature > 0 or self.request.top_logprobs > 0 or grammar
+        self._held = max((len(stop) - 1 for stop in self.request.stop), default=0)
 
     @property
     def pending(self) -> int:
@@ -112,12 +125,18 @@ class Row:
         Raises:
             RequestError: The grammar failed.
         """
-        ends = next((i for i, token in enumerate(tokens) if token in stop_tokens), len(tokens))
-        said = tokens[: min(ends, self.left)]
-        if self.matcher and said:
-            self.matcher.consume(said)
+        ends = 0
+        while ends < len(tokens) and tokens[ends] not in stop_tokens:
+            ends += 1
+        said = tokens[: min(ends, self.left + self.ahead)]
+        known = 0 if self.request.stop else min(self.ahead, len(said))
+        self.go_back(self.ahead - known)
+        self.ahead = 0
+        if self.matcher and len(said) > known:
+            self.matcher.consume(said[known:])
         for place, token in enumerate(said, start=1):
-            self.history.push(token)
+            if place > known:
+                self.history.push(token)
             self.copier.push(token)
             self._unwritten.append(token)
             if self.request.stop and self._write():
@@ -126,14 +145,16 @@ class Row:
         if self.matcher and self.matcher.complete:
             self._end("stop", unused=len(tokens) - len(said))
         elif not self.left:
-            self._end_at_limit(unused=len(tokens) - len(said))
+            self._end("length", unused=len(tokens) - len(said))
         elif ends < len(tokens):
             self._end("stop", unused=len(tokens) - ends - 1)
 
     def tell(self) -> None:
         """Writes and sends the text of what was taken: work for while the device computes."""
-        self._write()
-        self._send()
+        if self._unwritten:
+            self._write()
+        if len(self.text) > self._sent:
+            self._send()
 
     def go_on(self, token: int) -> bool:
         """Takes a token as if it were said, until `go_back`; False if its grammar fails at it."""
@@ -149,8 +170,18 @@ class Row:
         if self.matcher and count:
             self.matcher.rollback(count)
 
+    def close(self) -> None:
+        """Completes the text once the answer has ended; takes milliseconds at the limit."""
+        if self.finish_reason == "length":
+            self._close_early()
+        self._write()
+        if not self._cut:
+            self.text += self.detokenizer.finish()
+            self._cut_at_stop_string()
+        self._closed = True
+
     def finish(self) -> None:
-        """Sends the completion: the row's last event."""
+        """Sends the completion of a closed answer: the row's last event."""
         self._send()
         now = time.monotonic()
         completion = Completion(
@@ -177,19 +208,19 @@ class Row:
         self.finish_reason = reason
         if self.logprobs and unused:
             del self.logprobs[-unused:]
-        if not self._write():
-            self.text += self.detokenizer.finish()
-            self._cut_at_stop_string()
 
-    def _end_at_limit(self, unused: int) -> None:
+    def _close_early(self) -> None:
+        """Makes an answer that has come to its limit keep to its grammar, if there is a way."""
         most = min(UNDONE_TOKENS, len(self.history.tokens))
         closing = self.matcher.close(most) if self.matcher else None
-        undone, added = closing or (0, [])
+        if closing is None:
+            return
+        undone, added = closing
         self._undo(undone)
         for token in added:
             self.history.push(token)
         self._unwritten += added
-        self._end("length" if closing is None else "closed", unused + undone)
+        self._end("closed", undone)
 
     def _undo(self, count: int) -> None:
         """Takes back the last tokens; their text was not sent yet."""
@@ -203,26 +234,27 @@ class Row:
         """Makes text of what was taken; True if it has come to a stop string, where it is cut."""
         self.text += "".join(map(self.detokenizer.push, self._unwritten))
         self._unwritten.clear()
-        return self._cut_at_stop_string()
+        if self.request.stop and not self._cut:
+            self._cut_at_stop_string()
+        return self._cut
 
-    def _cut_at_stop_string(self) -> bool:
+    def _cut_at_stop_string(self) -> None:
         places = [
             place
             for stop in self.request.stop
             if (place := self.text.find(stop, max(0, self._sent - len(stop)))) >= 0
         ]
         if places:
-            self.text = self.text[: min(places)]
-        return bool(places)
+            self.text, self._cut = self.text[: min(places)], True
 
     def _send(self) -> None:
         """Sends the text that can't change any more.
 
         A stop string may have begun at its end, and the end of a schema answer may be taken back.
         """
-        if self.matcher and self.left <= UNDONE_TOKENS and not self.finish_reason:
+        if self.matcher and self.left <= UNDONE_TOKENS and not self._closed:
             return
-        held = 0 if self.finish_reason else max((len(s) - 1 for s in self.request.stop), default=0)
+        held = 0 if self._closed else self._held
         final = max(self._sent, len(self.text) - held)
         if final > self._sent:
             self.on_event(TextDelta(self.request.id, self.text[self._sent : final]))

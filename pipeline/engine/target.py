@@ -137,33 +137,44 @@ class Target:
         """Memory that a cache of this size takes: what a token costs, and what a row costs."""
         return rows * (columns * self.kv_bytes_per_token + self.state_bytes_per_row)
 
-    def prefill(self, slot: int, tokens: Sequence[int]) -> None:
+    def prefill(
+        self, slot: int, tokens: Sequence[int], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
 
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
+            meanwhile: Work for the host while they run, done as well if there are none.
         """
         left = list(tokens)
+        if not left:
+            meanwhile()
         while left:
             piece = left[: self.cache.piece(slot, len(left))]
             free = self.cache.columns - self.cache.lengths[slot]
             width = self.cache.shapes.prompt_width(len(piece), free)
             self.cache.look_at_row(slot, width, whole=True)
             padded = piece + [0] * (width - len(piece))  # too many: overwritten
-            self.read([padded])
+            self.read([padded], meanwhile)
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
-            left = left[len(piece) :]
+            left, meanwhile = left[len(piece) :], lambda: None
 
-    def read(self, tokens: Sequence[Sequence[int]]) -> None:
+    def read(
+        self, tokens: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Runs prompt tokens of the rows that the cache looks at; gives no logits.
 
         Args:
             tokens: [B, T].
+            meanwhile: Work for the host while they run.
         """
         self._run(tokens, logits=False)
-        mx.eval(self.cache.state(), self._observed, self._ran)
+        computed = self.cache.state(), self._observed, self._ran
+        mx.async_eval(*computed)
+        meanwhile()
+        mx.eval(*computed)
 
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.

@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class ChatTokenizer:
         ids = [self._tokenizer.token_to_id(end) for end in ends]
         self.stop_tokens: tuple[int, ...] = tuple(token for token in ids if token is not None)
         self._render_chat = self._compile(_find_template(self._folder, config))
+        self._token_bytes: Callable[[int], bytes] = cache(self._bytes_of)
+        self._answer_bytes: Callable[[int], bytes] = cache(self._said_bytes)
         self._takes_system = self._probe()
 
     def render(self, messages: Sequence[Message]) -> list[int]:
@@ -117,10 +120,10 @@ class ChatTokenizer:
                 return f"{fence}{text}{fence}"
         return text
 
-    def _token_bytes(self, token: int) -> bytes:
+    def _bytes_of(self, token: int) -> bytes:
         return self._decoder.bytes_of(self._tokenizer.id_to_token(token) or "")
 
-    def _answer_bytes(self, token: int) -> bytes:
+    def _said_bytes(self, token: int) -> bytes:
         return b"" if token in self._special else self._token_bytes(token)
 
     def _compile(self, template: str) -> Callable[[list[dict[str, str]]], str]:
@@ -183,7 +186,8 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """Text that is final after one token more; a character comes with its last byte."""
-        return self._stripped(self._utf8.decode(self._bytes_of(token)))
+        text = self._utf8.decode(self._bytes_of(token))
+        return self._stripped(text) if self._strip else text
 
     def finish(self) -> str:
         """What is left: a replacement character if the answer ended inside a character."""

@@ -11,11 +11,12 @@ choice if the grammar allows it and it is not banned; else the choice is made ag
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import mlx.core as mx
 import numpy as np
 
-from pipeline.engine.constrain import Constrainer, needs_masks
+from pipeline.engine.constrain import Constrainer
 from pipeline.engine.constraints import Constraints
 from pipeline.engine.filters import draw_scores
 from pipeline.engine.grammar import Grammars
@@ -52,21 +53,46 @@ class Walk:
         row: The row.
         place: Its place among the logits.
         draft: As far as the grammar allows it.
-        picked: What was chosen at each position.
-        sure: At how many positions, from the first, that is the target's choice.
+        sure: At how many positions, from the first, what was picked is the target's choice.
+        picked: What was chosen at each position, once that is known.
         places: What is known of the places after its first drafted tokens.
         gained: The target's choices so far.
-        gone: How many of them the row went on by, to see what may come next.
+        gone: By these tokens the row went on, to see what may come next; its grammar takes none
+            of them twice.
     """
 
     row: Row
     place: int
     draft: Sequence[int]
-    picked: list[int]
     sure: int
-    places: Sequence[Place]
+    picked: list[int] = field(default_factory=list[int])
+    places: list[Place] = field(default_factory=list[Place])
     gained: list[int] = field(default_factory=list[int])
-    gone: int = 0
+    gone: list[int] = field(default_factory=list[int])
+
+    def go_on(self, tokens: Sequence[int]) -> bool:
+        """Has the row go on by more tokens; False if its grammar fails at one of them."""
+        for token in tokens:
+            if not self.row.go_on(token):
+                return False
+            self.gone.append(token)
+        return True
+
+    def go_back(self, left: int) -> None:
+        """Has the row go back until it is so many tokens ahead."""
+        self.row.go_back(len(self.gone) - left)
+        del self.gone[left:]
+
+    def catch_up(self) -> bool:
+        """Has the row stand where it has gained all that it did; False if its grammar fails."""
+        self.go_back(min(len(self.gone), len(self.gained)))  # what is gained was drafted, so far
+        return self.go_on(self.gained[len(self.gone) :])
+
+    def settle(self) -> None:
+        """Leaves the row ahead by what it went on by and has gained."""
+        pairs = zip(self.gone, self.gained, strict=False)
+        self.go_back(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        self.row.ahead = len(self.gone)
 
 
 class Verifier:
@@ -115,17 +141,25 @@ class Verifier:
         logits = self._target.forward(tokens)  # runs while the host prepares the constraints
         constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
         meanwhile()
-        drafts = [draft[:some] for draft, some in zip(drafts, allowed, strict=True)]
-        places = [self._look_ahead(row, draft) for row, draft in zip(rows, drafts, strict=True)]
-        picked = choose_tokens(logits, constraints).tolist()
         walks = [
-            Walk(row, b, drafts[b], picked[b], _sure(row, width), places[b])
+            Walk(row, b, drafts[b][: allowed[b]], width if row.needs_masks else 1)
             for b, row in enumerate(rows)
         ]
-        self._walk_on(walks, logits)
+        try:
+            for walk in walks:
+                self._look_ahead(walk)
+            picked = choose_tokens(logits, constraints).tolist()
+            for walk in walks:
+                walk.picked = picked[walk.place]
+            self._walk_on(walks, logits)
+            self._note_logprobs(walks, logits, constraints)
+        except BaseException:
+            for walk in walks:  # they may start over from what they have
+                walk.go_back(0)
+            raise
         for walk in walks:
+            walk.settle()
             self._target.cache.lengths[walk.row.slot] += len(walk.gained)
-        self._note_logprobs(walks, logits, constraints)
         return [walk.gained for walk in walks]
 
     def score_next(self, row: Row) -> mx.array:
@@ -142,30 +176,23 @@ class Verifier:
     def _walk_on(self, walks: Sequence[Walk], logits: mx.array) -> None:
         """Lets all rows go as far as they get; where one can't be sure, it chooses again."""
         left = list(walks)
-        try:
-            while left := [walk for walk in left if not self._walk(walk)]:
-                lines = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
-                rows = [walk.row for walk in left]
-                here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
-                picked = choose_tokens(logits, here, lines).tolist()
-                for walk, (token,) in zip(left, picked, strict=True):
-                    walk.picked[len(walk.gained)] = token
-                    walk.sure = len(walk.gained) + 1
-        finally:
-            for walk in walks:
-                walk.row.go_back(walk.gone)
+        while left := [walk for walk in left if not self._walk(walk)]:
+            lines = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
+            rows = [walk.row for walk in left]
+            here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
+            picked = choose_tokens(logits, here, lines).tolist()
+            for walk, (token,) in zip(left, picked, strict=True):
+                walk.picked[len(walk.gained)] = token
+                walk.sure = len(walk.gained) + 1
 
-    def _look_ahead(self, row: Row, draft: Sequence[int]) -> list[Place]:
-        """What holds after the first tokens of a draft; the row is as it was then."""
-        found: list[Place] = []
-        if row.matcher is None or needs_masks(row):  # takes nothing, or is known by the masks
-            return found
-        for token in draft[:AHEAD]:
-            if not row.go_on(token):
+    def _look_ahead(self, walk: Walk) -> None:
+        """Sees what holds after the first tokens of a draft, and leaves the row there."""
+        if walk.row.matcher is None or walk.row.needs_masks:  # takes nothing, or the masks tell
+            return
+        for token in walk.draft[:AHEAD]:
+            if not walk.go_on([token]):
                 break
-            found.append(self._place_of(row))
-        row.go_back(len(found))
-        return found
+            walk.places.append(self._place_of(walk.row))
 
     def _place_of(self, row: Row) -> Place:
         forced = row.matcher.forced()[:1] if row.matcher else []
@@ -199,7 +226,7 @@ class Verifier:
         """
         row, here = walk.row, len(walk.gained)
         known = 0 < here <= len(walk.places)
-        if not known and not _catch_up(walk):
+        if not known and not walk.catch_up():
             return None
         place = walk.places[here - 1] if known else self._place_of(row)
         if place.complete:
@@ -212,7 +239,7 @@ class Verifier:
         banned = token in place.banned
         if not banned and (row.matcher is None or agrees(walk.draft, here, token)):
             return True  # what is drafted is allowed
-        if not _catch_up(walk):
+        if not walk.catch_up():
             return None
         return not banned and row.matcher is not None and row.matcher.count_taken([token]) > 0
 
@@ -248,17 +275,3 @@ class Verifier:
 def agrees(draft: Sequence[int], place: int, token: int) -> bool:
     """Whether what the target chose at a place is what was drafted there."""
     return place < len(draft) and draft[place] == token
-
-
-def _catch_up(walk: Walk) -> bool:
-    """Has the row go on by all that it gained; False if its grammar fails at one of them."""
-    for token in walk.gained[walk.gone :]:
-        if not walk.row.go_on(token):
-            return False
-        walk.gone += 1
-    return True
-
-
-def _sure(row: Row, width: int) -> int:
-    """At how many positions everything that may shape a row's choice has done so."""
-    return width if needs_masks(row) else 1

@@ -135,7 +135,7 @@ class FullCore(Core):
             width = cache.shapes.prompt_width(max(map(len, pieces)), free)
             cache.window = self._look_at(full, starts, width)
             cache._masks.clear()  # noqa: SLF001  as the cache's own looks do
-            target.read([piece + [0] * (width - len(piece)) for piece in pieces])
+            target.read([piece + [0] * (width - len(piece)) for piece in pieces], self._tell)
             for row, piece in zip(left, pieces, strict=False):
                 cache.lengths[row.slot] += len(piece)
         for row in rows:
