@@ -4,6 +4,7 @@ In: logits and constraints. Out: at each position the best token after mask and 
 one that MLX's own operations give (`sampling.shape_logits`), ties to the lowest.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -17,6 +18,10 @@ from pipeline.engine.fused_kernels import DONE, device_blocks, launch, make_kern
 from pipeline.engine.mailbox import GrowingMailbox
 
 WORD = 32
+NOT_YET = -1
+LOOKING_S = 0.02
+"""A step of a model that runs as one kernel takes a few milliseconds."""
+UNSEEN_S = 0.0005
 NO_MASK = np.zeros(1, np.int32)
 
 
@@ -60,10 +65,16 @@ def plan_of(
 
 
 class Chooser:
-    """Runs kernels that leave tokens where the host reads them."""
+    """Runs kernels that leave tokens where the host reads them.
+
+    The host looks until they are there: MLX waits for an event of the driver's (`mlx/backend/cuda/
+    event.cu`: cudaEventBlockingSync), which wakes a sleeping thread by an interrupt, tens of
+    microseconds late.
+    """
 
     def __init__(self) -> None:
         self._chosen = GrowingMailbox()
+        self._looks = True
 
     def choose(
         self,
@@ -75,8 +86,25 @@ class Chooser:
         """Chosen tokens of this shape; waits for them, so all mailboxes are free again."""
         count = shape[0] * shape[1]
         chosen = self._chosen.room(count)
-        mx.eval(launch(kernel, [*inputs, chosen.array], [DONE], blocks))
-        return chosen.view[:count].reshape(shape).copy()
+        tokens = chosen.view[:count]
+        tokens.fill(NOT_YET)
+        done = launch(kernel, [*inputs, chosen.array], [DONE], blocks)
+        mx.async_eval(done)
+        if not (self._looks and self._see(tokens)):
+            began_s = time.perf_counter()
+            mx.eval(done)
+            # Where they were there before and nobody saw it, looking is of no use.
+            self._looks &= time.perf_counter() - began_s > UNSEEN_S
+        return tokens.reshape(shape).copy()
+
+    def _see(self, tokens: NDArray[np.int32]) -> bool:
+        """Looks until all tokens are there, and lets other threads run; False if it takes long."""
+        until_s = time.perf_counter() + LOOKING_S
+        while tokens.min() == NOT_YET:
+            if time.perf_counter() > until_s:
+                return False
+            time.sleep(0)
+        return True
 
 
 class _Choice:

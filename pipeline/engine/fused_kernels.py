@@ -51,8 +51,9 @@ def device_blocks() -> int:
     """Multiprocessors of the GPU, each of which runs one block; 0 without one that can (sm_80)."""
     if not mx.cuda.is_available():
         return 0
-    multiprocessors, major = ctypes.c_int(), ctypes.c_int()
-    asked = ((16, multiprocessors), (75, major))  # CUdevice_attribute, see cuda.h
+    multiprocessors, major, shares = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    # CUdevice_attribute, see cuda.h; the last: the host may look at memory that a kernel uses.
+    asked = ((16, multiprocessors), (75, major), (89, shares))
     try:
         driver = ctypes.CDLL("libcuda.so.1")
         failed = driver.cuInit(0) or any(
@@ -61,7 +62,8 @@ def device_blocks() -> int:
         )
     except (OSError, AttributeError):
         return 0
-    return 0 if failed or major.value < OLDEST_MAJOR else multiprocessors.value
+    fits = not failed and major.value >= OLDEST_MAJOR and shares.value == 1
+    return multiprocessors.value if fits else 0
 
 
 def fill_in(layers: Sequence[LayerCache], groups: int) -> None:
