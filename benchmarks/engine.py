@@ -94,7 +94,7 @@ def main() -> None:
         options.fresh = False
     info = resolve_model(options.model)
     report = Report(options)
-    count = max(wanted_prompts(max(options.rows)), options.lossless)
+    count = max(wanted_prompts(max(options.rows), options.turns), options.lossless)
     prompts = make_prompts(options.passages, count, samples=options.samples)
 
     def load(name: str) -> System:
@@ -136,7 +136,7 @@ def fill_cells(
 ) -> None:
     """Each system in each cell; the peers with one row only."""
     for place, found in cells_of(options, prompts):
-        chosen = without_loops(systems.get(LOOKS_FOR_LOOPS), found, place.rows, options.tokens)
+        chosen = without_loops(systems.get(LOOKS_FOR_LOOPS), found, place.rows, options)
         for name in options.systems:
             if name not in FREE and (place.rows == 1 or name not in PACKAGES):
                 report.fill(place, [name], systems.get, chosen)
@@ -151,6 +151,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--sections", nargs="+", default=["rates"], choices=SECTIONS)
     parser.add_argument("--contexts", type=int, nargs="+", default=[512, 2000, 8000])
     parser.add_argument("--tokens", type=int, default=96, help="the most of an answer")
+    parser.add_argument("--turns", type=int, default=4, help="requests for each row")
     parser.add_argument("--rounds", type=int, default=3, help="of our systems, in turns")
     parser.add_argument("--lossless", type=int, default=0, help="prompts per task to compare")
     parser.add_argument("--model", default=EMBEDDED_MODEL)
@@ -175,12 +176,14 @@ def device_name() -> str:
     return "-".join(word.lower() for word in name.split() if word not in {"NVIDIA", "Apple"})
 
 
-def without_loops(plain: System, prompts: list[Prompt], rows: int, tokens: int) -> list[Prompt]:
+def without_loops(
+    plain: System, prompts: list[Prompt], rows: int, options: argparse.Namespace
+) -> list[Prompt]:
     """The first prompts whose plain answers don't loop, as many as the cell needs."""
-    wanted, chosen = wanted_prompts(rows), list[Prompt]()
+    wanted, chosen = wanted_prompts(rows, options.turns), list[Prompt]()
     unknown = [prompt for prompt in prompts if prompt.loops is None][: 2 * wanted]
     if sum(prompt.loops is False for prompt in prompts) < wanted and unknown:
-        answers = plain.answer(unknown, max(rows, 8), tokens, nonce="look")
+        answers = plain.answer(unknown, max(rows, 8), options.tokens, nonce="look")
         for prompt, text in zip(unknown, answers.texts, strict=True):
             prompt.loops = repeats_itself(text)
     chosen = [prompt for prompt in prompts if prompt.loops is False][:wanted]
@@ -200,6 +203,7 @@ class Report:
         self.data |= describe_surroundings("mlx", "mlx-lm") | {
             "device": options.device,
             "most_answer_tokens": options.tokens,
+            "requests_per_row": options.turns,
         }
 
     def try_peer(self, name: str, refusal: dict[str, str]) -> bool:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from engine_prompts import Prompt, make_long_prompts
 
 SECTIONS = ("rates", "contexts", "lossless")
-FEWEST, TURNS = 4, 2
-"""Requests of a cell: so many at least, so many for each row, or the rows that end sooner thanks to
-drafts would leave the longest answer alone."""
+FEWEST = 4
+"""Requests of a cell, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +29,16 @@ def cells_of(
             for task in options.tasks:
                 yield Place(rows, task, ("cells", str(rows), task)), prompts[task]
     if "contexts" in options.sections:
-        count = wanted_prompts(max(options.rows))
+        count = wanted_prompts(max(options.rows), options.turns)
         for tokens in options.contexts:
             found = make_long_prompts(options.passages, tokens, count, samples=options.samples)
             for rows in options.rows:
                 yield Place(rows, f"{tokens} tokens", ("contexts", str(tokens), str(rows))), found
 
 
-def wanted_prompts(rows: int) -> int:
-    """Requests of a cell with so many rows."""
-    return max(TURNS * rows, FEWEST)
+def wanted_prompts(rows: int, turns: int) -> int:
+    """Requests of a cell with so many rows: so many for each row.
+
+    If they were few, rows that end sooner thanks to drafts would leave the longest answers alone.
+    """
+    return max(turns * rows, FEWEST)

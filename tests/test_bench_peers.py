@@ -215,7 +215,7 @@ def test_one_at_a_time_is_compared_with_any_number_of_rows() -> None:
 
 def test_a_report_tells_who_ran_and_who_did_not(tmp_path: Path) -> None:
     out = tmp_path / "engine-x.json"
-    options = argparse.Namespace(out=out, tokens=8, rounds=1, fresh=False, device="x")
+    options = argparse.Namespace(out=out, tokens=8, rounds=1, turns=4, fresh=False, device="x")
     refusal = {"at": "load", "error": "no"}
     report = Report(options)
     assert report.try_peer("dflash", {})

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -454,6 +455,27 @@ def test_a_request_is_cancelled_before_its_prompt_is_known(folder: Path) -> None
     assert desk.failure("s") == "cancelled"
     desk.finish(ask("s", "Minutes"))  # the id is free again
     assert desk.completion("r").text == desk.completion("s").text
+
+
+def test_an_answer_does_not_wait_until_the_next_prompt_is_known(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render, known = ChatTokenizer.render, threading.Event()
+
+    def wait(self: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
+        if messages[-1].content == "slow":
+            known.wait()
+        return render(self, messages)
+
+    monkeypatch.setattr(ChatTokenizer, "render", wait)
+    desk = open_desk(folder)
+    desk.submit(ask("quick", "Minutes", 1))
+    desk.events["slow"] = []
+    desk.core.submit(ask("slow", "slow", 1), desk.events["slow"].append)  # the desk would wait
+    desk.step(1)
+    assert desk.completion("quick").completion_tokens == 1
+    known.set()
+    assert desk.finish().completion("slow").completion_tokens == 1
 
 
 def test_the_longest_that_is_taken_is_answered(folder: Path, alone: PlainDecoder) -> None:

@@ -127,10 +127,10 @@ class Core:
             pass
         if self._running:
             self._decode()
-        busy = bool(self._coming or self._waiting or self._prefilling or self._running)
-        if not busy:
-            self._most_rows = self._options.max_rows
+        if not self._running:  # no forward comes, or none soon
             self._finish_ended()
+        if not (busy := bool(self._coming or self._waiting or self._prefilling or self._running)):
+            self._most_rows = self._options.max_rows
         return busy
 
     def stats(self) -> EngineStats:

@@ -42,6 +42,7 @@ PLANNING = 0.01
 MOST_REST = 64  # steps without a plan
 RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
+_ONES = [1.0] * len(WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
 
@@ -89,7 +90,7 @@ class Speculation:
         costs = self._step_costs(rows, context)
         candidates = _candidates(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
-        if sum(self._acceptance.meet(view.task) for view in rows):
+        if sum(self._acceptance.meet(task) for task in {view.task for view in rows}):
             self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
@@ -194,12 +195,12 @@ class Speculation:
         )
 
     def _settle(self) -> None:
-        """Closes the last step: its time and tokens are known now."""
-        last = self._last
-        if last is None:
+        """Closes the last step, if it came to its end: its time and tokens are known now."""
+        last, seen_ms = self._last, self._seen_ms
+        if last is None or seen_ms is None:
             return
-        ms = last.ms if self._seen_ms is None else self._seen_ms + self._planning_ms
-        if last.uses_drafter and self._seen_ms is not None:
+        ms = seen_ms + self._planning_ms
+        if last.uses_drafter:
             ms -= min(self._planning_ms, self._draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
@@ -209,25 +210,23 @@ class Speculation:
             self._trust.note(
                 drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
             )
-        if last.retry == "plain" and self._seen_ms is not None:
-            ms = self._seen_ms  # where all steps are plain few are planned
+        if last.retry == "plain":
+            ms = seen_ms  # where all steps are plain few are planned
         # A step that compiled says nothing of the next one of its shape.
         self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
         self._last, self._seen_ms, self._seen_tokens = None, None, 0
 
     def _yields(self, rows: Sequence[RowView], *, hope: bool) -> _Yields:
         """Expected tokens of the batch by width, without and with the drafter."""
-        without = [0.0] * len(WIDTHS)
-        whole = [0.0] * len(WIDTHS)
+        without, whole = [0.0] * len(WIDTHS), [0.0] * len(WIDTHS)
         for view in rows:
-            plain = [1.0] * len(WIDTHS)
-            every = plain
+            plain = every = _ONES
             for offer in view.offers:
                 curve = HOPE if hope else self._curve(view, offer)
                 values = [curve[drafted] for drafted in _DRAFTED[offer.length]]
-                every = list(map(max, every, values))
+                every = values if every is _ONES else list(map(max, every, values))
                 if offer.source not in NEEDS_DRAFTER:
-                    plain = list(map(max, plain, values))
+                    plain = values if plain is _ONES else list(map(max, plain, values))
             for i, value in enumerate(plain):
                 without[i] += value
                 whole[i] += every[i]
@@ -283,11 +282,12 @@ class Speculation:
 
     def _assign(self, view: RowView, chosen: _Candidate, arm: Arm | None) -> Offer | None:
         """The row's best draft under a plan; in a retry of the drafter that is the drafter's."""
-        cut = _CUTS[chosen.width]
+        if not (cut := _CUTS[chosen.width]):
+            return None
         offers = [o for o in view.offers if chosen.drafter or o.source not in NEEDS_DRAFTER]
         if arm == "drafter":
             offers = [o for o in offers if o.source in NEEDS_DRAFTER] or offers
-        if not cut or not offers:
+        if not offers:
             return None
         best = offers[0]
         if len(offers) > 1:
