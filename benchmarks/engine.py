@@ -1,7 +1,7 @@
 """The engine against mlx-lm on documents: tokens per second by rows and task, cost of a step.
 
     uv run python benchmarks/engine.py [--rows 1 2 4 8 16 32] [--drafter FOLDER] [--tokens 96]
-        [--sections rates contexts lossless] [--contexts 512 2000 8000]
+        [--sections rates contexts lossless] [--contexts 512 2000 8000] [--turns 4]
 
 All systems run in one process with the same weights and prompts: mlx-lm's `generate` (one request
 after the other) and `batch_generate`, our plain batched decoding, ours with drafts that cost

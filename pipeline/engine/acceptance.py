@@ -73,16 +73,6 @@ class Counts:
             for hit, trial, p in zip(self.hits, self.trials, prior, strict=True)
         ]
 
-    def tokens_expected(self, prior: list[float]) -> tuple[float, ...]:
-        """See `tokens_expected`: of those chances, in one go, as each draft asks for it."""
-        strength, survival, total = self.strength, 1.0, 1.0
-        curve = [1.0]
-        for hit, trial, p in zip(self.hits, self.trials, prior, strict=True):
-            survival *= (hit + strength * p) / (trial + strength)
-            total += survival
-            curve.append(total)
-        return tuple(curve)
-
 
 WINDOWS = {"all": (1024, 4.0), "task": (256, 8.0), "row": (32, 5.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
@@ -136,7 +126,7 @@ class Acceptance:
         if key not in curves:
             counts = self._rows.get(row, {}).get(key)
             prior = self._prior(task, key)
-            curves[key] = counts.tokens_expected(prior) if counts else tokens_expected(prior)
+            curves[key] = tokens_expected(counts.chances(prior) if counts else prior)
         return curves[key]
 
     def meet(self, task: str) -> bool:

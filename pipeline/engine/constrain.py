@@ -81,11 +81,10 @@ class Constrainer:
             for t in range(1 + known):
                 if t:
                     row.history.push(draft[t - 1])
-                free[t] = masks.leave_choice(b, t)
-                if banned := self.banned(row) if free[t] else []:
-                    ban_tokens(masks.to_change(b, t), banned, self._stop)
-                if banned or row.matcher is not None:
-                    mask_of[b, t] = masks.number(b, t)
+                mask_of[b, t] = masks.number(b, t)
+                free[t] = masks.leaves_choice(mask_of[b, t])
+                if free[t] and (banned := self.banned(row)):
+                    mask_of[b, t] = masks.ban(mask_of[b, t], banned, self._stop)
             for _ in range(known):
                 row.history.pop()
             if sampling.repetition_penalty != 1:
@@ -148,37 +147,32 @@ class _Masks:
         guided = [b for b, row in enumerate(rows) if row.matcher is not None]
         deep = 1 + max((len(drafts[b]) for b in guided), default=0)
         masks = np.full((len(guided), deep, words), ALL_ALLOWED, np.int32)
-        self._words = words
-        self._choices: list[list[int]] = []
         if guided:
             matchers = [rows[b].matcher for b in guided]
             grammars.fill_masks(masks, matchers, [drafts[b] for b in guided])
-            self._choices = np.bitwise_count(masks.view(np.uint32)).sum(axis=-1).tolist()
         self._guided = masks.reshape(-1, words)
+        self._choices = np.bitwise_count(self._guided.view(np.uint32)).sum(axis=-1).tolist()
         self._begins = {b: i * deep for i, b in enumerate(guided)}
-        self._deep = deep
-        self._banned: dict[tuple[int, int], NDArray[np.int32]] = {}
-        """Of places without a grammar, in the order of their numbers."""
-
-    def leave_choice(self, b: int, t: int) -> bool:
-        """Whether the row's grammar, if it has one, leaves a choice at a place."""
-        begin = self._begins.get(b)
-        return begin is None or self._choices[begin // self._deep][t] >= FREE_CHOICE
-
-    def to_change(self, b: int, t: int) -> NDArray[np.int32]:
-        """The mask [V/32] of a place, where tokens may be banned."""
-        begin = self._begins.get(b)
-        if begin is not None:
-            return self._guided[begin + t]
-        return self._banned.setdefault((b, t), np.full(self._words, ALL_ALLOWED, np.int32))
+        self._others: list[NDArray[np.int32]] = []  # of places without a grammar
 
     def number(self, b: int, t: int) -> int:
-        """Which of `all` is a place's; of those without a grammar the one that was changed last."""
-        begin = self._begins.get(b)
-        return len(self._guided) + len(self._banned) - 1 if begin is None else begin + t
+        """Which of `all` a row's grammar has at a place; -1 if it has none: all is allowed."""
+        return self._begins[b] + t if b in self._begins else -1
+
+    def leaves_choice(self, number: int) -> bool:
+        """Whether a mask, before anything was banned, allows more than a structure does."""
+        return number < 0 or self._choices[number] >= FREE_CHOICE
+
+    def ban(self, number: int, tokens: Sequence[int], stop: Sequence[int]) -> int:
+        """Forbids tokens where this mask is, see `ban_tokens`; gives which mask is there now."""
+        if number < 0:
+            self._others.append(np.full(self._guided.shape[1], ALL_ALLOWED, np.int32))
+            number = len(self._guided) + len(self._others) - 1
+            ban_tokens(self._others[-1], tokens, stop)
+        else:
+            ban_tokens(self._guided[number], tokens, stop)
+        return number
 
     def all(self) -> NDArray[np.int32]:
         """The masks [M, V/32]."""
-        if not self._banned:
-            return self._guided
-        return np.concatenate([self._guided, np.stack(list(self._banned.values()))])
+        return np.stack([*self._guided, *self._others]) if self._others else self._guided

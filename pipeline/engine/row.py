@@ -20,7 +20,6 @@ from pipeline.engine.interface import (
 )
 from pipeline.engine.matcher import Matcher
 from pipeline.engine.prefix import as_tokens, common_length
-from pipeline.engine.shifts import counts_tokens
 from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import RequestError
 
@@ -80,7 +79,7 @@ class Row:
         self._asked = as_tokens(self.prompt)
         self.task = str(hash(tuple(self.prompt[-INSTRUCTION_TOKENS:])))
         sampling = self.request.sampling
-        penalised = sampling.repetition_penalty != 1 or counts_tokens(sampling)
+        penalised = sampling.repetition_penalty != 1 or self.history.counted
         grammar = self.matcher is not None and penalised
         self.needs_masks = sampling.temperature > 0 or self.request.top_logprobs > 0 or grammar
         self._held = max((len(stop) - 1 for stop in self.request.stop), default=0)

@@ -54,11 +54,11 @@ def row_shifts(
         None if nothing is.
     """
     counted = counts_tokens(settings)
-    if not counted and not settings.logit_bias:
-        return None
     bias = dict(settings.logit_bias)
     seen = [t for t in (dict.fromkeys([*counts, *draft]) if counted else ()) if is_open(t)]
     tokens = list(dict.fromkeys([*seen, *bias]))
+    if not tokens:
+        return None
     place = {token: n for n, token in enumerate(tokens)}
     times = np.zeros((len(free), len(tokens)), np.float32)
     for token in seen:
@@ -69,8 +69,6 @@ def row_shifts(
     penalty = settings.frequency_penalty * times + settings.presence_penalty * (times > 0)
     amounts = np.array([bias.get(token, 0.0) for token in tokens], np.float32)
     amounts = amounts - np.where(np.array(free)[:, None], penalty, 0)
-    if not tokens:
-        return None
     return Shifts(np.array(tokens, np.int32), amounts.astype(np.float32))
 
 

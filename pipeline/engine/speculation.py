@@ -42,7 +42,6 @@ PLANNING = 0.01
 MOST_REST = 64  # steps without a plan
 RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
-_ONES = [1.0] * len(WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
 
@@ -220,13 +219,13 @@ class Speculation:
         """Expected tokens of the batch by width, without and with the drafter."""
         without, whole = [0.0] * len(WIDTHS), [0.0] * len(WIDTHS)
         for view in rows:
-            plain = every = _ONES
+            plain = every = [1.0] * len(WIDTHS)
             for offer in view.offers:
                 curve = HOPE if hope else self._curve(view, offer)
                 values = [curve[drafted] for drafted in _DRAFTED[offer.length]]
-                every = values if every is _ONES else list(map(max, every, values))
+                every = list(map(max, every, values))
                 if offer.source not in NEEDS_DRAFTER:
-                    plain = values if plain is _ONES else list(map(max, plain, values))
+                    plain = list(map(max, plain, values))
             for i, value in enumerate(plain):
                 without[i] += value
                 whole[i] += every[i]

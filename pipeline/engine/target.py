@@ -145,7 +145,7 @@ class Target:
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
-            meanwhile: Work for the host while they run, done as well if there are none.
+            meanwhile: Work for the host while a piece of them runs, done as well if there are none.
         """
         left = list(tokens)
         if not left:
@@ -159,7 +159,7 @@ class Target:
             self.read([padded], meanwhile)
             self.cache.lengths[slot] += len(piece)
             self.cache.settle()
-            left, meanwhile = left[len(piece) :], lambda: None
+            left = left[len(piece) :]
 
     def read(
         self, tokens: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None

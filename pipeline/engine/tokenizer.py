@@ -65,8 +65,7 @@ class ChatTokenizer:
         ids = [self._tokenizer.token_to_id(end) for end in ends]
         self.stop_tokens: tuple[int, ...] = tuple(token for token in ids if token is not None)
         self._render_chat = self._compile(_find_template(self._folder, config))
-        self._token_bytes: Callable[[int], bytes] = cache(self._bytes_of)
-        self._answer_bytes: Callable[[int], bytes] = cache(self._said_bytes)
+        self._answer_bytes: Callable[[int], bytes] = cache(self._find_answer_bytes)
         self._takes_system = self._probe()
 
     def render(self, messages: Sequence[Message]) -> list[int]:
@@ -120,10 +119,10 @@ class ChatTokenizer:
                 return f"{fence}{text}{fence}"
         return text
 
-    def _bytes_of(self, token: int) -> bytes:
+    def _token_bytes(self, token: int) -> bytes:
         return self._decoder.bytes_of(self._tokenizer.id_to_token(token) or "")
 
-    def _said_bytes(self, token: int) -> bytes:
+    def _find_answer_bytes(self, token: int) -> bytes:
         return b"" if token in self._special else self._token_bytes(token)
 
     def _compile(self, template: str) -> Callable[[list[dict[str, str]]], str]:
@@ -186,8 +185,7 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """Text that is final after one token more; a character comes with its last byte."""
-        text = self._utf8.decode(self._bytes_of(token))
-        return self._stripped(text) if self._strip else text
+        return self._stripped(self._utf8.decode(self._bytes_of(token)))
 
     def finish(self) -> str:
         """What is left: a replacement character if the answer ended inside a character."""
