@@ -47,7 +47,7 @@ class Kernel:
 
 
 def choose(chooser: Chooser) -> list[list[int]]:
-    return chooser.choose(lambda: None, [], (2, 3), 6).tolist()
+    return chooser.begin(lambda: None, [], (2, 3), 6).wait().tolist()
 
 
 def test_tokens_are_seen_as_soon_as_all_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

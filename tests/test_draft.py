@@ -209,7 +209,7 @@ def test_a_rest_goes_on_where_a_look_finds_nothing_but_not_for_ever() -> None:
     speculation = Hopeless()
     drafts = Drafts(speculation, None)
     plans: list[int] = []
-    for _ in range(40):
+    for _ in range(3 * (2 + 3 * MOST_LOOKS)):
         drafts.propose([])
         drafts.look([])
         drafts.learn([])

@@ -61,8 +61,15 @@ class Guesser:
         self._answers = answers
         self._chance = random.Random(11)
         self.right = 0
+        self.begun = 0
+        self.rests = False
 
-    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
+    def propose(self, rows: Sequence[Row], *, begun: bool = False) -> tuple[list[list[int]], int]:
+        self.begun += begun
+        self.rests = begun or self._chance.random() < 0.2
+        if self.rests:
+            self.rests = self._chance.random() < 0.7
+            return [[] for _ in rows], 1
         drafts = [self._guess(row) for row in rows]
         return drafts, 1 + max(map(len, drafts)) + self._chance.randrange(3)
 
@@ -541,6 +548,7 @@ def test_drafts_right_and_wrong_change_no_answer(folder: Path, alone: PlainDecod
         assert other.completion_tokens == one.completion_tokens
         assert [t.token for t in other.logprobs] == [t.token for t in one.logprobs]
     assert guesser.right > 20
+    assert guesser.begun > 5
     assert desk.core.stats().steps < plain.core.stats().steps
 
 

@@ -43,8 +43,9 @@ class Guesser:
         self._answers = answers
         self._rng = random.Random(5)
         self.rows: dict[str, Row] = {}
+        self.rests = False
 
-    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
+    def propose(self, rows: Sequence[Row], *, begun: bool) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}
         drafts = [self._guess(row) for row in rows]
         return drafts, 1 + max(map(len, drafts))

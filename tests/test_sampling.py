@@ -16,6 +16,7 @@ from pipeline.engine import sampling
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints, recent_tokens
 from pipeline.engine.core import Core
 from pipeline.engine.filters import draw_tokens, keep_likely
+from pipeline.engine.fused_choice import Chosen
 from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Request, Sampling
 from pipeline.engine.row import Row
@@ -253,8 +254,9 @@ class Noting:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.rests = True
 
-    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
+    def propose(self, rows: Sequence[Row], *, begun: bool) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}
         return [[] for _ in rows], 1
 
@@ -338,10 +340,13 @@ def test_how_a_row_chooses_does_not_depend_on_the_batch(
     logits: mx.array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a kernel chooses, and counts a little otherwise, it does so in any company."""
+
+    def least(scores: mx.array, *_: Any) -> Chosen:
+        tokens = np.array(mx.argmin(scores, axis=-1)).astype(np.int32)
+        return Chosen(mx.array(tokens), tokens, lambda: None)
+
     monkeypatch.setattr(sampling, "can_choose_at_once", lambda _: True)
-    monkeypatch.setattr(
-        sampling, "choose_at_once", lambda z, *_: np.array(mx.argmin(z, axis=-1)).astype(np.int32)
-    )
+    monkeypatch.setattr(sampling, "choose_at_once", least)
     settings = [Sampling(), KINDS["bias"], Sampling(repetition_penalty=1.3), KINDS["presence"]]
     shifts = [row_shifts(row, Counter(SAID), [], [True], lambda _: True) for row in settings]
 

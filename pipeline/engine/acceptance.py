@@ -129,6 +129,10 @@ class Acceptance:
             curves[key] = tokens_expected(counts.chances(prior) if counts else prior)
         return curves[key]
 
+    def knows(self, task: str) -> bool:
+        """Whether somebody has met a task."""
+        return task in self._tasks
+
     def meet(self, task: str) -> bool:
         """Whether a task is new; from now on it is not."""
         new = task not in self._tasks

@@ -221,8 +221,13 @@ class RaggedCache:
             self.states.look_at(slot, (start,), width, whole=whole)
         self.window = window_of_row(slot, start, width, self._columns, self.shapes)
 
-    def look_at_rows(self, count: int, width: int) -> int:
+    def look_at_rows(self, count: int, width: int, ahead: int = 0) -> int:
         """The next forward has rows 0..count-1 with `width` new tokens each.
+
+        Args:
+            count: B.
+            width: T.
+            ahead: So many tokens of each row are not counted yet; none in a recurrent model.
 
         Returns:
             How many rows to run: `count`, or more where the device likes few shapes.
@@ -230,15 +235,16 @@ class RaggedCache:
         if self.states:
             self.states.settle(self.lengths)
             self.states.look_at(0, tuple(self.lengths[:count]), width, whole=False)
-        return self.look_at_block(count, width)
+        return self.look_at_block(count, width, ahead)
 
-    def look_at_block(self, count: int, width: int) -> int:
+    def look_at_block(self, count: int, width: int, ahead: int = 0) -> int:
         """The next forward is the drafter's, over rows 0..count-1: none of its columns stays.
 
         Returns:
             As `look_at_rows`.
         """
-        starts, room, shapes = tuple(self.lengths[:count]), self._columns, self.shapes
+        starts = tuple(length + ahead for length in self.lengths[:count])
+        room, shapes = self._columns, self.shapes
         self._masks.clear()
         if shapes.few and not self.states:
             self.window = window_of_cache(starts, self._rows, width, room, shapes)

@@ -30,6 +30,7 @@ COUNTED = (
 )
 """What of `EngineStats` is added up."""
 RECENT = 0.9  # weight of the past in the running mean of a step's time
+FAILED = "failed"
 CANCELLED = RequestError("cancelled", "the request was cancelled")
 STALL_S = 0.05
 """Prompts are read for so long between two steps: a step costs much the same for few rows as for
@@ -67,6 +68,7 @@ class Core:
         self._waiting: deque[Row] = deque()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
+        self._leaving: list[Row] = []  # they have ended, but the forward that runs has them in it
         self._ended: list[Row] = []  # completed and freed while a forward runs: that takes a while
         self._most_rows = options.max_rows
         self._counts = dict.fromkeys(COUNTED, 0.0)
@@ -83,7 +85,7 @@ class Core:
         Raises:
             RequestError: "duplicate_id", "bad_parameter", "context_too_long": no event comes.
         """
-        others = (*self.rows(), *self._ended, *self._coming)
+        others = (*self.rows(), *self._leaving, *self._ended, *self._coming)
         if any(other.request.id == request.id for other in others):
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
@@ -153,8 +155,11 @@ class Core:
 
         A request is none before its prompt is known.
         """
-        prefilling = [self._prefilling] if self._prefilling else []
-        return [*self._running, *prefilling, *self._waiting]
+        return [*self._begun_rows(), *self._waiting]
+
+    def _begun_rows(self) -> list[Row]:
+        running = [row for row in self._running if not row.finish_reason]
+        return [*running, self._prefilling] if self._prefilling else running
 
     def _read_on(self) -> bool:
         """Runs a piece of a prompt; False if there is none, or was none to run."""
@@ -211,21 +216,24 @@ class Core:
         self._count(prefill_s=time.perf_counter() - started)
 
     def _decode(self) -> None:
-        started = time.perf_counter()
-        drafts, width = [[] for _ in self._running], 1
+        started, begun = time.perf_counter(), self._verifier.begun
+        rows = self._running[: begun or None]  # who has come since is not in it
+        drafts, width, rests = [[] for _ in rows], 1, True
         if self._drafts is not None:
-            drafts, width = self._drafts.propose(self._running)
-        gained = self._verifier.verify_block(self._running, drafts, width, self._meanwhile)
+            drafts, width = self._drafts.propose(rows, begun=begun > 0)
+            rests = self._drafts.rests
+        goes_on = rests and len(rows) == len(self._running)
+        goes_on &= all(row.left > 1 and not row.finish_reason for row in rows)
+        gained = self._verifier.verify_block(rows, drafts, width, self._meanwhile, goes_on=goes_on)
         failed: list[tuple[Row, RequestError]] = []
-        ended: list[Row] = []
-        for row, tokens in zip(self._running, gained, strict=True):
-            if row.finish_reason:  # nobody has taken its slot yet, see `FullCore`
+        for row, tokens in zip(rows, gained, strict=True):
+            if row.finish_reason:  # its slot is still its own
                 continue
             try:
                 row.take(tokens, self._stop)
             except RequestError as error:
                 failed.append((row, error))
-            ended += [row] if row.finish_reason else []
+            self._leaving += [row] if row.finish_reason else []
         if self._drafts is not None:
             self._drafts.learn(gained)  # now: to take tokens is a part of what a step costs
         spent = time.perf_counter() - started
@@ -234,14 +242,12 @@ class Core:
         self._count(decode_s=spent, steps=1)
         for row, error in failed:
             self._fail_rows([row], error)
-        for row in ended:
-            self._leave(row)
-        self._ended += ended
+        self._let_leave()
 
     def _meanwhile(self) -> None:
         """What the host does while a step's forward runs."""
         if self._drafts is not None:
-            self._drafts.look(self._running)
+            self._drafts.look([row for row in self._running if not row.finish_reason])
         self._tell()
 
     def _tell(self) -> None:
@@ -269,8 +275,10 @@ class Core:
         What the failed forward left in the cache is not known, so all of it goes. The batch may
         grow again once there is nothing to do.
         """
-        rows = [*self._running, *([self._prefilling] if self._prefilling else [])]
-        self._running, self._prefilling = [], None
+        rows = self._begun_rows()
+        self._ended += [row for row in self._leaving if row.finish_reason != FAILED]
+        self._running, self._prefilling, self._leaving = [], None, []
+        self._verifier.forget()
         self._room.clear()
         self._most_rows = max(1, len(rows) // 2)
         self._waiting.extendleft(reversed(rows))
@@ -283,6 +291,18 @@ class Core:
                     "programs, send less text, or choose a smaller model",
                 ),
             )
+
+    def _let_leave(self) -> None:
+        """Frees the slots of rows that have ended, once no forward that runs has them in it."""
+        if self._verifier.begun:
+            return
+        leaving, self._leaving = self._leaving, []
+        for row in leaving:
+            if row.finish_reason == FAILED:
+                self._remove(row)
+            else:
+                self._leave(row)
+                self._ended.append(row)
 
     def _leave(self, row: Row) -> None:
         """Keeps the row's prefix, then closes the gap that it leaves in the slots."""
@@ -307,7 +327,9 @@ class Core:
     def _fail_rows(self, rows: list[Row], error: RequestError) -> None:
         for row in rows:
             if row in self._running:
-                self._remove(row)
+                row.finish_reason = FAILED
+                self._leaving.append(row)
+                self._let_leave()
             elif row is self._prefilling:
                 self._prefilling = None
             else:

@@ -26,8 +26,11 @@ from pipeline.engine.target import Target
 
 SURE = 9
 """A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
-MOST_LOOKS = 4
-"""After so many looks that found no plan worth making one is made: it also learns and tries."""
+MOST_LOOKS = 16
+"""After so many looks that found no plan worth making one is made: it also tries what is left out.
+A look learns as much, and no forward waits for it."""
+LOOK_EVERY = 4
+"""Steps of a rest, from its end: a look takes as long as all else that the host does for a row."""
 Known = Sequence[tuple[Offer, list[int]]]
 """A row's drafts that cost nothing."""
 MOST_LOOKED = 8
@@ -78,24 +81,29 @@ class Drafts:
         self._likely = 0.0  # rows with a likely draft at the last plan
         self._seen = 0.0  # those when somebody last looked
         self._looked = 0  # rows, in all
+        self._rows: Sequence[Row] = ()  # of the step
+        self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
         self._begun: Blocks | None = None  # before the plan
+        self._ahead = False  # whether the step's forward had begun before the step
         self._unlearnt: _Gained | None = None
         self._left: list[str] = []  # rows to forget once that is learnt
 
-    def propose(self, rows: Sequence[Row]) -> tuple[list[list[int]], int]:
+    def propose(self, rows: Sequence[Row], *, begun: bool = False) -> tuple[list[list[int]], int]:
         """One proposal per row, empty for plain decoding.
 
         Args:
             rows: The running rows, in slot order.
+            begun: Whether their forward has begun: then it is plain.
 
         Returns:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
         self._began_s = time.perf_counter()
-        if self._rest and self._seen <= self._likely:
-            self._rest -= 1
+        self._rows, self._ahead = rows, begun
+        if begun or self._is_resting:
+            self._rest = max(0, self._rest - 1)
             self._plan = None
             return [[] for _ in rows], 1
         self._begun = self._begin_blocks(rows)
@@ -116,17 +124,36 @@ class Drafts:
             self._proposals.append(Proposal(view, mine, tokens, used if tokens else None))
         return [proposal.tokens for proposal in self._proposals], plan.shape.width
 
+    @property
+    def _is_resting(self) -> bool:
+        return self._rest > 0 and self._seen <= self._likely
+
+    @property
+    def rests(self) -> bool:
+        """Whether this step is plain and the next one, as far as is known, will be."""
+        if self._plan is None:
+            return self._is_resting
+        return self._plan.shape.width == 1 and self._rested > 0 and self._plan.retry is None
+
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
-        if self._plan is not None and self._plan.shape.width > 1:
+        if self._plan is not None:
+            if self._plan.shape.width == 1:
+                self._seen = self._count_likely(rows)
+                self._likely, self._looks = self._seen + _noise(rows), 0
+            return
+        if self._rest % LOOK_EVERY > 1:
             return
         self._seen = self._count_likely(rows)
-        if self._plan is not None:
-            self._likely, self._looks = self._seen + _noise(rows), 0
-        elif (not self._rest or self._seen > self._likely) and self._looks < MOST_LOOKS:
+        if (self._rest <= 1 or self._seen > self._likely) and self._looks < MOST_LOOKS:
             self._looks += 1
-            if not self._speculation.pays(self._views(rows)[1]):
-                self._rest, self._likely = self._rested, self._seen + _noise(rows)
+            known, views = self._views(rows)
+            self._watched = {
+                view.row: (view, mine) for view, mine in zip(views, known, strict=True)
+            }
+            if not self._speculation.pays(views):
+                self._rest = min(self._rest, 1) + self._rested
+                self._likely = self._seen + _noise(rows)
 
     def _count_likely(self, rows: Sequence[Row]) -> float:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
@@ -141,7 +168,8 @@ class Drafts:
         """
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
-            self._speculation.rested(len(gained), spent_ms)
+            self._speculation.rested(len(gained), spent_ms, ahead=self._ahead)
+            self._take_in_watched(gained)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -153,6 +181,13 @@ class Drafts:
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
 
+    def _take_in_watched(self, gained: Sequence[Sequence[int]]) -> None:
+        watched, self._watched = self._watched, {}
+        for row, tokens in zip(self._rows, gained, strict=True) if watched else ():
+            if tokens and (seen := watched.get(row.request.id)):
+                for offer, draft in seen[1]:
+                    self._record(seen[0], offer, draft, tokens, used=False)
+
     def _take_in(self) -> None:
         if self._unlearnt is None or self._plan is None:
             return
@@ -162,10 +197,10 @@ class Drafts:
         )
         for proposal, tokens in zip(self._proposals, last.gained, strict=True):
             if proposal.used is not None:
-                self._record(proposal, proposal.used, proposal.tokens, tokens, used=True)
+                self._record(proposal.view, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
                 if proposal.used is None or offer.source != proposal.used.source:
-                    self._record(proposal, offer, draft, tokens, used=False)
+                    self._record(proposal.view, offer, draft, tokens, used=False)
         left, self._left = self._left, []
         for row in left:
             self._speculation.forget(row)
@@ -208,7 +243,7 @@ class Drafts:
 
     def _record(
         self,
-        proposal: Proposal,
+        view: RowView,
         offer: Offer,
         draft: list[int],
         gained: Sequence[int],
@@ -216,7 +251,6 @@ class Drafts:
         used: bool,
     ) -> None:
         drafted, accepted = checked(draft, list(gained))
-        view = proposal.view
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
 
 

@@ -39,6 +39,8 @@ from pipeline.engine.fused_kernels import (
 )
 from pipeline.engine.moves import buffers_of
 
+Tokens = Sequence[Sequence[int]] | mx.array
+"""[B, T]; or an array whose first B are still being chosen, with T = 1."""
 LARGEST = 2048
 """Hidden sizes up to this: a larger model's time goes into its weights, not into launches."""
 
@@ -103,7 +105,7 @@ class Fused:
 
     def forward(
         self,
-        tokens: Sequence[Sequence[int]],
+        tokens: Tokens,
         places: Sequence[Place],
         caches: Sequence[LayerCache],
         taps: tuple[int, ...],
@@ -113,7 +115,7 @@ class Fused:
         """Runs new tokens; their keys and values are in the cache once the outputs are computed.
 
         Args:
-            tokens: [B, T].
+            tokens: [B, T], or what a `Chooser` leaves.
             places: For each row its slot in the cache, and the column of its first token.
             caches: The layers' buffers, which must be there.
             taps: Layers whose outputs are wanted, counted from 0.
@@ -123,11 +125,17 @@ class Fused:
             Logits [B, T, V] in bfloat16, or something to evaluate in their place; and the outputs
             of the L tapped layers, [L B, T, D].
         """
-        sizes, rows, width = self.sizes, len(tokens), len(tokens[0])
+        sizes, rows = self.sizes, len(places)
+        if isinstance(tokens, mx.array):
+            width, told, chosen = 1, (), tokens
+        else:
+            width, told, chosen = len(tokens[0]), tokens, None
+        inbox = self._inbox.put(where(places, width, caches, chosen is not None), told)
         outputs = launch(
             _forward_kernel(sizes, taps, self._eps, logits),
             [
-                self._inbox.put(where(places, width, caches), tokens),
+                inbox,
+                inbox if chosen is None else chosen,
                 self._table,
                 *self._weights,
                 self._arrived,
@@ -150,10 +158,10 @@ def _forward_kernel(
     eps: float,
     logits: bool,  # noqa: FBT001
 ) -> Callable[..., Any]:
-    inputs = ["places", "embedding", *LAYER_INPUTS, "turns", "last_norm", "table", "arrived"]
+    inputs = ["places", "chosen", "embedding", *LAYER_INPUTS, "turns", "last_norm", "table"]
     return make_kernel(
         "forward",
-        inputs + ROOMS + cache_names(sizes.layers),
+        [*inputs, "arrived", *ROOMS, *cache_names(sizes.layers)],
         ["logits", "taps"],
         forward_source(sizes, taps, eps, logits),
     )
@@ -168,4 +176,9 @@ def forward_source(sizes: Sizes, taps: tuple[int, ...], eps: float, logits: bool
     )
     head = head_call(sizes, eps, "0", "tokens.width") if logits else ""
     layers = layers_call(sizes, eps, "nullptr", "true", kept)
-    return kernel_start(sizes.layers) + layers + head + "  leave(counters);\n"
+    return (
+        kernel_start(sizes.layers, "places[3] ? chosen : nullptr")
+        + layers
+        + head
+        + "  leave(counters);\n"
+    )

@@ -6,7 +6,8 @@ one that MLX's own operations give (`sampling.shape_logits`), ties to the lowest
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -32,11 +33,11 @@ def can_choose_at_once(logits: mx.array) -> bool:
 
 def choose_at_once(
     logits: mx.array, constraints: Constraints, lines: Sequence[int] | None = None
-) -> NDArray[np.int32]:
-    """As `sampling.choose_tokens`, without draws and shifts."""
+) -> "Chosen":
+    """As `sampling.begin_choice`, without draws and shifts."""
     masks = constraints.masks if constraints.masked else NO_MASK
     plan, shape = plan_of(constraints, lines), constraints.mask_of.shape
-    return _choice(logits.shape[-1]).choose(logits, plan, masks, shape)
+    return _choice(logits.shape[-1]).begin(logits, plan, masks, shape)
 
 
 def likeliest_at_once(logits: mx.array) -> NDArray[np.int32]:
@@ -46,7 +47,7 @@ def likeliest_at_once(logits: mx.array) -> NDArray[np.int32]:
     free = np.full(count, -1, np.int32), np.ones(count, np.float32).view(np.int32)
     lines, unseen = np.arange(count, dtype=np.int32), np.zeros(count, np.int32)
     plan = [np.array([width, 0], np.int32), *free, lines, unseen]
-    return _choice(vocabulary).choose(logits, plan, NO_MASK, (rows, width))
+    return _choice(vocabulary).begin(logits, plan, NO_MASK, (rows, width)).wait()
 
 
 def plan_of(
@@ -64,6 +65,24 @@ def plan_of(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Tokens that are being chosen.
+
+    Attributes:
+        array: Where they are left, the first of it.
+    """
+
+    array: mx.array
+    _tokens: NDArray[np.int32]
+    _arrive: Callable[[], None]
+
+    def wait(self) -> NDArray[np.int32]:
+        """They, once they are there."""
+        self._arrive()
+        return self._tokens.copy()
+
+
 class Chooser:
     """Runs kernels that leave tokens where the host reads them.
 
@@ -73,29 +92,37 @@ class Chooser:
     """
 
     def __init__(self) -> None:
-        self._chosen = GrowingMailbox()
+        self._boxes = (GrowingMailbox(), GrowingMailbox())
+        self._turn = 0
         self._looks = True
 
-    def choose(
+    def begin(
         self,
         kernel: Callable[..., Any],
         inputs: list[mx.array],
         shape: tuple[int, int],
         blocks: int,
-    ) -> NDArray[np.int32]:
-        """Chosen tokens of this shape; waits for them, so all mailboxes are free again."""
-        count = shape[0] * shape[1]
-        chosen = self._chosen.room(count)
-        tokens = chosen.view[:count]
+    ) -> "Chosen":
+        """Has tokens of this shape chosen. Once they are there all mailboxes are free again.
+
+        A forward may take them from where they are left: that is not written to before the choice
+        after the next.
+        """
+        self._turn = 1 - self._turn
+        box, count = self._boxes[self._turn].room(shape[0] * shape[1]), shape[0] * shape[1]
+        tokens = box.view[:count]
         tokens.fill(NOT_YET)
-        done = launch(kernel, [*inputs, chosen.array], [DONE], blocks)
+        done = launch(kernel, [*inputs, box.array], [DONE], blocks)
         mx.async_eval(done)
-        if not (self._looks and self._see(tokens)):
-            began_s = time.perf_counter()
-            mx.eval(done)
-            # Where they were there before and nobody saw it, looking is of no use.
-            self._looks &= time.perf_counter() - began_s > UNSEEN_S
-        return tokens.reshape(shape).copy()
+        return Chosen(box.array, tokens.reshape(shape), partial(self._wait, tokens, done))
+
+    def _wait(self, tokens: NDArray[np.int32], done: list[mx.array]) -> None:
+        if self._looks and self._see(tokens):
+            return
+        began_s = time.perf_counter()
+        mx.eval(done)
+        # Where they were there before and nobody saw it, looking is of no use.
+        self._looks &= time.perf_counter() - began_s > UNSEEN_S
 
     def _see(self, tokens: NDArray[np.int32]) -> bool:
         """Looks until all tokens are there, and lets other threads run; False if it takes long."""
@@ -114,17 +141,17 @@ class _Choice:
         self._kernel = _choice_kernel(vocabulary)
         self._plan, self._masks, self._chooser = GrowingMailbox(), GrowingMailbox(), Chooser()
 
-    def choose(
+    def begin(
         self,
         logits: mx.array,
         plan: list[NDArray[np.int32]],
         masks: NDArray[np.int32],
         shape: tuple[int, int],
-    ) -> NDArray[np.int32]:
-        """Chosen tokens [B, T] of this shape."""
+    ) -> Chosen:
+        """Has tokens [B, T] of this shape chosen."""
         rows, width = shape
         inputs = [logits, self._plan.put(*plan), self._masks.put(masks)]
-        return self._chooser.choose(self._kernel, inputs, (rows, width), rows * width)
+        return self._chooser.begin(self._kernel, inputs, (rows, width), rows * width)
 
 
 _choice = cache(_Choice)

@@ -177,7 +177,7 @@ def _block_kernel(sizes: Sizes, rank: int, eps: float) -> Callable[..., Any]:
 
 @cache
 def _context_kernel(sizes: Sizes, taps: int, eps: float) -> Callable[..., Any]:
-    source = f"""{kernel_start(sizes.layers, ["features"])}
+    source = f"""{kernel_start(sizes.layers, rooms=["features"])}
   run_context<{sizes.layers}, {sizes.hidden}, {sizes.groups}, {taps}>(
       tokens, taps, fc, hidden_norm, kv, key_norms, turns, all_keys, all_values, features, {eps}f,
       counters, turn, shared);

@@ -188,8 +188,14 @@ def kernel_header(*sources: str) -> str:
     return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", *sources))
 
 
-def kernel_start(layers: int, rooms: Sequence[str] = SCRATCH) -> str:
-    """What every kernel's body begins with; `rooms` are those that it writes to."""
+def kernel_start(layers: int, tokens: str = "nullptr", rooms: Sequence[str] = SCRATCH) -> str:
+    """What every kernel's body begins with.
+
+    Args:
+        layers: Of the cache.
+        tokens: Where they are, if it is not told them.
+        rooms: Those that it writes to.
+    """
     names = cache_names(layers)
     held = "".join(f"  bf16* {name} = const_cast<bf16*>({name}_room);\n" for name in rooms)
     keys, values = (
@@ -201,7 +207,7 @@ def kernel_start(layers: int, rooms: Sequence[str] = SCRATCH) -> str:
   extern __shared__ float shared[];
   bf16* all_keys[] = {{{keys}}};
   bf16* all_values[] = {{{values}}};
-  const Tokens tokens = tokens_of(places, shared + {PLACES_AT});
+  const Tokens tokens = tokens_of(places, {tokens}, shared + {PLACES_AT});
 {held}  unsigned* counters = const_cast<unsigned*>(arrived);
   unsigned turn = 0;
   const size_t count = tokens.count();

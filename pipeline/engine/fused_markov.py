@@ -38,7 +38,7 @@ class FusedChain(Chain):
         inputs = [logits, gates, self.before, self.after, told, self._arrived]
         inputs += self._candidates.of(rows * width)
         kernel, blocks = _chain_kernel(vocabulary, rank), min(rows * width, device_blocks())
-        return self._chooser.choose(kernel, inputs, (rows, width), blocks)
+        return self._chooser.begin(kernel, inputs, (rows, width), blocks).wait()
 
 
 @cache

@@ -6,7 +6,8 @@ there, the answer before it, the settings and the seed, however many positions a
 once: a drafted answer equals the plain one at any temperature (the proof is in `filters`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -19,9 +20,29 @@ from pipeline.engine.interface import Sampling
 from pipeline.engine.shifts import shift_logits
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Tokens that are being chosen.
+
+    Attributes:
+        wait: Gives them, [B, T].
+        array: They, for a forward that begins before; None if more has to be done to have them.
+    """
+
+    wait: Callable[[], NDArray[np.int32]]
+    array: mx.array | None
+
+
 def choose_tokens(
     logits: mx.array, constraints: Constraints, lines: Sequence[int] | None = None
 ) -> NDArray[np.int32]:
+    """As `begin_choice`: chosen tokens [B, T], computed."""
+    return begin_choice(logits, constraints, lines).wait()
+
+
+def begin_choice(
+    logits: mx.array, constraints: Constraints, lines: Sequence[int] | None = None
+) -> Choice:
     """Applies masks, penalties and bias, then takes the best token or a seeded sample.
 
     Args:
@@ -30,7 +51,7 @@ def choose_tokens(
         lines: Where those stand among the R x T.
 
     Returns:
-        Chosen tokens [B, T], computed; [B, 1] at lines.
+        Chosen tokens [B, T]; [B, 1] at lines.
     """
 
     def scores_of(rows: Sequence[int]) -> mx.array:
@@ -40,13 +61,21 @@ def choose_tokens(
 
     if not can_choose_at_once(logits):
         scores = logits if lines is None else scores_of(range(len(lines)))
-        return _choose(scores, constraints)
-    chosen = choose_at_once(logits, constraints, lines)
+        chosen = _choose(scores, constraints)
+        mx.async_eval(chosen)
+        return Choice(lambda: _computed(chosen), chosen)
+    begun = choose_at_once(logits, constraints, lines)
     # How a row's tokens are chosen is its own affair, whoever else is in the batch.
-    others = [b for b in range(len(chosen)) if constraints.is_special(b)]
-    if others:
-        chosen[others] = _choose(scores_of(others), constraints.of_rows(others))
-    return chosen
+    others = [b for b in range(len(constraints.settings)) if constraints.is_special(b)]
+    if not others:
+        return Choice(begun.wait, begun.array)
+
+    def wait() -> NDArray[np.int32]:
+        tokens = begun.wait()
+        tokens[others] = _computed(_choose(scores_of(others), constraints.of_rows(others)))
+        return tokens
+
+    return Choice(wait, None)
 
 
 def choose_allowed(
@@ -67,12 +96,12 @@ def choose_allowed(
     return choose_tokens(logits, under, lines)[:, 0]
 
 
-def _choose(logits: mx.array, constraints: Constraints) -> NDArray[np.int32]:
+def _choose(logits: mx.array, constraints: Constraints) -> mx.array:
     shaped = shape_logits(logits, constraints)
     chosen = mx.argmax(shaped, axis=-1)
     if any(settings.temperature > 0 for settings in constraints.settings):
         chosen = draw_tokens(chosen, shaped, constraints.settings, constraints.positions)
-    return _computed(chosen)
+    return chosen
 
 
 def likeliest_tokens(logits: mx.array) -> NDArray[np.int32]:

@@ -39,7 +39,9 @@ MARGIN = 1.02  # how much better than the width in use another one must look
 HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
-MOST_REST = 64  # steps without a plan
+LEAST_REST, MOST_REST = 2, 64  # steps without a plan, in which a forward begins before the next
+LEAST_RESTED = 8  # steps that tell what that saves
+REST_RATE = 0.4  # part of a seen error that is corrected at once
 RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
@@ -77,6 +79,8 @@ class Speculation:
         self._drafted = False  # in the last step
         self._seen_tokens = 0
         self._planning_ms = 0.0
+        self._at_rest = 1.0  # see `_rest_part`
+        self._rested = (0, 0, 0.0)  # such steps since the last plan, their rows, their ms
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """The plan for the next step.
@@ -115,7 +119,9 @@ class Speculation:
         return last is not None and last.uses_drafter and last.retry is None and not others
 
     def pays(self, rows: Sequence[RowView]) -> bool:
-        """Whether a plan for these rows would run drafts, by what is known; changes nothing."""
+        """Whether a plan for these rows would run drafts, or meet a task; changes nothing."""
+        if not all(self._acceptance.knows(view.task) for view in rows):
+            return True
         costs = self._step_costs(rows, max(view.context for view in rows))
         plain, *others = _candidates(self._yields(rows, hope=False), costs)
         return any(_is_worth(candidate, plain) for candidate in others)
@@ -151,12 +157,23 @@ class Speculation:
         mean = self._planning_ms or planning_ms
         self._planning_ms = RECENT * mean + (1 - RECENT) * planning_ms
         last = self._last
-        if last is None or last.shape.width > 1 or last.retry is not None:
+        drafts = last is None or last.shape.width > 1 or last.retry is not None
+        if last is None or drafts or self._retries.due(ahead=1):
             return 0
-        return min(MOST_REST, int(self._planning_ms / (PLANNING * last.ms)))
+        steps = int(self._planning_ms / (PLANNING * last.ms))
+        return min(max(LEAST_REST, steps), MOST_REST)
 
-    def rested(self, rows: int, ms: float) -> None:
-        """Counts a step that was decoded plainly without a plan."""
+    def rested(self, rows: int, ms: float, *, ahead: bool = False) -> None:
+        """Counts a step that was decoded plainly without a plan.
+
+        Args:
+            rows: That it had.
+            ms: What it took.
+            ahead: Whether its forward had begun before the last step's tokens were seen.
+        """
+        if ahead:
+            steps, all_rows, all_ms = self._rested
+            self._rested = steps + 1, all_rows + rows, all_ms + ms
         self._counts.rest(rows, ms)
         self._retries.rested(ms)
         self._drafted = False
@@ -186,12 +203,22 @@ class Speculation:
         draft = self._draft_ms(len(rows), context) if offered else 0.0
         free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
         planning = self._planning_ms  # while the drafter runs, if there is one
+        plain = verify[0] * self._rest_part(context)
         return (
-            verify[:1] + [(ms + planning) / free for ms in verify[1:]],
-            verify[:1] + [(ms + max(draft, planning)) / made for ms in verify[1:]]
+            [plain, *((ms + planning) / free for ms in verify[1:])],
+            [plain, *((ms + max(draft, planning)) / made for ms in verify[1:])]
             if offered
             else None,
         )
+
+    def _rest_part(self, context: int) -> float:
+        """What a plain step costs at rest, where its forward begins early, of one with a plan."""
+        steps, rows, ms = self._rested
+        if steps >= LEAST_RESTED:
+            whole_ms = steps * self._costs.verify.predict(round(rows / steps), 1, context)
+            self._at_rest += REST_RATE * (min(1.0, ms / whole_ms) - self._at_rest)
+            self._rested = 0, 0, 0.0
+        return self._at_rest
 
     def _settle(self) -> None:
         """Closes the last step, if it came to its end: its time and tokens are known now."""

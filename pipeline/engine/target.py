@@ -18,7 +18,7 @@ from mlx_lm.utils import load_model
 
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.cpu_math import use_on_cpu
-from pipeline.engine.fused import Fused, sizes_of
+from pipeline.engine.fused import Fused, Tokens, sizes_of
 from pipeline.engine.fused_kernels import device_blocks, fill_in
 from pipeline.engine.fused_rows import FusedMoves
 from pipeline.engine.interface import ModelInfo
@@ -176,6 +176,26 @@ class Target:
         meanwhile()
         mx.eval(*computed)
 
+    @property
+    def goes_ahead(self) -> bool:
+        """Whether `forward_chosen` can be used."""
+        return self.cache.states is None and not self.cache.shapes.few
+
+    def forward_chosen(self, tokens: mx.array, rows: int) -> mx.array:
+        """Runs one token of each row that is still being chosen, of a forward with that width.
+
+        What that ran is not counted yet: each row is taken to be one longer.
+
+        Args:
+            tokens: Of rows 0..B-1, as `sampling.Choice` has them.
+            rows: B.
+
+        Returns:
+            Logits [B, 1, V], being computed.
+        """
+        self.cache.look_at_rows(rows, 1, ahead=1)
+        return self._begin(self._run(tokens))
+
     def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.
 
@@ -192,6 +212,9 @@ class Target:
         logits = (
             logits[:rows, : len(tokens[0])] if (run, width) != (rows, len(tokens[0])) else logits
         )
+        return self._begin(logits)
+
+    def _begin(self, logits: mx.array) -> mx.array:
         if self._fused is None or self._observed:  # else it runs already
             mx.async_eval(logits, self._observed)
         return logits
@@ -209,14 +232,12 @@ class Target:
         if self._fused is None:
             self._taps = Taps(self.model, layer_ids)
 
-    def _run(self, tokens: Sequence[Sequence[int]], *, logits: bool = True) -> mx.array:
+    def _run(self, tokens: Tokens, *, logits: bool = True) -> mx.array:
         if self._fused is not None:
             return self._run_fused(self._fused, tokens, logits=logits)
         return self._run_layers(tokens)
 
-    def _run_fused(
-        self, fused: Fused, tokens: Sequence[Sequence[int]], *, logits: bool
-    ) -> mx.array:
+    def _run_fused(self, fused: Fused, tokens: Tokens, *, logits: bool) -> mx.array:
         cache = self.cache
         layers = cache.attention[: fused.sizes.layers]
         fill_in(layers, fused.sizes.groups)
@@ -227,10 +248,10 @@ class Target:
         self._observed = [array for array in self._observed if array is not tapped]
         return self._ran
 
-    def _run_layers(self, tokens: Sequence[Sequence[int]]) -> mx.array:
-        found: mx.array = self.model(
-            mx.array([list(row) for row in tokens]), cache=self.cache.layers
-        )
+    def _run_layers(self, tokens: Tokens) -> mx.array:
+        if not isinstance(tokens, mx.array):
+            tokens = mx.array([list(row) for row in tokens])
+        found: mx.array = self.model(tokens, cache=self.cache.layers)
         if self._taps is not None:
             self._observed = self._observe(self._taps.take())
         return found

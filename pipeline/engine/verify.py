@@ -22,7 +22,7 @@ from pipeline.engine.filters import draw_scores
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import choose_tokens, mask_logits, shape_logits
+from pipeline.engine.sampling import begin_choice, choose_tokens, mask_logits, shape_logits
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
 
@@ -115,6 +115,7 @@ class Verifier:
         self._target = target
         self._tokenizer = tokenizer
         self._constrainer = Constrainer(tokenizer, grammars, stop_tokens, target.vocabulary)
+        self._begun: mx.array | None = None  # logits [B, 1, V] that are being computed
 
     def verify_block(
         self,
@@ -122,6 +123,8 @@ class Verifier:
         drafts: Sequence[Sequence[int]],
         width: int,
         meanwhile: Callable[[], None] = lambda: None,
+        *,
+        goes_on: bool = False,
     ) -> list[list[int]]:
         """Runs the rows' drafts through the target.
 
@@ -130,27 +133,36 @@ class Verifier:
             drafts: A proposal for each.
             width: T, at least 1 + the longest draft; few different ones, as each is compiled.
             meanwhile: Work for the host while the forward runs, that leaves the rows as they are.
+            goes_on: Whether the same rows' next forward may begin as soon as their tokens are
+                chosen, before the host has seen them: this one and that are plain. Where it has
+                (see `begun`), the next call is for it.
 
         Returns:
-            For each row the tokens it gained: the accepted part of its draft and one more.
+            For each row the tokens it gained: the accepted part of its draft and one more. None
+            for rows that have ended, which a forward that had begun ran as well.
         """
-        tokens = [
-            [row.pending, *draft, *[0] * (width - 1 - len(draft))]
-            for row, draft in zip(rows, drafts, strict=True)
-        ]
-        logits = self._target.forward(tokens)  # runs while the host prepares the constraints
-        constraints, allowed = self._constrainer.prepare(rows, drafts, width, whole=False)
+        logits = self._logits(rows, drafts, width)  # they run while the host prepares the choice
+        alive = [b for b, row in enumerate(rows) if not row.finish_reason]
+        gained: list[list[int]] = [[] for _ in rows]
+        if not alive:
+            return gained
+        if len(alive) < len(rows):
+            logits = logits[mx.array(alive)]
+        running, drafted = [rows[b] for b in alive], [drafts[b] for b in alive]
+        constraints, allowed = self._constrainer.prepare(running, drafted, width, whole=False)
+        choice = begin_choice(logits, constraints)
+        if goes_on and choice.array is not None and self._target.goes_ahead:
+            self._begun = self._target.forward_chosen(choice.array, len(rows))
         meanwhile()
         walks = [
-            Walk(row, b, drafts[b][: allowed[b]], width if row.needs_masks else 1)
-            for b, row in enumerate(rows)
+            Walk(row, b, draft[:known], width if row.needs_masks else 1)
+            for b, (row, draft, known) in enumerate(zip(running, drafted, allowed, strict=True))
         ]
         try:
             for walk in walks:
                 self._look_ahead(walk)
-            picked = choose_tokens(logits, constraints).tolist()
-            for walk in walks:
-                walk.picked = picked[walk.place]
+            for walk, tokens in zip(walks, choice.wait().tolist(), strict=True):
+                walk.picked = tokens
             self._walk_on(walks, logits)
             self._note_logprobs(walks, logits, constraints)
         except BaseException:
@@ -160,7 +172,26 @@ class Verifier:
         for walk in walks:
             walk.settle()
             self._target.cache.lengths[walk.row.slot] += len(walk.gained)
-        return [walk.gained for walk in walks]
+            gained[alive[walk.place]] = walk.gained
+        return gained
+
+    @property
+    def begun(self) -> int:
+        """For how many rows the next forward has begun; 0 if it has not."""
+        return 0 if self._begun is None else self._begun.shape[0]
+
+    def forget(self) -> None:
+        """Forgets a forward that has begun: the cache is lost."""
+        self._begun = None
+
+    def _logits(self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int) -> mx.array:
+        if (begun := self._begun) is not None:
+            self._begun = None
+            return begun
+        return self._target.forward([
+            [row.pending, *draft, *[0] * (width - 1 - len(draft))]
+            for row, draft in zip(rows, drafts, strict=True)
+        ])  # fmt: skip
 
     def score_next(self, row: Row) -> mx.array:
         """The scores [V] whose best is the next token of the row in slot 0, as logits."""

@@ -54,7 +54,8 @@ class FullCore(Core):
     def _round(self) -> bool:
         if self.reads_together:
             self._welcome()
-            self._take_in()
+            if not self._verifier.begun:
+                self._take_in()
             for row in self._running:
                 if row.finish_reason:
                     self._target.cache.lengths[row.slot] = 0  # it runs on, unheeded

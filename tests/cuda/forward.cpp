@@ -14,7 +14,7 @@ extern "C" void run_target(int grid_size, const int* places, const bf16* embeddi
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
     float* own = shared[blockIdx.x].data();
-    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
+    Tokens tokens = tokens_of(places, nullptr, own + (1 << 15) - 2 * MOST_PLACES);
     unsigned turn = 0, arrived[2];
     embed<M_D>(tokens, embedding, hidden);
     all_blocks(arrived, turn);
@@ -36,7 +36,7 @@ extern "C" void run_drafter_context(int grid_size, const int* places, const bf16
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
     float* own = shared[blockIdx.x].data();
-    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
+    Tokens tokens = tokens_of(places, nullptr, own + (1 << 15) - 2 * MOST_PLACES);
     unsigned turn = 0, arrived[2];
     run_context<M_LAYERS, M_D, M_GROUPS, M_TAPS>(tokens, taps, fc, norm, kv, key_norms, turns, keys, values,
                                          features, eps, arrived, turn, shared[blockIdx.x].data());
@@ -49,7 +49,7 @@ extern "C" void run_markov_gates(int grid_size, const int* places, const bf16* h
   std::vector<std::vector<float>> shared(grid_size, std::vector<float>(1 << 15));
   launch(grid_size, THREADS, [&] {
     float* own = shared[blockIdx.x].data();
-    Tokens tokens = tokens_of(places, own + (1 << 15) - 2 * MOST_PLACES);
+    Tokens tokens = tokens_of(places, nullptr, own + (1 << 15) - 2 * MOST_PLACES);
     run_gates<M_D, M_RANK>(tokens, hidden, norm, gate_proj, eps, from, taken, gates,
                            shared[blockIdx.x].data());
   });

@@ -33,11 +33,13 @@ struct Tokens {
 };
 
 // What `told` says: numbers of rows, of tokens and of columns, one more, the rows' places, and the
-// tokens. The places are taken along into `room`, for MOST_PLACES rows: they lie in the host's
-// memory, where reading them takes longer than the products between which they are needed.
+// tokens, unless those are elsewhere. The places are taken along into `room`, for MOST_PLACES rows:
+// they lie in the host's memory, where reading them takes longer than the products between which
+// they are needed.
 constexpr int MOST_PLACES = 256;
-__device__ inline Tokens tokens_of(const int* told, float* room) {
+__device__ inline Tokens tokens_of(const int* told, const int* elsewhere, float* room) {
   Tokens tokens{told[0], told[1], told[2], told + 4, told + 4 + 2 * told[0]};
+  if (elsewhere) tokens.ids = elsewhere;
   if (tokens.rows > MOST_PLACES) return tokens;
   int* held = reinterpret_cast<int*>(room);
   for (int i = threadIdx.x; i < 2 * tokens.rows; i += THREADS) held[i] = tokens.places[i];
