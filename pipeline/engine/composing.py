@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.acceptance import Offer
+from pipeline.engine.candidates import NEEDS_DRAFTER
 from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.markov import Beginning
 from pipeline.engine.matcher import Guide, run_guides
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.speculation import NEEDS_DRAFTER
 
 
 def compose(

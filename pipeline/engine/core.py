@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from pipeline.engine.core_counts import CoreCounts
 from pipeline.engine.draft import make_drafts
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.intake import Coming, Intake
@@ -23,15 +24,9 @@ from pipeline.errors import RequestError
 
 OUT_OF_MEMORY = re.compile(r"malloc|allocat|out of memory|insufficient memory", re.IGNORECASE)
 """What MLX's backends say when they get no memory."""
-SECONDS = ("prefill_s", "decode_s")
-COUNTED = (
-    *("finished", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "steps"),
-    *SECONDS,
-)
-"""What of `EngineStats` is added up."""
-RECENT = 0.9  # weight of the past in the running mean of a step's time
 FAILED = "failed"
 CANCELLED = RequestError("cancelled", "the request was cancelled")
+TOO_LATE = RequestError("timeout", "the request's time was over before it was answered")
 STALL_S = 0.05
 """Prompts are read for so long between two steps: a step costs much the same for few rows as for
 many, so rows that wait go in first, as far as nobody who reads along would notice."""
@@ -71,8 +66,7 @@ class Core:
         self._leaving: list[Row] = []  # they have ended, but the forward that runs has them in it
         self._ended: list[Row] = []  # completed and freed while a forward runs: that takes a while
         self._most_rows = options.max_rows
-        self._counts = dict.fromkeys(COUNTED, 0.0)
-        self._step_ms = 0.0
+        self._counts = CoreCounts()
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> Coming:
         """Queues a request; its events come from later calls of `step`.
@@ -96,10 +90,7 @@ class Core:
 
     def cancel(self, request_id: str) -> None:
         """Ends a request with `Failed("cancelled")`; unknown or ended ones are left alone."""
-        self._fail_rows(
-            [row for row in self.rows() if row.request.id == request_id],
-            CANCELLED,
-        )
+        self._fail_rows([row for row in self.rows() if row.request.id == request_id], CANCELLED)
         for coming in [one for one in self._coming if one.request.id == request_id]:
             self._coming.remove(coming)
             self._refuse(coming, CANCELLED)
@@ -119,11 +110,7 @@ class Core:
             return True
 
     def _round(self) -> bool:
-        late = [row for row in self.rows() if row.expired]
-        self._fail_rows(
-            late,
-            RequestError("timeout", "the request's time was over before it was answered"),
-        )
+        self._fail_rows([row for row in self.rows() if row.expired], TOO_LATE)
         began = time.perf_counter()
         while self._read_on() and time.perf_counter() - began < STALL_S:
             pass
@@ -137,12 +124,8 @@ class Core:
 
     def stats(self) -> EngineStats:
         """What the core is doing and has done."""
-        whole = {name: int(count) for name, count in self._counts.items() if name not in SECONDS}
         return EngineStats(
-            **whole,
-            prefill_s=self._counts["prefill_s"],
-            decode_s=self._counts["decode_s"],
-            step_ms=self._step_ms,
+            **self._counts.stats(),
             running=len(self._running) + (self._prefilling is not None),
             waiting=len(self._waiting) + len(self._coming),
             kv_bytes=self._room.size_bytes,
@@ -158,8 +141,11 @@ class Core:
         return [*self._begun_rows(), *self._waiting]
 
     def _begun_rows(self) -> list[Row]:
-        running = [row for row in self._running if not row.finish_reason]
-        return [*running, self._prefilling] if self._prefilling else running
+        return [*self._alive, *([self._prefilling] if self._prefilling else [])]
+
+    @property
+    def _alive(self) -> list[Row]:
+        return [row for row in self._running if not row.finish_reason]
 
     def _read_on(self) -> bool:
         """Runs a piece of a prompt; False if there is none, or was none to run."""
@@ -195,7 +181,7 @@ class Core:
                 self._refuse(coming, error)
 
     def _refuse(self, coming: Coming, error: RequestError) -> None:
-        self._count(failed=1)
+        self._counts.add(failed=1)
         coming.on_event(Failed(coming.request.id, error))
 
     @property
@@ -213,7 +199,7 @@ class Core:
             row.decoding_s = row.decoding_s or time.monotonic()
             self._running.append(row)
             self._prefilling = None
-        self._count(prefill_s=time.perf_counter() - started)
+        self._counts.add(prefill_s=time.perf_counter() - started)
 
     def _decode(self) -> None:
         started, begun = time.perf_counter(), self._verifier.begun
@@ -236,10 +222,7 @@ class Core:
             self._leaving += [row] if row.finish_reason else []
         if self._drafts is not None:
             self._drafts.learn(gained)  # now: to take tokens is a part of what a step costs
-        spent = time.perf_counter() - started
-        mean = self._step_ms or spent * 1e3
-        self._step_ms = RECENT * mean + (1 - RECENT) * spent * 1e3
-        self._count(decode_s=spent, steps=1)
+        self._counts.step(time.perf_counter() - started)
         for row, error in failed:
             self._fail_rows([row], error)
         self._let_leave()
@@ -247,21 +230,20 @@ class Core:
     def _meanwhile(self) -> None:
         """What the host does while a step's forward runs."""
         if self._drafts is not None:
-            self._drafts.look([row for row in self._running if not row.finish_reason])
+            self._drafts.look(self._alive)
         self._tell()
 
     def _tell(self) -> None:
         """Sends the text of the last step's tokens, and the answers that are complete."""
-        for row in self._running:
-            if not row.finish_reason:
-                row.tell()
+        for row in self._alive:
+            row.tell()
         self._finish_ended()
 
     def _finish_ended(self) -> None:
         ended, self._ended = self._ended, []
         for row in ended:
             row.close()
-            self._count(
+            self._counts.add(
                 finished=1,
                 prompt_tokens=len(row.prompt),
                 cached_tokens=row.cached,
@@ -334,9 +316,5 @@ class Core:
                 self._prefilling = None
             else:
                 self._waiting.remove(row)
-            self._count(failed=1)
+            self._counts.add(failed=1)
             row.fail(error)
-
-    def _count(self, **more: float) -> None:
-        for name, value in more.items():
-            self._counts[name] += value

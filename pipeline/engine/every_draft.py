@@ -8,9 +8,10 @@ import random
 from collections.abc import Sequence
 
 from pipeline.engine.acceptance import Offer
+from pipeline.engine.candidates import NEEDS_DRAFTER
 from pipeline.engine.cost import CONTEXTS, WIDTHS, Shape, StepCosts
 from pipeline.engine.plan import Plan, RowView
-from pipeline.engine.speculation import NEEDS_DRAFTER, Speculation
+from pipeline.engine.speculation import Speculation
 
 SEED = 4
 

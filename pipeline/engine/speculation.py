@@ -10,7 +10,7 @@ was accepted, which the next plan is made from.
 
 A plan is a width for the whole batch (the verify costs by the widest row) and each row's best
 draft cut to it. The drafter's forward serves all rows and is paid once. Speculation is used only
-where its expected rate is above plain decoding's by `WORTH`.
+where its expected rate is better enough, see `candidates`.
 
 What a plan leaves out is tried again, as acceptance and times change: see `Retries`. Whether the
 plans' promises are kept is learnt, too: see `Trust`.
@@ -21,9 +21,17 @@ After a plan without any drafts, some steps are decoded without planning.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from pipeline.engine.acceptance import POSITIONS, Acceptance, Offer, Source, tokens_expected
+from pipeline.engine.acceptance import POSITIONS, Acceptance, Offer, tokens_expected
+from pipeline.engine.candidates import (
+    NEEDS_DRAFTER,
+    Candidate,
+    Costs,
+    Yields,
+    candidates_of,
+    holds,
+    is_worth,
+)
 from pipeline.engine.cost import WIDTHS, Shape, StepCosts
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.retries import Arm, Retries
@@ -31,10 +39,6 @@ from pipeline.engine.speculation_counts import SpeculationCounts
 from pipeline.engine.speculation_stats import SpeculationStats
 from pipeline.engine.trust import Trust
 
-NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
-WORTH = 1.03
-"""How much better than plain decoding speculation must look: the best of many noisy estimates is
-better than what it becomes, and what is a draw costs the planning."""
 MARGIN = 1.02  # how much better than the width in use another one must look
 HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
 PLANNING = 0.01
@@ -45,18 +49,6 @@ REST_RATE = 0.4  # part of a seen error that is corrected at once
 RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    width: int  # index in WIDTHS
-    drafter: bool
-    tokens: float
-    ms: float
-
-
-_Yields = tuple[list[float], list[float]]
-_Costs = tuple[list[float], list[float] | None]
 
 
 class Speculation:
@@ -91,7 +83,7 @@ class Speculation:
         self._settle()
         context = max(view.context for view in rows)
         costs = self._step_costs(rows, context)
-        candidates = _candidates(self._yields(rows, hope=False), costs)
+        candidates = candidates_of(self._yields(rows, hope=False), costs)
         best = self._pick(candidates)
         if sum(self._acceptance.meet(task) for task in {view.task for view in rows}):
             self._retries.hurry("drafter")
@@ -123,8 +115,8 @@ class Speculation:
         if not all(self._acceptance.knows(view.task) for view in rows):
             return True
         costs = self._step_costs(rows, max(view.context for view in rows))
-        plain, *others = _candidates(self._yields(rows, hope=False), costs)
-        return any(_is_worth(candidate, plain) for candidate in others)
+        plain, *others = candidates_of(self._yields(rows, hope=False), costs)
+        return any(is_worth(candidate, plain) for candidate in others)
 
     def observe(self, shape: Shape, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
         """Takes a step's time, draft and verify together.
@@ -196,7 +188,7 @@ class Speculation:
         """What was chosen and what it gained."""
         return self._counts.stats()
 
-    def _step_costs(self, rows: Sequence[RowView], context: int) -> _Costs:
+    def _step_costs(self, rows: Sequence[RowView], context: int) -> Costs:
         """Milliseconds of a step by width, without and with the drafter."""
         verify = self._costs.verify.predict_widths(len(rows), context)
         offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
@@ -242,7 +234,7 @@ class Speculation:
         self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
         self._last, self._seen_ms, self._seen_tokens = None, None, 0
 
-    def _yields(self, rows: Sequence[RowView], *, hope: bool) -> _Yields:
+    def _yields(self, rows: Sequence[RowView], *, hope: bool) -> Yields:
         """Expected tokens of the batch by width, without and with the drafter."""
         without, whole = [0.0] * len(WIDTHS), [0.0] * len(WIDTHS)
         for view in rows:
@@ -261,7 +253,7 @@ class Speculation:
     def _curve(self, view: RowView, offer: Offer) -> tuple[float, ...]:
         return self._acceptance.expected(view.row, view.task, offer)
 
-    def _pick(self, candidates: list[_Candidate]) -> _Candidate:
+    def _pick(self, candidates: list[Candidate]) -> Candidate:
         """The best rate; plain decoding, or the plan in use, unless another is better enough."""
         plain = candidates[0]
         best, best_score = plain, 0.0
@@ -269,7 +261,7 @@ class Speculation:
             rate = candidate.tokens / candidate.ms
             held = (candidate.width, candidate.drafter) == self._held
             score = rate * MARGIN if held else rate
-            if _is_worth(candidate, plain) and score > best_score * (1 + 1e-9):  # ties: narrower
+            if is_worth(candidate, plain) and score > best_score * (1 + 1e-9):  # ties: narrower
                 best, best_score = candidate, score
         self._held = (best.width, best.drafter)
         return best
@@ -277,10 +269,10 @@ class Speculation:
     def _look_again(
         self,
         rows: Sequence[RowView],
-        costs: _Costs,
-        plain: _Candidate,
-        best: _Candidate,
-    ) -> tuple[_Candidate, Arm | None]:
+        costs: Costs,
+        plain: Candidate,
+        best: Candidate,
+    ) -> tuple[Candidate, Arm | None]:
         """The best plan, or in its place one that was left out and is due."""
         if self._costs.verify.doubts and best.width:
             return plain, "plain"
@@ -290,7 +282,7 @@ class Speculation:
             if hoped is None:  # no row has such a draft
                 self._retries.postpone(arm)
                 continue
-            if _holds(best, hoped, arm):
+            if holds(best, hoped, arm):
                 self._retries.in_use(arm)
                 continue
             loses = arm != "plain" and hoped.tokens / hoped.ms <= rate * MARGIN
@@ -300,13 +292,13 @@ class Speculation:
                 return hoped, arm
         return best, None
 
-    def _hope(self, rows: Sequence[RowView], costs: _Costs, arm: Arm) -> _Candidate | None:
+    def _hope(self, rows: Sequence[RowView], costs: Costs, arm: Arm) -> Candidate | None:
         """The arm's best plan if its drafts went well, the one to try."""
-        hopes = _candidates(self._yields(rows, hope=True), costs)
+        hopes = candidates_of(self._yields(rows, hope=True), costs)
         wanted = [c for c in hopes if c.drafter == (arm == "drafter") and c.tokens > len(rows)]
         return max(wanted, key=lambda c: c.tokens / c.ms, default=None)
 
-    def _assign(self, view: RowView, chosen: _Candidate, arm: Arm | None) -> Offer | None:
+    def _assign(self, view: RowView, chosen: Candidate, arm: Arm | None) -> Offer | None:
         """The row's best draft under a plan; in a retry of the drafter that is the drafter's."""
         if not (cut := _CUTS[chosen.width]):
             return None
@@ -319,28 +311,3 @@ class Speculation:
         if len(offers) > 1:
             best = max(offers, key=lambda o: self._curve(view, o)[min(o.length, cut)])
         return Offer(best.source, min(best.length, cut), best.match_length)
-
-
-def _candidates(yields: _Yields, costs: _Costs) -> list[_Candidate]:
-    """Every width without the drafter, then with it; the first is plain decoding."""
-    found = [
-        _Candidate(i, drafter, tokens[i], ms[i])
-        for drafter, tokens, ms in zip((False, True), yields, costs, strict=True)
-        if ms is not None
-        for i in range(len(WIDTHS))
-    ]
-    return [c for c in found if c.width or not c.drafter]
-
-
-def _is_worth(candidate: _Candidate, plain: _Candidate) -> bool:
-    """Whether a candidate is better enough than plain decoding."""
-    enough = plain.tokens / plain.ms * WORTH
-    return candidate.tokens > plain.tokens and candidate.tokens / candidate.ms > enough
-
-
-def _holds(best: _Candidate, hoped: _Candidate, arm: Arm) -> bool:
-    """Whether the best plan tells as much of an arm as trying it would."""
-    if arm == "plain":
-        return best.width == 0
-    # Copies are checked against what any draft gains, so the drafter's steps teach them, too.
-    return best.width >= hoped.width and (best.drafter or arm == "free")

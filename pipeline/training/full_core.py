@@ -141,7 +141,7 @@ class FullCore(Core):
                 cache.lengths[row.slot] += len(piece)
         for row in rows:
             row.decoding_s = row.decoding_s or time.monotonic()
-        self._count(prefill_s=time.perf_counter() - started)
+        self._counts.add(prefill_s=time.perf_counter() - started)
 
     def _filled_up(self, rows: Sequence[Row]) -> Sequence[Row]:
         """As many rows as every forward has, where each new shape costs.

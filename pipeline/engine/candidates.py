@@ -1,0 +1,54 @@
+"""The plans that a step can choose between: a width, with the drafter or without.
+
+In: the tokens that the batch may expect by width, and what a step costs. Out: `Candidate`s, of
+which `Speculation` takes one.
+"""
+
+from typing import NamedTuple
+
+from pipeline.engine.acceptance import Source
+from pipeline.engine.cost import WIDTHS
+from pipeline.engine.retries import Arm
+
+NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
+WORTH = 1.03
+"""How much better than plain decoding speculation must look: the best of many noisy estimates is
+better than what it becomes, and what is a draw costs the planning."""
+Yields = tuple[list[float], list[float]]
+"""Expected tokens by width, without and with the drafter."""
+Costs = tuple[list[float], list[float] | None]
+"""Milliseconds likewise; None if no row could use the drafter."""
+
+
+class Candidate(NamedTuple):
+    """A plan: `width` is an index in `WIDTHS`; what it should give, and take."""
+
+    width: int
+    drafter: bool
+    tokens: float
+    ms: float
+
+
+def candidates_of(yields: Yields, costs: Costs) -> list[Candidate]:
+    """Every width without the drafter, then with it; the first is plain decoding."""
+    found = [
+        Candidate(i, drafter, tokens[i], ms[i])
+        for drafter, tokens, ms in zip((False, True), yields, costs, strict=True)
+        if ms is not None
+        for i in range(len(WIDTHS))
+    ]
+    return [c for c in found if c.width or not c.drafter]
+
+
+def is_worth(candidate: Candidate, plain: Candidate) -> bool:
+    """Whether a candidate is better enough than plain decoding."""
+    enough = plain.tokens / plain.ms * WORTH
+    return candidate.tokens > plain.tokens and candidate.tokens / candidate.ms > enough
+
+
+def holds(best: Candidate, hoped: Candidate, arm: Arm) -> bool:
+    """Whether the best plan tells as much of an arm as trying it would."""
+    if arm == "plain":
+        return best.width == 0
+    # Copies are checked against what any draft gains, so the drafter's steps teach them, too.
+    return best.width >= hoped.width and (best.drafter or arm == "free")
