@@ -224,10 +224,7 @@ class RaggedCache:
     def look_at_rows(self, count: int, width: int, ahead: int = 0) -> int:
         """The next forward has rows 0..count-1 with `width` new tokens each.
 
-        Args:
-            count: B.
-            width: T.
-            ahead: So many tokens of each row are not counted yet; none in a recurrent model.
+        `ahead` tokens of each row are not counted yet; none in a recurrent model.
 
         Returns:
             How many rows to run: `count`, or more where the device likes few shapes.
@@ -243,8 +240,8 @@ class RaggedCache:
         Returns:
             As `look_at_rows`.
         """
-        starts = tuple(length + ahead for length in self.lengths[:count])
-        room, shapes = self._columns, self.shapes
+        starts, room = tuple(n + ahead for n in self.lengths[:count]), self._columns
+        shapes = self.shapes
         self._masks.clear()
         if shapes.few and not self.states:
             self.window = window_of_cache(starts, self._rows, width, room, shapes)
