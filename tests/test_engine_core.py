@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import mlx.core as mx
 import pytest
 
 from pipeline.engine.core import Core
@@ -579,6 +580,40 @@ def test_a_batch_shrinks_when_memory_runs_out_and_all_are_answered(
     assert refused
     for request in requests:
         assert desk.streamed(request.id) == alone.answer(request)
+
+
+def test_memory_runs_out_in_a_forward_that_begins_early(
+    folder: Path, alone: PlainDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk(folder)
+    forward, refused = Target.forward_chosen, list[int]()
+
+    def little_memory(target: Target, tokens: mx.array, rows: int) -> mx.array:
+        if rows > 2:
+            refused.append(rows)
+            raise RuntimeError("[metal::malloc] Unable to allocate 123 bytes.")
+        return forward(target, tokens, rows)
+
+    monkeypatch.setattr(Target, "forward_chosen", little_memory)
+    requests = ragged_requests(7, seed=12)
+    desk.finish(*requests)
+    assert refused
+    for request in requests:
+        assert desk.streamed(request.id) == alone.answer(request)
+
+
+def test_while_the_next_forward_runs_rows_come_and_go(folder: Path, alone: PlainDecoder) -> None:
+    desk, long = open_desk(folder), ask("long", "Minutes of", 150)
+    desk.submit(long, ask("gone", "Minutes", 150))
+    desk.step(4)
+    assert desk.core._verifier.begun == 2
+    desk.core.cancel("gone")
+    desk.submit(ask("gone", "Why?", 4))  # the id is free again
+    desk.step(12)
+    assert isinstance(desk.events["gone"][-1], Done)
+    assert not any(isinstance(event, Done) for event in desk.events["long"])
+    desk.finish()
+    assert_as_alone(desk, alone, [long, ask("gone", "Why?", 4)])
 
 
 def test_a_request_that_alone_is_too_much_is_told_and_others_go_on(

@@ -235,11 +235,7 @@ class RaggedCache:
         return self.look_at_block(count, width, ahead)
 
     def look_at_block(self, count: int, width: int, ahead: int = 0) -> int:
-        """The next forward is the drafter's, over rows 0..count-1: none of its columns stays.
-
-        Returns:
-            As `look_at_rows`.
-        """
+        """As `look_at_rows`; the forward is the drafter's: none of its columns stays."""
         starts, room = tuple(n + ahead for n in self.lengths[:count]), self._columns
         shapes = self.shapes
         self._masks.clear()

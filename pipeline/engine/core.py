@@ -79,7 +79,7 @@ class Core:
         Raises:
             RequestError: "duplicate_id", "bad_parameter", "context_too_long": no event comes.
         """
-        others = (*self.rows(), *self._leaving, *self._ended, *self._coming)
+        others = (*self.rows(), *self._answered, *self._ended, *self._coming)
         if any(other.request.id == request.id for other in others):
             raise RequestError(
                 "duplicate_id", f"a request id={request.id!r} is running; choose another id"
@@ -147,14 +147,18 @@ class Core:
     def _alive(self) -> list[Row]:
         return [row for row in self._running if not row.finish_reason]
 
+    @property
+    def _answered(self) -> list[Row]:
+        return [row for row in self._leaving if row.finish_reason != FAILED]
+
     def _read_on(self) -> bool:
         """Runs a piece of a prompt; False if there is none, or was none to run."""
         if self._prefilling is None:
             self._admit()
-        if self._prefilling is None:
-            return False
-        self._prefill(self._prefilling)
-        return True
+        if self._prefilling is not None:
+            self._prefill(self._prefilling)
+            return True
+        return False
 
     def _admit(self) -> None:
         """Takes the next waiting row if its keys and values fit the budget."""
@@ -243,12 +247,7 @@ class Core:
         ended, self._ended = self._ended, []
         for row in ended:
             row.close()
-            self._counts.add(
-                finished=1,
-                prompt_tokens=len(row.prompt),
-                cached_tokens=row.cached,
-                completion_tokens=len(row.history.tokens),
-            )
+            self._counts.finish(row)
             row.finish()
 
     def _shrink(self) -> None:
@@ -258,7 +257,7 @@ class Core:
         grow again once there is nothing to do.
         """
         rows = self._begun_rows()
-        self._ended += [row for row in self._leaving if row.finish_reason != FAILED]
+        self._ended += self._answered
         self._running, self._prefilling, self._leaving = [], None, []
         self._verifier.forget()
         self._room.clear()
@@ -282,9 +281,9 @@ class Core:
         for row in leaving:
             if row.finish_reason == FAILED:
                 self._remove(row)
-            else:
-                self._leave(row)
-                self._ended.append(row)
+                continue
+            self._leave(row)
+            self._ended.append(row)
 
     def _leave(self, row: Row) -> None:
         """Keeps the row's prefix, then closes the gap that it leaves in the slots."""

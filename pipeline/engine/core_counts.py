@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pipeline.engine.row import Row
+
 SECONDS = ("prefill_s", "decode_s")
 COUNTED = (
     *("finished", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "steps"),
@@ -28,6 +30,15 @@ class CoreCounts:
         mean = self._step_ms or spent_s * 1e3
         self._step_ms = RECENT * mean + (1 - RECENT) * spent_s * 1e3
         self.add(decode_s=spent_s, steps=1)
+
+    def finish(self, row: Row) -> None:
+        """Counts an answer that is complete."""
+        self.add(
+            finished=1,
+            prompt_tokens=len(row.prompt),
+            cached_tokens=row.cached,
+            completion_tokens=len(row.history.tokens),
+        )
 
     def stats(self) -> dict[str, Any]:
         """Those of the fields of `EngineStats` that are known here."""

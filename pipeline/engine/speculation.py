@@ -149,8 +149,9 @@ class Speculation:
         mean = self._planning_ms or planning_ms
         self._planning_ms = RECENT * mean + (1 - RECENT) * planning_ms
         last = self._last
-        drafts = last is None or last.shape.width > 1 or last.retry is not None
-        if last is None or drafts or self._retries.due(ahead=1):
+        if last is None or last.shape.width > 1 or last.retry is not None:
+            return 0
+        if self._retries.due(ahead=1):  # one that has just won is tried again at once
             return 0
         steps = int(self._planning_ms / (PLANNING * last.ms))
         return min(max(LEAST_REST, steps), MOST_REST)

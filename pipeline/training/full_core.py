@@ -60,7 +60,7 @@ class FullCore(Core):
                 if row.finish_reason:
                     self._target.cache.lengths[row.slot] = 0  # it runs on, unheeded
             busy = super()._round()
-            if all(row.finish_reason for row in self._running):
+            if not (self._verifier.begun or self._alive):
                 self._running = []
             return busy
         while True:
