@@ -30,7 +30,7 @@ MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.
 A look learns as much, and no forward waits for it."""
 LOOK_EVERY = 4
-"""Steps of a rest, from its end: a look takes as long as all else that the host does for a row."""
+"""Steps of a rest, from its end, where there are more rows: with few the host has time to spare."""
 Known = Sequence[tuple[Offer, list[int]]]
 """A row's drafts that cost nothing."""
 MOST_LOOKED = 8
@@ -142,7 +142,7 @@ class Drafts:
                 self._seen = self._count_likely(rows)
                 self._likely, self._looks = self._seen + _noise(rows), 0
             return
-        if self._rest % LOOK_EVERY > 1:
+        if len(rows) > MOST_LOOKED and self._rest % LOOK_EVERY > 1:
             return
         self._seen = self._count_likely(rows)
         if (self._rest <= 1 or self._seen > self._likely) and self._looks < MOST_LOOKS:

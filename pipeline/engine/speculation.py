@@ -147,7 +147,8 @@ class Speculation:
                 choose, and to learn.
         """
         mean = self._planning_ms or planning_ms
-        self._planning_ms = RECENT * mean + (1 - RECENT) * planning_ms
+        # Plans are few where they take long: the first, which does, must not be remembered.
+        self._planning_ms = min(planning_ms, RECENT * mean + (1 - RECENT) * planning_ms)
         last = self._last
         if last is None or last.shape.width > 1 or last.retry is not None:
             return 0
