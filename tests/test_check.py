@@ -94,8 +94,9 @@ def test_rejected_tokens_left_in_the_cache_are_found(
         drafts: Sequence[Sequence[int]],
         width: int,
         meanwhile: Callable[[], None],
+        **more: bool,
     ) -> list[list[int]]:
-        gained = verify_block(verifier, rows, drafts, width, meanwhile)
+        gained = verify_block(verifier, rows, drafts, width, meanwhile, **more)
         for row, draft, tokens in zip(rows, drafts, gained, strict=True):
             verifier._target.cache.lengths[row.slot] += len(tokens) <= len(draft)
         return gained
