@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -561,41 +561,38 @@ def test_the_embedded_model_batched_says_what_it_says_alone() -> None:
     assert_as_alone(desk, PlainDecoder(info), requests)
 
 
+def rows_of_step(tokens: Sequence[Sequence[int]]) -> int:
+    return len(tokens)
+
+
+def rows_of_begun(_: mx.array, rows: int) -> int:
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "rows_of", "seed"),
+    [("forward", rows_of_step, 8), ("forward_chosen", rows_of_begun, 12)],
+)
 def test_a_batch_shrinks_when_memory_runs_out_and_all_are_answered(
-    folder: Path, alone: PlainDecoder, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    rows_of: Callable[..., int],
+    seed: int,
+    folder: Path,
+    alone: PlainDecoder,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = open_desk(folder)
-    forward = Target.forward
+    forward = getattr(Target, name)
     refused: list[int] = []
 
-    def little_memory(target: Target, tokens: Sequence[Sequence[int]]) -> Any:
-        if len(tokens) > 2:
-            refused.append(len(tokens))
-            raise RuntimeError("[metal::malloc] Unable to allocate 123 bytes.")
-        return forward(target, tokens)
-
-    monkeypatch.setattr(Target, "forward", little_memory)
-    requests = ragged_requests(7, seed=8)
-    desk.finish(*requests)
-    assert refused
-    for request in requests:
-        assert desk.streamed(request.id) == alone.answer(request)
-
-
-def test_memory_runs_out_in_a_forward_that_begins_early(
-    folder: Path, alone: PlainDecoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = open_desk(folder)
-    forward, refused = Target.forward_chosen, list[int]()
-
-    def little_memory(target: Target, tokens: mx.array, rows: int) -> mx.array:
-        if rows > 2:
+    def little_memory(target: Target, *given: Any) -> Any:
+        if (rows := rows_of(*given)) > 2:
             refused.append(rows)
             raise RuntimeError("[metal::malloc] Unable to allocate 123 bytes.")
-        return forward(target, tokens, rows)
+        return forward(target, *given)
 
-    monkeypatch.setattr(Target, "forward_chosen", little_memory)
-    requests = ragged_requests(7, seed=12)
+    monkeypatch.setattr(Target, name, little_memory)
+    requests = ragged_requests(7, seed=seed)
     desk.finish(*requests)
     assert refused
     for request in requests:

@@ -135,7 +135,7 @@ class Acceptance:
 
     def meet(self, task: str) -> bool:
         """Whether a task is new; from now on it is not."""
-        new = task not in self._tasks
+        new = not self.knows(task)
         self._task(task)
         return new
 

@@ -111,7 +111,7 @@ class Speculation:
         return last is not None and last.uses_drafter and last.retry is None and not others
 
     def pays(self, rows: Sequence[RowView]) -> bool:
-        """Whether a plan for these rows would run drafts, or meet a task; changes nothing."""
+        """Whether a plan for these rows would run drafts, or meet a task; no plan comes of it."""
         if not all(self._acceptance.knows(view.task) for view in rows):
             return True
         costs = self._step_costs(rows, max(view.context for view in rows))
