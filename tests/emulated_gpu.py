@@ -40,6 +40,7 @@ CACHES: list[Any] = [
     fused_drafter._block_kernel,
     fused_drafter._context_kernel,
     fused_markov._chain_kernel,
+    fused_markov._tree_kernel,
     fused_choice._choice,
     fused_rows._kernel,
 ]

@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 
 from pipeline.engine import row as row_module
-from pipeline.engine import verify
+from pipeline.engine import walk
 from pipeline.engine.check import (
     CheckJob,
     CheckReport,
@@ -70,13 +70,13 @@ def test_every_architecture_is_lossless(kind: str, tmp_path: Path) -> None:
     assert sum(accepted for _, _, accepted in report.drafts) > 0
 
 
-def one_too_many(draft: Sequence[int], place: int, _: int) -> bool:
+def one_too_many(draft: Sequence[int], number: int, _: int) -> int:
     """Goes on behind a drafted token that the target did not choose."""
-    return place < len(draft)
+    return number + 1 if number < len(draft) else 0
 
 
 def test_a_token_too_many_is_found(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "agrees", one_too_many)
+    monkeypatch.setattr(walk, "follower", one_too_many)
     report = run_check(job_for(model))
     assert not report.lossless
     assert {divergence.way for divergence in report.divergences} == {"speculative"}
@@ -113,8 +113,8 @@ def test_a_fault_of_wide_steps_does_not_excuse_itself(
     """What it changes logits by would count as noise, but rounding does not explain it."""
     forward = Target.forward
 
-    def blurred(target: Target, tokens: Sequence[Sequence[int]]) -> mx.array:
-        logits = forward(target, tokens)
+    def blurred(target: Target, tokens: Sequence[Sequence[int]], *more: Any) -> mx.array:
+        logits = forward(target, tokens, *more)
         return logits + 3 * mx.sin(mx.arange(logits.shape[-1])) if len(tokens[0]) > 1 else logits
 
     monkeypatch.setattr(Target, "forward", blurred)

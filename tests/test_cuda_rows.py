@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pipeline.engine import fused_rows
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.fused_rows import FusedMoves
 from tests import emulated_gpu
@@ -99,3 +100,28 @@ def test_a_buffer_is_written_to_where_it_lies(moves: FusedMoves) -> None:
     before = [emulated_gpu.memory(array).ctypes.data for array in cache.state()]
     cache.copy_row(3, 0, 9)
     assert [emulated_gpu.memory(array).ctypes.data for array in cache.state()] == before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tokens_move_within_their_rows(
+    moves: FusedMoves, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, cache = np.random.default_rng(seed), filled(256)
+    wanted = [np.array(array.view(mx.uint16)) for array in cache.state()]
+    planned: list[tuple[int, int, int]] = []
+    for slot in rng.permutation(ROWS)[: 1 + seed]:
+        start, count = int(rng.integers(0, 200)), int(rng.integers(1, 9))
+        sources = np.sort(rng.choice(np.arange(1, 16), count, replace=False))
+        first = int(rng.integers(0, sources[0]))
+        planned += [(int(slot), start + int(source), start + first + i)
+                    for i, source in enumerate(sources) if source > first + i]  # fmt: skip
+    if seed % 2:  # rows' moves in turns; more than a launch has room for
+        planned.sort(key=lambda move: move[1:])
+        monkeypatch.setattr(fused_rows, "MOST_MOVED", 5)
+    for slot, source, target in planned:
+        for array in wanted:
+            array[slot, :, target] = array[slot, :, source]
+    moves.copy_columns(cache.attention, planned)
+    assert bits(cache) == [array.tobytes() for array in wanted] != bits(filled(256))
+    moves.copy_columns(cache.attention, [])
+    moves.copy_columns(RaggedCache(2).attention, planned)

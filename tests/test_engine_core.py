@@ -20,6 +20,7 @@ from pipeline.engine.models import resolve_model
 from pipeline.engine.row import Row
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.tree import Branches, Tree, make_tree
 from pipeline.errors import RequestError
 from pipeline.settings import EMBEDDED_MODEL
 from tests.plain_decoding import Desk, PlainDecoder, ask, describe_model
@@ -56,16 +57,21 @@ def ragged_requests(count: int, seed: int, **more: Any) -> list[Request]:
 
 
 class Guesser:
-    """In the place of drafts: the next tokens of known answers, some of them wrong, or anything."""
+    """In the place of drafts: the next tokens of known answers, some of them wrong, or anything.
+
+    Where a row may have trees the right tokens often stand on a branch.
+    """
 
     def __init__(self, answers: dict[str, list[int]]) -> None:
         self._answers = answers
         self._chance = random.Random(11)
-        self.right = 0
+        self.right = self.trees = 0
         self.begun = 0
         self.rests = False
 
-    def propose(self, rows: Sequence[Row], *, begun: bool = False) -> tuple[list[list[int]], int]:
+    def propose(
+        self, rows: Sequence[Row], *, begun: bool = False
+    ) -> tuple[list[Sequence[int]], int]:
         self.begun += begun
         self.rests = begun or self._chance.random() < 0.2
         if self.rests:
@@ -74,7 +80,23 @@ class Guesser:
         drafts = [self._guess(row) for row in rows]
         return drafts, 1 + max(map(len, drafts)) + self._chance.randrange(3)
 
-    def _guess(self, row: Row) -> list[int]:
+    def _guess(self, row: Row) -> Sequence[int]:
+        draft = self._draft(row)
+        return self._branched(draft) if row.branches and self._chance.random() < 0.7 else draft
+
+    def _branched(self, draft: Sequence[int]) -> Tree:
+        """A tree with this path in it, and other tokens before and behind each of its own."""
+        tokens, parents, at = list[int](), list[int](), 0
+        for token in draft:
+            others = [self._chance.randrange(512) for _ in range(self._chance.randrange(3))]
+            ahead = self._chance.randrange(len(others) + 1)
+            tokens += [*others[:ahead], token, *others[ahead:]]
+            parents += [at] * (len(others) + 1)
+            at = len(tokens) - len(others) + ahead
+        self.trees += len(set(parents)) < len(parents)
+        return make_tree(tokens[:15], parents[:15])
+
+    def _draft(self, row: Row) -> list[int]:
         done, chance = len(row.history.tokens), self._chance
         room = min(15, row.request.max_tokens - done - 1)
         known = self._answers[row.request.id][done : done + chance.randrange(9)][:room]
@@ -529,10 +551,14 @@ def test_a_seed_says_what_chance_gives_whoever_is_beside(folder: Path) -> None:
 def test_drafts_right_and_wrong_change_no_answer(folder: Path, alone: PlainDecoder) -> None:
     text = alone.answer(ask("r", "Minutes", 40))
     loops = Sampling(repetition_penalty=1.2, no_repeat_ngram=3)
+    bans = Sampling(no_repeat_ngram=2)
     requests = [
         *ragged_requests(5, 9, top_logprobs=1),
         *(replace(r, id=f"p{r.id}", sampling=loops) for r in ragged_requests(3, 10)),
+        *(replace(r, id=f"n{r.id}", sampling=bans) for r in ragged_requests(4, 12)),
         ask("schema", CORPUS[1], 40, schema=SCHEMAS["list"], top_logprobs=1),
+        *(ask(name, CORPUS[2], 40, schema=SCHEMAS[name], sampling=bans) for name in SCHEMAS),
+        ask("cut", CORPUS[1], 11, schema=SCHEMAS["list"]),
         ask("closed", CORPUS[1], 11, schema=SCHEMAS["list"], sampling=loops),
         ask("stop", "Minutes", 40, stop=(text[20:24],)),
         ask("chance", "Minutes", 40, sampling=Sampling(temperature=0.7, seed=5)),
@@ -549,6 +575,7 @@ def test_drafts_right_and_wrong_change_no_answer(folder: Path, alone: PlainDecod
         assert other.completion_tokens == one.completion_tokens
         assert [t.token for t in other.logprobs] == [t.token for t in one.logprobs]
     assert guesser.right > 20
+    assert guesser.trees > 20
     assert guesser.begun > 5
     assert desk.core.stats().steps < plain.core.stats().steps
 
@@ -561,7 +588,7 @@ def test_the_embedded_model_batched_says_what_it_says_alone() -> None:
     assert_as_alone(desk, PlainDecoder(info), requests)
 
 
-def rows_of_step(tokens: Sequence[Sequence[int]]) -> int:
+def rows_of_step(tokens: Sequence[Sequence[int]], _: Branches | None) -> int:
     return len(tokens)
 
 

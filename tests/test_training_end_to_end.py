@@ -18,7 +18,7 @@ import psutil
 import pytest
 from dflash import model_mlx as reference
 
-from pipeline.engine.acceptance import Offer
+from pipeline.engine.acceptance import Offer, Source
 from pipeline.engine.core import Core
 from pipeline.engine.drafter_config import read_config
 from pipeline.engine.drafter_loader import load_drafter
@@ -37,7 +37,7 @@ from pipeline.training.recipe import Recipe, Sources, TrainJob
 from pipeline.training.report import TrainReport
 from pipeline.training.run import run_training
 from pipeline.training.shards import Answer, Shards
-from pipeline.training.walks import walk_alone
+from pipeline.training.walks import walk_alone, walk_branched
 from tests.tiny_training import (
     END,
     RECIPE,
@@ -117,11 +117,13 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
     assert report.written >= 40
     assert report.curve[-1].loss < report.curve[0].loss
     assert report.evaluation is not None
-    figures = {(f.group, f.width, f.added): f.accepted for f in report.evaluation.figures}
-    assert figures["summary", 4, False] > 2  # an untrained one: 1.0
-    assert figures["all", 4, True] >= figures["all", 4, False]
+    figures = {(f.group, f.width, f.drafts): f.accepted for f in report.evaluation.figures}
+    assert figures["summary", 4, "chain"] > 2  # an untrained one: 1.0
+    assert figures["all", 4, "all"] >= figures["all", 4, "chain"]
+    assert figures["all", 4, "tree"] >= figures["all", 4, "chain"]
     assert {speed.rows for speed in report.evaluation.speeds} == {1, 8}
-    check_the_loop_is_as_foretold(job)
+    for source in ("dflash", "tree"):
+        check_the_loop_is_as_foretold(job, source)
     card = (Path(job.out) / "README.md").read_text("utf-8")
     for words in ("200 of 200 steps", "private: the user's own", "| seed | 1 |", "## Limits"):
         assert words in card
@@ -131,18 +133,19 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
 
 
 class BlockAlone(EverySpeculation):
-    """Every step drafts the whole block by the drafter alone."""
+    """Every step drafts the whole block by the drafter alone, as a chain or a tree."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, source: Source) -> None:
         super().__init__()
+        self._source = source
         self._chance = SimpleNamespace(choice=lambda _widths: width)  # type: ignore[assignment]
 
     def _any_offer(self, view: RowView, most: int) -> Offer | None:
-        found = [offer for offer in view.offers if offer.source == "dflash"]
-        return Offer("dflash", min(found[0].length, most)) if found else None
+        found = [offer for offer in view.offers if offer.source == self._source]
+        return found[0].cut(most) if found else None
 
 
-def check_the_loop_is_as_foretold(job: TrainJob) -> None:
+def check_the_loop_is_as_foretold(job: TrainJob, source: Source) -> None:
     """The engine takes as many steps as the walk over the same answer, and writes the same."""
     info, out, width = info_of(Path(job.model)), Path(job.out), job.recipe.block
     verifies: list[int] = []
@@ -155,7 +158,7 @@ def check_the_loop_is_as_foretold(job: TrainJob) -> None:
         )  # fmt: skip
         core = Core(info, options)
         if core._drafts is not None:
-            core._drafts._speculation = BlockAlone(width)
+            core._drafts._speculation = BlockAlone(width, source)
         for number in range(5):
             question = (Message("user", f"Write of {number}, {number}."),)
             asked = Request(f"r{number}", "m", question, max_tokens=40)
@@ -171,8 +174,9 @@ def check_the_loop_is_as_foretold(job: TrainJob) -> None:
     config = read_config(out)
     teacher = teacher_of(Path(job.model), config.target_layer_ids)
     judge = Judge(TrainableDrafter(config, teacher), Features(teacher))
-    drafted = judge._draft(read_parameters(out, config), examples)
-    walks = {one.key: walk_alone(one, blocks, width - 1) for one, blocks in drafted}
+    drafted = judge._draft(read_parameters(out, config), examples, others=source == "tree")
+    walk = walk_branched if source == "tree" else walk_alone
+    walks = {one.key: walk(one, blocks, width - 1) for one, blocks in drafted}
     assert [walks[str(number)].verifies for number in range(5)] == verifies
     assert sum(verifies) < 0.75 * sum(walk.tokens for walk in walks.values())
 

@@ -10,10 +10,11 @@ and all on a prior (shrinkage: `strength` trials' worth). Old trials fade, a row
 
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["dflash", "copy", "forced", "spliced"]
+Source = Literal["dflash", "tree", "copy", "forced", "spliced"]
 
 POSITIONS = 15
 """The longest draft: a block of 16 whose first token is the anchor."""
@@ -21,7 +22,11 @@ MATCHES = (1, 2, 3, 5, 9)
 """Lower ends of the buckets of a copy's match length."""
 COPY_PRIOR = (0.25, 0.5, 0.7, 0.85, 0.93)
 """Chance of a copy's next token by the bucket of its match; it grows with each one accepted."""
-PRIOR: dict[Source, float] = {"dflash": 0.72, "copy": 0.5, "forced": 0.97, "spliced": 0.75}
+PRIOR: dict[Source, float] = {
+    "dflash": 0.72, "tree": 0.72, "copy": 0.5, "forced": 0.97, "spliced": 0.75,
+}  # fmt: skip
+LEAST_TREE = 3
+"""Tokens of the smallest tree: of two, the second is rather the first's follower."""
 MOST_TASKS = 256
 REFRESH = 32
 """Recorded drafts after which the tasks' chances are worked out anew."""
@@ -34,7 +39,8 @@ class Offer:
     Attributes:
         source: Where it comes from.
         length: Its tokens, at most 15.
-        match_length: For "copy" its match; for "spliced" that of its first part; else 0.
+        match_length: For "copy" its match; for "spliced" that of its first part; for "tree" how
+            many tokens it has (`length` is then how deep it was checked); else 0.
     """
 
     source: Source
@@ -45,6 +51,11 @@ class Offer:
     def bucket(self) -> int:
         """Which match lengths it is counted with."""
         return max(0, bisect_right(MATCHES, self.match_length) - 1)
+
+    def cut(self, most: int) -> "Offer":
+        """The same draft with so many tokens at most."""
+        match = self.match_length if self.source != "tree" else min(self.match_length, most)
+        return Offer(self.source, min(self.length, most), match)
 
 
 class Counts:
@@ -78,6 +89,9 @@ WINDOWS = {"all": (1024, 4.0), "task": (256, 8.0), "row": (32, 5.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
 
 _Key = tuple[Source, int]
+_TREE_KEYS: list[_Key] = [
+    ("tree", Offer("tree", size, size).bucket) for size in range(POSITIONS + 1)
+]
 
 
 class Acceptance:
@@ -121,7 +135,17 @@ class Acceptance:
         Returns:
             Element d is the mean for d drafted tokens, the target's own included: element 0 is 1.
         """
-        key = (offer.source, offer.bucket)
+        if offer.source == "tree":
+            return self._expected_of_trees(row, task, offer)
+        return self._curve(row, task, (offer.source, offer.bucket))
+
+    def _expected_of_trees(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
+        """As `expected`: of trees of so many tokens, which are deep or not."""
+        sizes = range(LEAST_TREE, offer.length + 1)
+        trees = (self._curve(row, task, _TREE_KEYS[size])[-1] for size in sizes)
+        return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
+
+    def _curve(self, row: str, task: str, key: _Key) -> tuple[float, ...]:
         curves = self._curves.setdefault(row, {})
         if key not in curves:
             counts = self._rows.get(row, {}).get(key)
@@ -186,7 +210,7 @@ def prior_chances(source: Source, bucket: int) -> list[float]:
     return [COPY_PRIOR[bisect_right(MATCHES, length) - 1] for length in lengths]
 
 
-def checked(draft: list[int], gained: list[int]) -> tuple[int, int]:
+def checked(draft: Sequence[int], gained: Sequence[int]) -> tuple[int, int]:
     """Compares a draft, run or not, with the tokens that the target then chose.
 
     A draft that was not run is known as far as the gained tokens reach, so copies are learnt for

@@ -10,7 +10,7 @@ from pipeline.engine.acceptance import Source
 from pipeline.engine.cost import WIDTHS
 from pipeline.engine.retries import Arm
 
-NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "spliced"})
+NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "tree", "spliced"})
 WORTH = 1.03
 """How much better than plain decoding speculation must look: the best of many noisy estimates is
 better than what it becomes, and what is a draw costs the planning."""

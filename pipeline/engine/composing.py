@@ -17,6 +17,7 @@ from pipeline.engine.markov import Beginning
 from pipeline.engine.matcher import Guide, run_guides
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
+from pipeline.engine.tree import NONE, make_tree
 
 
 def compose(
@@ -24,8 +25,8 @@ def compose(
     blocks: Blocks,
     rows: Sequence[Row],
     offers: Sequence[Offer | None],
-    begun: Sequence[list[int]],
-) -> list[list[int]]:
+    begun: Sequence[Sequence[int]],
+) -> list[Sequence[int]]:
     """The tokens of the chosen drafts, as far as the rows' grammars let them be.
 
     Args:
@@ -39,15 +40,25 @@ def compose(
         Beginning(begin, () if begin or row.matcher else row.history.banned())
         for row, begin in zip(rows, begun, strict=True)
     ]
+    made = {b: offer for b, offer in enumerate(offers) if offer and offer.source in NEEDS_DRAFTER}
+    sizes = {b: offer.length for b, offer in made.items() if offer.source == "tree"}
+    drafts = list(begun)
+    if sizes:
+        grown = drafter.grow(blocks, [one.banned for one in known], max(sizes.values()))
+        for b, size in sizes.items():
+            tokens, parents = grown[b, :, :size].tolist()
+            count = size - tokens.count(NONE)
+            drafts[b] = make_tree(tokens[:count], parents[:count])
+    if len(sizes) == len(made):
+        return drafts
     tokens = drafter.finish(blocks, known).tolist()
-    drafts: list[list[int]] = []
     guides: dict[int, Guide] = {}
-    for b, (row, offer, begin) in enumerate(zip(rows, offers, begun, strict=True)):
-        drafts.append(begin)
-        if offer is not None and offer.source in NEEDS_DRAFTER:
-            drafts[b] = (begin + tokens[b][len(begin) :])[: offer.length]
-            if row.matcher is not None:
-                guides[b] = row.matcher.guide(drafts[b])
+    for b, offer in made.items():
+        if offer.source != "tree":
+            begin, matcher = begun[b], rows[b].matcher
+            drafts[b] = [*begin, *tokens[b][len(begin) :]][: offer.length]
+            if matcher is not None:
+                guides[b] = matcher.guide(drafts[b])
     for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
         drafts[b] = guided
     return drafts

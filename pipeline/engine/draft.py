@@ -11,33 +11,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.acceptance import POSITIONS, Offer, checked
+from pipeline.engine.acceptance import Offer, checked
 from pipeline.engine.calibrate import known_costs
 from pipeline.engine.composing import compose
 from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.offering import Known, has_likely, known_drafts, start_of, view_of
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
 from pipeline.engine.target import Target
+from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
 
-SURE = 9
-"""A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
 MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.
 A look learns as much, and no forward waits for it."""
 LOOK_EVERY = 4
 """Steps of a rest, from its end, where there are more rows: with few the host has time to spare."""
-Known = Sequence[tuple[Offer, list[int]]]
-"""A row's drafts that cost nothing."""
 MOST_LOOKED = 8
 """Rows that are looked at in a step: each takes 10 us, and many more would take longer than the
 forward of a small model on a fast GPU."""
-LIKELY = 5
-"""A copy with so long a match is worth a look while no plans are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Proposal:
 
     view: RowView
     known: Known
-    tokens: list[int]
+    tokens: Sequence[int]
     used: Offer | None
 
 
@@ -90,7 +86,9 @@ class Drafts:
         self._unlearnt: _Gained | None = None
         self._left: list[str] = []  # rows to forget once that is learnt
 
-    def propose(self, rows: Sequence[Row], *, begun: bool = False) -> tuple[list[list[int]], int]:
+    def propose(
+        self, rows: Sequence[Row], *, begun: bool = False
+    ) -> tuple[list[Sequence[int]], int]:
         """One proposal per row, empty for plain decoding.
 
         Args:
@@ -112,7 +110,9 @@ class Drafts:
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
         self._planned_ms = _ms_since(planning_s)
-        drafts = [_start(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)]
+        drafts: list[Sequence[int]] = [
+            start_of(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)
+        ]
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
             if blocks is None or blocks.width < min(plan.shape.width, self._drafter.block) - 1:
@@ -159,7 +159,7 @@ class Drafts:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
         first, self._looked = self._looked, self._looked + MOST_LOOKED
         some = [rows[(first + i) % len(rows)] for i in range(min(MOST_LOOKED, len(rows)))]
-        return sum(map(_has_likely, some)) * len(rows) / max(1, len(some))
+        return sum(map(has_likely, some)) * len(rows) / max(1, len(some))
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained.
@@ -196,7 +196,9 @@ class Drafts:
             self._plan.shape, last.forwards_ms, drafted=last.drafted, beside_ms=last.beside_ms
         )
         for proposal, tokens in zip(self._proposals, last.gained, strict=True):
-            if proposal.used is not None:
+            if isinstance(proposal.tokens, Tree):
+                self._record_tree(proposal.view, proposal.tokens, tokens)
+            elif proposal.used is not None:
                 self._record(proposal.view, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
                 if proposal.used is None or offer.source != proposal.used.source:
@@ -225,33 +227,36 @@ class Drafts:
         return self._drafter.begin(_anchors(rows), last.shape.width - 1)
 
     def _views(self, rows: Sequence[Row]) -> tuple[list[Known], list[RowView]]:
-        known = [_known_drafts(row) for row in rows]
-        return known, [self._view(row, drafts) for row, drafts in zip(rows, known, strict=True)]
-
-    def _view(self, row: Row, known: Known) -> RowView:
-        offers = [offer for offer, _ in known]
-        room = min(POSITIONS, row.left - 1)
-        if self._drafter is not None and room > 0:
-            offers.append(Offer("dflash", min(room, self._drafter.block - 1)))
-            offers += [
-                Offer("spliced", room, SURE if offer.source == "forced" else offer.match_length)
-                for offer in offers[:1]
-                if offer.source != "dflash" and offer.length < room
-            ]
-        context = len(row.prompt) + len(row.history.tokens)
-        return RowView(row.request.id, row.task, context, tuple(offers))
+        known = [known_drafts(row) for row in rows]
+        block = 0 if self._drafter is None else self._drafter.block
+        trees = self._drafter is not None and self._drafter.branches and len(rows) <= MOST_TREES
+        views = [
+            view_of(row, drafts, block, trees=trees and row.branches)
+            for row, drafts in zip(rows, known, strict=True)
+        ]
+        return known, views
 
     def _record(
         self,
         view: RowView,
         offer: Offer,
-        draft: list[int],
+        draft: Sequence[int],
         gained: Sequence[int],
         *,
         used: bool,
     ) -> None:
-        drafted, accepted = checked(draft, list(gained))
+        drafted, accepted = checked(draft, gained)
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
+
+    def _record_tree(self, view: RowView, tree: Tree, gained: Sequence[int]) -> None:
+        """Of a tree also smaller ones are known, and the chain that it holds."""
+        for size, accepted, failed in checked_tree(tree, gained):
+            offer, used = Offer("tree", size, size), size == len(tree)
+            self._speculation.record(
+                Outcome(view.row, view.task, offer, accepted + failed, accepted, used=used)
+            )
+        chain = main_path(tree)
+        self._record(view, Offer("dflash", len(chain)), chain, gained, used=False)
 
 
 def make_drafts(
@@ -284,36 +289,3 @@ def _anchors(rows: Sequence[Row]) -> list[int]:
 
 def _ms_since(started_s: float) -> float:
     return (time.perf_counter() - started_s) * 1e3
-
-
-def _has_likely(row: Row) -> bool:
-    """Whether a row has a draft that costs nothing and should be right; takes microseconds."""
-    return row.copier.has(LIKELY) or (
-        row.matcher is not None and len(row.matcher.likely_forced()) > 1
-    )
-
-
-def _known_drafts(row: Row) -> Known:
-    """The drafts that cost nothing, the surest first."""
-    room = min(POSITIONS, row.left - 1)
-    if room <= 0:
-        return ()
-    found: list[tuple[Offer, list[int]]] = []
-    forced = row.matcher.likely_forced()[:room] if row.matcher else []
-    if forced:
-        found.append((Offer("forced", len(forced)), forced))
-    copy = row.copier.propose(room)
-    if copy.tokens:
-        tokens = list(copy.tokens)
-        found.append((Offer("copy", len(tokens), copy.match_length), tokens))
-    return tuple(found)
-
-
-def _start(offer: Offer | None, known: Known) -> list[int]:
-    """What a row's draft begins with, whatever the drafter says."""
-    if offer is None:
-        return []
-    drafts = {o.source: tokens for o, tokens in known}
-    if offer.source == "spliced":
-        return drafts.get("forced", drafts.get("copy", []))[: offer.length]
-    return drafts.get(offer.source, [])[: offer.length]

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
+from pipeline.engine.growing import grow_trees
 from pipeline.engine.late_context import LateContext
-from pipeline.engine.markov import Beginning, Chain
+from pipeline.engine.markov import Beginning, Chain, shortlist
+from pipeline.engine.positions import turn_each
 from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.taps import find_embedding, find_head
 from pipeline.engine.target import Target
@@ -53,12 +55,16 @@ class Drafter:
         config: Its shape.
         weights: Its modules, joined.
         target: The model it drafts for. It must hold no rows yet.
+
+    Attributes:
+        branches: Whether the target takes trees.
     """
 
     def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self._weights = weights
         self._cache = target.cache
+        self.branches = target.branches
         self._layers = target.cache.add_layers(config.num_hidden_layers)
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
         self._late = LateContext(self._cache, self._layers, self._extend)
@@ -91,7 +97,11 @@ class Drafter:
             The buffers, to be computed.
         """
         keys, values = self._weights.project(taps)
-        keys = self._weights.rope(keys, offset=self._cache.window.offset)
+        window, rope = self._cache.window, self._weights.rope
+        if window.positions is None:
+            keys = rope(keys, offset=window.offset)
+        else:
+            keys = turn_each(rope, keys, window.positions)
         heads = self.config.num_key_value_heads
         for i, layer in enumerate(self._layers):
             own = slice(i * heads, (i + 1) * heads)
@@ -133,6 +143,23 @@ class Drafter:
             return likeliest_tokens(logits)
         known = known or [Beginning()] * len(blocks.anchors)
         return self._chain.choose(logits, gates, blocks.anchors, known)
+
+    def grow(
+        self, blocks: Blocks, banned: Sequence[Sequence[int]], count: int
+    ) -> NDArray[np.int32]:
+        """Trees of so many tokens, grown out of blocks that were begun; see `growing.grow_trees`.
+
+        Args:
+            blocks: They.
+            banned: [B] tokens that don't follow the anchors.
+            count: Of tokens.
+
+        Returns:
+            [B, 2, count].
+        """
+        if self._chain is None or blocks.gates is None:
+            return grow_trees(*shortlist(blocks.logits), blocks.anchors, banned, count)
+        return self._chain.grow(blocks.logits, blocks.gates, blocks.anchors, banned, count)
 
     def draft(
         self, anchors: Sequence[int], width: int | None = None, known: Sequence[Beginning] = ()

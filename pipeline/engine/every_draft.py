@@ -62,5 +62,4 @@ class EverySpeculation(Speculation):
     def _any_offer(self, view: RowView, most: int) -> Offer | None:
         if not view.offers:
             return None
-        offer = self._chance.choice(view.offers)
-        return Offer(offer.source, min(offer.length, most), offer.match_length)
+        return self._chance.choice(view.offers).cut(most)

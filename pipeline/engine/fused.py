@@ -34,10 +34,12 @@ from pipeline.engine.fused_kernels import (
     new_counters,
     pack_layers,
     scratch_of,
+    shared_bytes,
     turns,
     where,
 )
 from pipeline.engine.moves import buffers_of
+from pipeline.engine.tree import Branches
 
 Tokens = Sequence[Sequence[int]] | mx.array
 """[B, T]; or an array whose first B are still being chosen, with T = 1."""
@@ -111,6 +113,7 @@ class Fused:
         taps: tuple[int, ...],
         *,
         logits: bool,
+        branches: Branches | None = None,
     ) -> tuple[mx.array, mx.array]:
         """Runs new tokens; their keys and values are in the cache once the outputs are computed.
 
@@ -120,19 +123,24 @@ class Fused:
             caches: The layers' buffers, which must be there.
             taps: Layers whose outputs are wanted, counted from 0.
             logits: Whether the head is to be run.
+            branches: How the tokens follow each other, if some rows are trees.
 
         Returns:
             Logits [B, T, V] in bfloat16, or something to evaluate in their place; and the outputs
             of the L tapped layers, [L B, T, D].
+
+        Raises:
+            ValueError: There are more trees, or wider ones, than the kernel has room for.
         """
         sizes, rows = self.sizes, len(places)
         if isinstance(tokens, mx.array):
             width, told, chosen = 1, (), tokens
         else:
             width, told, chosen = len(tokens[0]), tokens, None
-        inbox = self._inbox.put(where(places, width, caches, chosen is not None), told)
+        begin = where(places, width, caches, chosen is not None)
+        inbox = self._inbox.put(begin, told, branches)
         outputs = launch(
-            _forward_kernel(sizes, taps, self._eps, logits),
+            _forward_kernel(sizes, taps, self._eps, logits, branches is not None),
             [
                 inbox,
                 inbox if chosen is None else chosen,
@@ -157,17 +165,21 @@ def _forward_kernel(
     taps: tuple[int, ...],
     eps: float,
     logits: bool,  # noqa: FBT001
+    trees: bool,  # noqa: FBT001
 ) -> Callable[..., Any]:
     inputs = ["places", "chosen", "embedding", *LAYER_INPUTS, "turns", "last_norm", "table"]
     return make_kernel(
         "forward",
         [*inputs, "arrived", *ROOMS, *cache_names(sizes.layers)],
         ["logits", "taps"],
-        forward_source(sizes, taps, eps, logits),
+        forward_source(sizes, taps, eps, logits=logits, trees=trees),
+        shared_bytes=shared_bytes(trees=trees),
     )
 
 
-def forward_source(sizes: Sizes, taps: tuple[int, ...], eps: float, logits: bool) -> str:  # noqa: FBT001
+def forward_source(
+    sizes: Sizes, taps: tuple[int, ...], eps: float, *, logits: bool, trees: bool = False
+) -> str:
     """The body of the target's kernel."""
     kept = "".join(
         f"        if (layer == {layer}) store_pair(taps + ({i} * count + m) * {sizes.hidden} + n, "
@@ -175,9 +187,9 @@ def forward_source(sizes: Sizes, taps: tuple[int, ...], eps: float, logits: bool
         for i, layer in enumerate(taps)
     )
     head = head_call(sizes, eps, "0", "tokens.width") if logits else ""
-    layers = layers_call(sizes, eps, "nullptr", "true", kept)
+    layers = layers_call(sizes, eps, "nullptr", "true", kept, trees=trees)
     return (
-        kernel_start(sizes.layers, "places[3] ? chosen : nullptr")
+        kernel_start(sizes.layers, "places[3] ? chosen : nullptr", trees=trees)
         + layers
         + head
         + "  leave(counters);\n"

@@ -21,6 +21,7 @@ from pipeline.engine.fused_kernels import (
     Inbox,
     Rooms,
     Sizes,
+    as_cpp,
     cache_names,
     fill_in,
     gates_call,
@@ -32,6 +33,7 @@ from pipeline.engine.fused_kernels import (
     new_counters,
     pack_layers,
     scratch_of,
+    shared_bytes,
     turns,
     where,
 )
@@ -117,10 +119,12 @@ class FusedDrafter(Drafter):
         states, width, _ = taps[0].shape
         rows = states // layers
         fill_in(self._layers, sizes.groups)
+        window = self._cache.window
+        begin, branches = where(window.places, width, self._layers), window.branches
         outputs = launch(
-            _context_kernel(sizes, layers, self.config.rms_norm_eps),
+            _context_kernel(sizes, layers, self.config.rms_norm_eps, branches is not None),
             [
-                self._told.put(where(self._cache.window.places, width, self._layers)),
+                self._told.put(begin, branches=branches),
                 taps[0],
                 *self._context_weights,
                 self._arrived,
@@ -176,13 +180,19 @@ def _block_kernel(sizes: Sizes, rank: int, eps: float) -> Callable[..., Any]:
 
 
 @cache
-def _context_kernel(sizes: Sizes, taps: int, eps: float) -> Callable[..., Any]:
-    source = f"""{kernel_start(sizes.layers, rooms=["features"])}
-  run_context<{sizes.layers}, {sizes.hidden}, {sizes.groups}, {taps}>(
+def _context_kernel(
+    sizes: Sizes,
+    taps: int,
+    eps: float,
+    trees: bool,  # noqa: FBT001
+) -> Callable[..., Any]:
+    source = f"""{kernel_start(sizes.layers, rooms=["features"], trees=trees)}
+  run_context<{sizes.layers}, {sizes.hidden}, {sizes.groups}, {taps}, {as_cpp(trees)}>(
       tokens, taps, fc, hidden_norm, kv, key_norms, turns, all_keys, all_values, features, {eps}f,
       counters, turn, shared);
   leave(counters);
 """
     inputs = ["places", "taps", "fc", "hidden_norm", "kv", "key_norms", "turns", "arrived"]
     inputs += ["features_room", *cache_names(sizes.layers)]
-    return make_kernel("context", inputs, ["done"], source)
+    room = shared_bytes(trees=trees)
+    return make_kernel("context", inputs, ["done"], source, shared_bytes=room)

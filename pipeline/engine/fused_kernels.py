@@ -13,15 +13,21 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.engine.cache import LayerCache
 from pipeline.engine.mailbox import GrowingMailbox
+from pipeline.engine.tree import Branches
 
 SOURCES = Path(__file__).with_name("cuda")
 HEAD = 64
 OLDEST_MAJOR = 8  # the first compute capability that multiplies bfloat16
 PLACES_AT = 4 * 2 * 3 * 4 * (128 + 96)  # in floats: after the stages of a tile, which take most
 SHARED_BYTES = 4 * (PLACES_AT + 2 * 256)  # 99 KiB are what every GPU has
+MOST_TREES, WIDEST_TREE = 16, 16
+"""Rows, and tokens of a row, of a forward that has trees: a thread of a block holds one."""
+TREES_BYTES = 4 * 4 * MOST_TREES * WIDEST_TREE
+"""What is kept of trees, after the places."""
 THREADS = 256
 COUNTERS = 1024
 """Two are used; MLX keeps arrays of 8 bytes in the host's memory, where counting takes 380 us."""
@@ -73,6 +79,11 @@ def fill_in(layers: Sequence[LayerCache], groups: int) -> None:
             mx.eval(layer.buffers(groups, HEAD, mx.bfloat16))
 
 
+def shared_bytes(*, trees: bool) -> int:
+    """What a kernel asks for, of the memory that a block shares."""
+    return SHARED_BYTES + (TREES_BYTES if trees else 0)
+
+
 def new_counters() -> mx.array:
     """What the blocks of a kernel count each other with."""
     return mx.zeros(COUNTERS, mx.uint32)
@@ -81,7 +92,7 @@ def new_counters() -> mx.array:
 def where(
     places: Sequence[Place], width: int, caches: Sequence[LayerCache], more: int = 0
 ) -> list[int]:
-    """What `tokens_of` reads: numbers of rows, of tokens and of columns, `more`, and the places."""
+    """What `tokens_of` reads first: numbers of rows, tokens and columns, `more`, and the places."""
     keys = caches[0].keys
     columns = 0 if keys is None else keys.shape[2]
     return [len(places), width, columns, more, *(number for place in places for number in place)]
@@ -98,19 +109,38 @@ class Inbox:
         self._readers: list[mx.array | None] = [None, None]
         self._turn = 0
 
-    def put(self, places: list[int], tokens: Sequence[Sequence[int]] = ()) -> mx.array:
-        """Places and tokens [B, T], as kernels take them."""
+    def put(
+        self,
+        places: list[int],
+        tokens: Sequence[Sequence[int]] = (),
+        branches: Branches | None = None,
+    ) -> mx.array:
+        """Places and tokens [B, T], as kernels take them.
+
+        Raises:
+            ValueError: The kernels have no room for so many trees.
+        """
         self._turn = 1 - self._turn
         reader = self._readers[self._turn]
         if reader is not None:
             mx.eval(reader)
-        for row in tokens:
-            places += row
-        return self._boxes[self._turn].put(np.array(places, np.int32))
+        if branches is None:
+            for row in tokens:
+                places += row
+            return self._boxes[self._turn].put(np.array(places, np.int32))
+        parts = [np.array(part, np.int32) for part in (places, tokens)]
+        return self._boxes[self._turn].put(parts[0], _told(branches), parts[1])
 
     def used_by(self, output: mx.array) -> None:
         """Names an output of the kernel that reads what was put last."""
         self._readers[self._turn] = output
+
+
+def _told(branches: Branches) -> NDArray[np.int32]:
+    rows, width = branches.parents.shape
+    if rows > MOST_TREES or width > WIDEST_TREE:
+        raise ValueError(f"{rows=} of {width=} are more than {MOST_TREES} trees of {WIDEST_TREE}")
+    return branches.told
 
 
 class Rooms:
@@ -188,13 +218,16 @@ def kernel_header(*sources: str) -> str:
     return "".join((SOURCES / name).read_text("utf-8") for name in ("primitives.cuh", *sources))
 
 
-def kernel_start(layers: int, tokens: str = "nullptr", rooms: Sequence[str] = SCRATCH) -> str:
+def kernel_start(
+    layers: int, tokens: str = "nullptr", rooms: Sequence[str] = SCRATCH, *, trees: bool = False
+) -> str:
     """What every kernel's body begins with.
 
     Args:
         layers: Of the cache.
         tokens: Where they are, if it is not told them.
         rooms: Those that it writes to.
+        trees: Whether it is told of trees.
     """
     names = cache_names(layers)
     held = "".join(f"  bf16* {name} = const_cast<bf16*>({name}_room);\n" for name in rooms)
@@ -207,20 +240,27 @@ def kernel_start(layers: int, tokens: str = "nullptr", rooms: Sequence[str] = SC
   extern __shared__ float shared[];
   bf16* all_keys[] = {{{keys}}};
   bf16* all_values[] = {{{values}}};
-  const Tokens tokens = tokens_of(places, {tokens}, shared + {PLACES_AT});
+  const Tokens tokens = tokens_of<{as_cpp(trees)}>(places, {tokens}, shared + {PLACES_AT});
 {held}  unsigned* counters = const_cast<unsigned*>(arrived);
   unsigned turn = 0;
   const size_t count = tokens.count();
 """
 
 
-def layers_call(sizes: Sizes, eps: float, head_norms: str, causal: str, tapped: str) -> str:
+def as_cpp(truth: bool) -> str:  # noqa: FBT001
+    """A truth value as the kernels have it."""
+    return "true" if truth else "false"
+
+
+def layers_call(
+    sizes: Sizes, eps: float, head_norms: str, causal: str, tapped: str, *, trees: bool = False
+) -> str:
     """The calls that run all layers, from the tokens on."""
     return f"""
   embed<{sizes.hidden}>(tokens, embedding, hidden);
   all_blocks(counters, turn);
   run_layers<{sizes.layers}, {sizes.hidden}, {sizes.heads}, {sizes.groups}, {sizes.inner},
-             {"false" if head_norms == "nullptr" else "true"}, {causal}>(
+             {as_cpp(head_norms != "nullptr")}, {causal}, {as_cpp(trees)}>(
       tokens, {{qkv, o, gate_up, down, norms, {head_norms}, turns}}, all_keys, all_values,
       {{hidden, q, attended, gated}}, {eps}f, counters, turn, shared,
       [=](int layer, int m, int n, unsigned pair) {{

@@ -7,7 +7,8 @@ those of all values.
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Any
 
 import mlx.core as mx
@@ -21,6 +22,8 @@ FROM_TO = {"row": (ROW, OTHER_ROW), "prefix_out": (ROW, PREFIX), "prefix_in": (P
 """The kernels, and what each copies from and to."""
 TOKENS_OF_BLOCK, MOST_PARTS = 32, 8
 """A buffer is shared by more blocks the more tokens of a head there are; each reads the plan."""
+MOST_MOVED = 256
+"""Single tokens that a launch moves: its blocks keep where they are from and to."""
 
 
 class FusedMoves(Moves):
@@ -32,7 +35,7 @@ class FusedMoves(Moves):
     """
 
     def __init__(self) -> None:
-        self._told = {kind: Inbox() for kind in FROM_TO}
+        self._told = {kind: Inbox() for kind in (*FROM_TO, "columns")}
         self._heads: tuple[int, ...] = ()  # of each layer, when a row was copied out last
 
     def copy_row(self, layers: Sequence[Layer], source: int, target: int, length: int) -> None:
@@ -57,6 +60,13 @@ class FusedMoves(Moves):
         plan = [length, slot, kept[0].shape[1]]
         self._launch("prefix_in", buffers_of(layers), plan, list(kept), [])
 
+    def copy_columns(self, layers: Sequence[Layer], moves: Sequence[tuple[int, int, int]]) -> None:
+        """See `Moves.copy_columns`."""
+        buffers = buffers_of(layers)
+        for begin in range(0, len(moves) if buffers else 0, MOST_MOVED):
+            plan = _plan_of(moves[begin : begin + MOST_MOVED])
+            self._launch("columns", buffers, plan, [], [])
+
     def _launch(
         self,
         kind: str,
@@ -77,11 +87,22 @@ class FusedMoves(Moves):
         return outputs[:-1]
 
 
+def _plan_of(moves: Sequence[tuple[int, int, int]]) -> list[int]:
+    """What `ColumnMoves` in `cuda/rows.cuh` is told, but for the number of columns."""
+    rows, ends, end = list[int](), list[int](), 0
+    for slot, own in groupby(sorted(moves, key=itemgetter(0)), itemgetter(0)):
+        columns = [column for _, *both in own for column in both]
+        rows += [slot, end, end := end + len(columns) // 2]
+        ends += columns
+    return [len(rows) // 3, end, *rows, *ends]
+
+
 @cache
 def _kernel(kind: str, heads: tuple[int, ...]) -> Callable[..., Any]:
     inputs = ["plan", *(["prefix"] if kind == "prefix_in" else []), *cache_names(len(heads))]
     outputs = [*(["prefix"] if kind == "prefix_out" else []), "done"]
-    return make_kernel(kind, inputs, outputs, move_source(kind, heads), ("rows.cuh",), 0)
+    shared_bytes = 4 * 5 * MOST_MOVED if kind == "columns" else 0
+    return make_kernel(kind, inputs, outputs, move_source(kind, heads), ("rows.cuh",), shared_bytes)
 
 
 def move_source(kind: str, heads: tuple[int, ...]) -> str:
@@ -92,12 +113,18 @@ def move_source(kind: str, heads: tuple[int, ...]) -> str:
         f"    case {i}: own = {{const_cast<bf16*>({name}), {own}, {end - own}}}; break;\n"
         for i, (name, own, end) in enumerate(zip(names, each, ends, strict=True))
     )
-    source, target = FROM_TO[kind]
+    part = f"blockIdx.x / {len(names)}, gridDim.x / {len(names)}"
+    if kind == "columns":
+        begin = "  extern __shared__ float shared[];\n  const ColumnMoves moves(plan, shared);"
+        copied = f"copy_columns(own, moves, {part})"
+    else:
+        source, target = FROM_TO[kind]
+        begin = "  const Move move(plan);"
+        copied = f"copy_heads({source}, {target}, own.heads, move.length, {part})"
     return f"""
-  const Move move(plan);
+{begin}
   Buffer own{{}};
   switch (blockIdx.x % {len(names)}) {{
 {cases}  }}
-  copy_heads({source}, {target}, own.heads, move.length, blockIdx.x / {len(names)},
-             gridDim.x / {len(names)});
+  {copied};
 """

@@ -16,6 +16,7 @@ In: a block's logits and hidden states. Out: its tokens.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -23,6 +24,7 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.engine.growing import Floats, grow_trees
 
 CLASSES = 256
 """Token i is in class i % CLASSES. Two good candidates of one class are a rare loss."""
@@ -102,6 +104,37 @@ class Chain:
         """
         return self.pick(*shortlist(logits), gates, anchors, known)
 
+    def grow(
+        self,
+        logits: mx.array,
+        gates: mx.array,
+        anchors: Sequence[int],
+        banned: Sequence[Sequence[int]],
+        count: int,
+    ) -> NDArray[np.int32]:
+        """Trees [B, 2, count], see `growing.grow_trees`; else as `choose`."""
+        return self.grow_among(*shortlist(logits), gates, anchors, banned, count)
+
+    def grow_among(
+        self,
+        values: mx.array,
+        ids: mx.array,
+        gates: mx.array,
+        anchors: Sequence[int],
+        banned: Sequence[Sequence[int]],
+        count: int,
+    ) -> NDArray[np.int32]:
+        """As `grow`, among the candidates of a `shortlist` [B, T, C]."""
+        shift = partial(self._shifts, gates, anchors)
+        return grow_trees(values, ids, anchors, banned, count, shift)
+
+    def _shifts(self, gates: mx.array, anchors: Sequence[int], ids: mx.array) -> "list[_Shift]":
+        """See `growing.Shift`; what is needed of the tables is fetched at once."""
+        fetched = gates, self.after[ids], self.before[ids], self.before[mx.array(list(anchors))]
+        mx.eval(ids, *fetched)
+        host, tokens = [np.array(one.astype(mx.float32)) for one in fetched], np.array(ids)
+        return [_Shift(tokens[b], *(one[b] for one in host)) for b in range(len(tokens))]
+
     def pick(
         self,
         values: mx.array,
@@ -131,6 +164,28 @@ class Chain:
         tokens = mx.stack(chosen, axis=1)
         mx.eval(tokens)
         return np.array(tokens).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shift:
+    """What a Markov head adds to the scores of a row's candidates, see `growing.Shift`.
+
+    Attributes:
+        ids: [T, C] the candidates.
+        gates: [T, R].
+        after, before: [T, C, R] the candidates' own.
+        anchor: [R] what the anchor has before.
+    """
+
+    ids: NDArray[np.int32]
+    gates: Floats
+    after: Floats
+    before: Floats
+    anchor: Floats
+
+    def __call__(self, slot: int, previous: int) -> Floats:
+        before = self.before[slot - 1, np.argmax(self.ids[slot - 1] == previous)]
+        return self.after[slot] @ (self.gates[slot] * (before if slot else self.anchor))
 
 
 def plan_of(anchors: Sequence[int], known: Sequence[Beginning], width: int) -> NDArray[np.int32]:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import mlx.core as mx
 
+Column = tuple[int, int, int]
+"""A token that is moved: its row's slot, its column, and the one that it gets."""
+
 
 class Layer(Protocol):
     """A layer's keys and values in the cache; None until somebody writes to them."""
@@ -58,6 +61,27 @@ class Moves:
         for buffer, tokens in zip(buffers, copies, strict=True):
             buffer[target, :, :length] = tokens
 
+    def copy_columns(self, layers: Sequence[Layer], moves: Sequence[Column]) -> None:
+        """Copies single tokens within their rows, one after the other.
+
+        Args:
+            layers: All that hold something.
+            moves: Of a row by their targets, which rise, as the sources do; each source lies
+                behind its target.
+        """
+        buffers = buffers_of(layers)
+        runs = _runs(moves)
+        copies = [
+            mx.contiguous(buffer[slot, :, source : source + count])
+            for buffer in buffers
+            for slot, source, _, count in runs
+        ]
+        mx.eval(copies)
+        parts = iter(copies)
+        for buffer in buffers:
+            for slot, _, target, count in runs:
+                buffer[slot, :, target : target + count] = next(parts)
+
     def copy_out(self, layers: Sequence[Layer], slot: int, length: int) -> tuple[mx.array, ...]:
         """Copies a row's first `length` tokens out, to outlive the row.
 
@@ -83,6 +107,19 @@ class Moves:
             own = layer.buffers(keys.shape[1], keys.shape[3], keys.dtype)
             for buffer, tokens in zip(own, (keys, values), strict=True):
                 buffer[slot : slot + 1, :, :length] = tokens[:, :, :length]
+
+
+def _runs(moves: Sequence[Column]) -> list[tuple[int, int, int, int]]:
+    """Slots, sources, targets and counts of moves, those of neighbours together."""
+    runs: list[tuple[int, int, int, int]] = []
+    for slot, source, target in moves:
+        if runs:
+            own, begin, to, count = runs[-1]
+            if (own, begin + count, to + count) == (slot, source, target):
+                runs[-1] = own, begin, to, count + 1
+                continue
+        runs.append((slot, source, target, 1))
+    return runs
 
 
 def written(layer: Layer, slot: int) -> tuple[mx.array, mx.array]:

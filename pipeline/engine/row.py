@@ -46,6 +46,8 @@ class Row:
         finish_reason: Set once the answer is complete.
         task: What its drafts have in common with other rows'.
         needs_masks: Whether the likeliest tokens alone don't tell what it would choose.
+        branches: Whether its drafts may be trees: the likeliest token, if it is allowed, is its
+            choice wherever it stands.
         ahead: So many of the tokens that it takes next it has gone on by.
     """
 
@@ -66,6 +68,7 @@ class Row:
     decoding_s: float = 0.0
     task: str = ""
     needs_masks: bool = field(init=False)
+    branches: bool = field(init=False)
     ahead: int = 0
     _sent: int = 0
     _held: int = field(init=False)  # characters that a stop string may have begun with
@@ -82,6 +85,8 @@ class Row:
         penalised = sampling.repetition_penalty != 1 or self.history.counted
         grammar = self.matcher is not None and penalised
         self.needs_masks = sampling.temperature > 0 or self.request.top_logprobs > 0 or grammar
+        shifted = penalised or sampling.logit_bias
+        self.branches = not (sampling.temperature > 0 or self.request.top_logprobs or shifted)
         self._held = max((len(stop) - 1 for stop in self.request.stop), default=0)
 
     @property

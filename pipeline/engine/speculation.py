@@ -312,4 +312,4 @@ class Speculation:
         best = offers[0]
         if len(offers) > 1:
             best = max(offers, key=lambda o: self._curve(view, o)[min(o.length, cut)])
-        return Offer(best.source, min(best.length, cut), best.match_length)
+        return best.cut(cut)

@@ -11,7 +11,7 @@ class SourceStats:
     """The drafts of one source.
 
     Attributes:
-        source: "dflash", "copy", "forced" or "spliced".
+        source: "dflash", "tree", "copy", "forced" or "spliced".
         drafts: How many were run.
         drafted: Their tokens; `accepted` of them were the target's choice.
     """

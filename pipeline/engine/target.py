@@ -24,8 +24,10 @@ from pipeline.engine.fused_rows import FusedMoves
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.joined import join_products
 from pipeline.engine.moves import Moves
+from pipeline.engine.positions import ALL_BY_ROPE, follow_branches
 from pipeline.engine.recurrent import STATES_PER_ROW
 from pipeline.engine.taps import Taps
+from pipeline.engine.tree import Branches
 from pipeline.engine.window import Shapes, device_shapes
 from pipeline.errors import InputError
 
@@ -38,6 +40,9 @@ class Target:
 
     Args:
         info: The model folder.
+
+    Attributes:
+        branches: Whether `forward` takes trees.
 
     Raises:
         InputError: The folder can't be loaded, or the model's layers keep a state that the ragged
@@ -66,9 +71,13 @@ class Target:
             shapes = Shapes()
         elif shapes.few:
             join_products(self.model)
+        by_rope = self.config.get("model_type") in ALL_BY_ROPE
+        self.branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
         self.cache = RaggedCache(len(caches), shapes, mixers)
         if self._fused:
             self.cache.moves = FusedMoves()
+        if self.branches and not self._fused:
+            follow_branches(self.model, self.cache)
         self._taps: Taps | None = None
         self._tapped: tuple[int, ...] = ()
         self._ran: mx.array | None = None  # what the last forward is done with
@@ -113,7 +122,7 @@ class Target:
         """Leaves the forward to MLX's own operations, for a drafter that needs them."""
         if self._fused is None:
             return
-        self._fused = None
+        self._fused, self.branches = None, False
         self.cache.shapes, self.cache.moves = device_shapes(), Moves()
         join_products(self.model)
         self._probe()
@@ -196,17 +205,22 @@ class Target:
         self.cache.look_at_rows(rows, 1, ahead=1)
         return self._begin(self._run(tokens))
 
-    def forward(self, tokens: Sequence[Sequence[int]]) -> mx.array:
+    def forward(
+        self, tokens: Sequence[Sequence[int]], branches: Branches | None = None
+    ) -> mx.array:
         """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.
 
         Args:
             tokens: [B, T].
+            branches: How they follow each other, where some are no chains.
 
         Returns:
             Logits [B, T, V], being computed.
         """
         rows, width = len(tokens), self.cache.shapes.width(len(tokens[0]))
         run = self.cache.look_at_rows(rows, width)
+        if branches is not None:
+            self.cache.window = replace(self.cache.window, branches=branches)
         padded = [[*row, *[0] * (width - len(row))] for row in tokens]
         logits = self._run(padded + [[0] * width] * (run - rows))
         logits = (
@@ -242,7 +256,9 @@ class Target:
         layers = cache.attention[: fused.sizes.layers]
         fill_in(layers, fused.sizes.groups)
         places, taps = cache.window.places, self._tapped
-        self._ran, tapped = fused.forward(tokens, places, layers, taps, logits=logits)
+        self._ran, tapped = fused.forward(
+            tokens, places, layers, taps, logits=logits, branches=cache.window.branches
+        )
         mx.async_eval(self._ran)  # and what is tapped: it runs while the rest is laid out
         self._observed = self._observe([tapped]) if taps else []
         self._observed = [array for array in self._observed if array is not tapped]

@@ -10,8 +10,6 @@ choice if the grammar allows it and it is not banned; else the choice is made ag
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
 
 import mlx.core as mx
 import numpy as np
@@ -25,74 +23,11 @@ from pipeline.engine.row import Row
 from pipeline.engine.sampling import begin_choice, choose_tokens, mask_logits, shape_logits
 from pipeline.engine.target import Target
 from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.tree import Branches, Tree, branches_of, follower, main_path
+from pipeline.engine.walk import Place, Walk
 
 AHEAD = 4
 """Places of a draft that are looked at while the forward runs; few get further."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What holds where a row has gone on along its draft.
-
-    Attributes:
-        complete: Nothing may follow.
-        forced: The only token that may come.
-        banned: Tokens that may not.
-    """
-
-    complete: bool
-    forced: int | None
-    banned: Sequence[int]
-
-
-@dataclass(slots=True)
-class Walk:
-    """A row's way along its draft.
-
-    Attributes:
-        row: The row.
-        place: Its place among the logits.
-        draft: As far as the grammar allows it.
-        sure: At how many positions, from the first, what was picked is the target's choice.
-        picked: What was chosen at each position, once that is known.
-        places: What is known of the places after its first drafted tokens.
-        gained: The target's choices so far.
-        gone: By these tokens the row went on, to see what may come next; its grammar takes none
-            of them twice.
-    """
-
-    row: Row
-    place: int
-    draft: Sequence[int]
-    sure: int
-    picked: list[int] = field(default_factory=list[int])
-    places: list[Place] = field(default_factory=list[Place])
-    gained: list[int] = field(default_factory=list[int])
-    gone: list[int] = field(default_factory=list[int])
-
-    def go_on(self, tokens: Sequence[int]) -> bool:
-        """Has the row go on by more tokens; False if its grammar fails at one of them."""
-        for token in tokens:
-            if not self.row.go_on(token):
-                return False
-            self.gone.append(token)
-        return True
-
-    def go_back(self, left: int) -> None:
-        """Has the row go back until it is so many tokens ahead."""
-        self.row.go_back(len(self.gone) - left)
-        del self.gone[left:]
-
-    def catch_up(self) -> bool:
-        """Has the row stand where it has gained all that it did; False if its grammar fails."""
-        self.go_back(min(len(self.gone), len(self.gained)))  # what is gained was drafted, so far
-        return self.go_on(self.gained[len(self.gone) :])
-
-    def settle(self) -> None:
-        """Leaves the row ahead by what it went on by and has gained."""
-        pairs = zip(self.gone, self.gained, strict=False)
-        self.go_back(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
-        self.row.ahead = len(self.gone)
 
 
 class Verifier:
@@ -141,7 +76,10 @@ class Verifier:
             For each row the tokens it gained: the accepted part of its draft and one more. None
             for rows that have ended, which a forward that had begun ran as well.
         """
-        logits = self._logits(rows, drafts, width)  # they run while the host prepares the choice
+        branches = branches_of(drafts, width)
+        logits = self._logits(
+            rows, drafts, width, branches
+        )  # they run while the host prepares the choice
         alive = [b for b, row in enumerate(rows) if not row.finish_reason]
         gained: list[list[int]] = [[] for _ in rows]
         if not alive:
@@ -149,13 +87,19 @@ class Verifier:
         if len(alive) < len(rows):
             logits = logits[mx.array(alive)]
         running, drafted = [rows[b] for b in alive], [drafts[b] for b in alive]
-        constraints, allowed = self._constrainer.prepare(running, drafted, width, whole=False)
+        chains = [() if isinstance(draft, Tree) else draft for draft in drafted]
+        constraints, allowed = self._constrainer.prepare(running, chains, width, whole=False)
         choice = begin_choice(logits, constraints)
         if goes_on and choice.array is not None and self._target.goes_ahead:
             self._begun = self._target.forward_chosen(choice.array, len(rows))
         meanwhile()
         walks = [
-            Walk(row, b, draft[:known], width if row.needs_masks else 1)
+            Walk(
+                row,
+                b,
+                draft if isinstance(draft, Tree) else draft[:known],
+                width if row.needs_masks else 1,
+            )
             for b, (row, draft, known) in enumerate(zip(running, drafted, allowed, strict=True))
         ]
         try:
@@ -169,9 +113,12 @@ class Verifier:
             for walk in walks:  # they may start over from what they have
                 walk.go_back(0)
             raise
+        cache, lengths = self._target.cache, self._target.cache.lengths
+        if moves := [move for walk in walks for move in walk.moves(lengths[walk.row.slot])]:
+            cache.moves.copy_columns(cache.attention, moves)
         for walk in walks:
             walk.settle()
-            self._target.cache.lengths[walk.row.slot] += len(walk.gained)
+            lengths[walk.row.slot] += len(walk.gained)
             gained[alive[walk.place]] = walk.gained
         return gained
 
@@ -184,14 +131,21 @@ class Verifier:
         """Forgets a forward that has begun: the cache is lost."""
         self._begun = None
 
-    def _logits(self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int) -> mx.array:
+    def _logits(
+        self,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        width: int,
+        branches: Branches | None,
+    ) -> mx.array:
         if (begun := self._begun) is not None:
             self._begun = None
             return begun
-        return self._target.forward([
+        tokens = [
             [row.pending, *draft, *[0] * (width - 1 - len(draft))]
             for row, draft in zip(rows, drafts, strict=True)
-        ])  # fmt: skip
+        ]
+        return self._target.forward(tokens, branches)
 
     def score_next(self, row: Row) -> mx.array:
         """The scores [V] whose best is the next token of the row in slot 0, as logits."""
@@ -208,19 +162,19 @@ class Verifier:
         """Lets all rows go as far as they get; where one can't be sure, it chooses again."""
         left = list(walks)
         while left := [walk for walk in left if not self._walk(walk)]:
-            lines = [walk.place * logits.shape[1] + len(walk.gained) for walk in left]
+            lines = [walk.place * logits.shape[1] + walk.path[-1] for walk in left]
             rows = [walk.row for walk in left]
             here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
             picked = choose_tokens(logits, here, lines).tolist()
             for walk, (token,) in zip(left, picked, strict=True):
-                walk.picked[len(walk.gained)] = token
+                walk.picked[walk.path[-1]] = token
                 walk.sure = len(walk.gained) + 1
 
     def _look_ahead(self, walk: Walk) -> None:
         """Sees what holds after the first tokens of a draft, and leaves the row there."""
         if walk.row.matcher is None or walk.row.needs_masks:  # takes nothing, or the masks tell
             return
-        for token in walk.draft[:AHEAD]:
+        for token in main_path(walk.draft)[:AHEAD]:
             if not walk.go_on([token]):
                 break
             walk.places.append(self._place_of(walk.row))
@@ -243,10 +197,7 @@ class Verifier:
                     return True  # the row fails of it by itself, when it takes the token
                 if not stands:
                     return False
-            if here == len(walk.picked):
-                return True
-            walk.gained.append(walk.picked[here])
-            if not agrees(walk.draft, here, walk.picked[here]):
+            if walk.over or not walk.take():
                 return True
 
     def _choose(self, walk: Walk) -> bool | None:
@@ -256,20 +207,21 @@ class Verifier:
             Whether it stands; None if the row's grammar has failed on the way.
         """
         row, here = walk.row, len(walk.gained)
-        known = 0 < here <= len(walk.places)
+        known = 0 < here <= len(walk.places) and walk.on_main_path
         if not known and not walk.catch_up():
             return None
         place = walk.places[here - 1] if known else self._place_of(row)
         if place.complete:
-            del walk.picked[here:]
+            walk.over = True
             return True
         if place.forced is not None:  # then its mask allows this one alone
-            walk.picked[here] = place.forced
+            walk.picked[walk.path[-1]] = place.forced
             return True
-        token = walk.picked[here]
+        token = walk.picked[walk.path[-1]]
         banned = token in place.banned
-        if not banned and (row.matcher is None or agrees(walk.draft, here, token)):
-            return True  # what is drafted is allowed
+        drafted = not isinstance(walk.draft, Tree) and follower(walk.draft, here, token)
+        if not banned and (row.matcher is None or drafted):
+            return True  # what is drafted in a chain is allowed
         if not walk.catch_up():
             return None
         return not banned and row.matcher is not None and row.matcher.count_taken([token]) > 0
@@ -301,8 +253,3 @@ class Verifier:
             )
             found.append(TokenLogprob(self._tokenizer.token_text(token), float(row[token]), pairs))
         return found
-
-
-def agrees(draft: Sequence[int], place: int, token: int) -> bool:
-    """Whether what the target chose at a place is what was drafted there."""
-    return place < len(draft) and draft[place] == token

@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.tree import Branches
 
 FEW_WIDTHS = (2, 16)
 FEW_PROMPT_WIDTHS = (32, 128, 256, 512)
@@ -96,6 +100,7 @@ class Window:
         whole: The rows are all that the cache has.
         exact: No column is read that the last token of all does not see.
         mask_dtype: See `Shapes`.
+        branches: How the new tokens follow each other, if not each the one before it.
     """
 
     first: int
@@ -106,11 +111,23 @@ class Window:
     whole: bool = False
     exact: bool = False
     mask_dtype: mx.Dtype | None = None
+    branches: Branches | None = None
 
     @cached_property
     def offset(self) -> mx.array | int:
         """`starts` as the models want it: an array, or a number if there is one row."""
         return self.starts[0] if self.single else mx.array(self.starts)
+
+    @cached_property
+    def positions(self) -> mx.array | None:
+        """[B T] positions of the new tokens, where some have others than their columns."""
+        if self.branches is None:
+            return None
+        return mx.array((self._starts[:, None] + self.branches.depths).reshape(-1))
+
+    @property
+    def _starts(self) -> NDArray[np.int32]:
+        return np.array(self.starts, np.int32)
 
     @cached_property
     def write_rows(self) -> mx.array:
@@ -146,6 +163,8 @@ class Window:
 
     def mask(self, width: int, window_size: int | None, *, as_array: bool) -> mx.array | str | None:
         """The attention mask, see `LayerCache.make_mask`."""
+        if self.branches is not None:
+            return self._branched_mask(self.branches, window_size)
         if self.exact and not as_array and (not window_size or self.columns <= window_size):
             return None if width == 1 else "causal"
         seen = mx.arange(self.columns)[None, None, :]  # [1, 1, K]
@@ -155,6 +174,18 @@ class Window:
         if window_size:
             mask = mask & (here < seen + window_size)
         return self._typed(mask[:, None])
+
+    def _branched_mask(self, branches: Branches, window_size: int | None) -> mx.array:
+        """What tokens of trees see: all that was there before, and their own paths."""
+        rows, width = branches.parents.shape
+        mask = np.zeros((rows, width, self.columns), np.bool_)
+        reach = window_size or self.columns + width
+        for b, start in enumerate(self.starts):
+            depths = branches.depths[b]
+            near = depths[:, None] - depths[None, :] < reach
+            mask[b, :, :start] = start + depths[:, None] - np.arange(start) < reach
+            mask[b, :, start : start + width] = branches.seen[b] & near
+        return self._typed(mx.array(mask.view(np.uint8)).astype(mx.bool_)[:, None])
 
     def block_mask(self, window_size: int | None) -> mx.array | None:
         """The attention mask of a block whose positions see each other and all before them.

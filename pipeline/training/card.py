@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.training.recipe import TrainJob
-from pipeline.training.report import Evaluation, Figure, TrainReport
+from pipeline.training.report import KINDS, Evaluation, Figure, TrainReport
 from pipeline.training.shards import Answer
 
 MOST_SOURCES = 40
@@ -117,21 +117,22 @@ def _course(report: TrainReport) -> str:
 def _figures(found: Evaluation) -> str:
     widths = sorted({figure.width for figure in found.figures})
     groups = sorted({figure.group for figure in found.figures})
-    by_place = {(f.group, f.width, f.added): f for f in found.figures}
-    head = "".join(f" {w} | {w} + copies, grammar |" for w in widths)
+    by_place = {(f.group, f.width, f.drafts): f for f in found.figures}
+    head = "".join(f" {w} | tree | + copies, grammar |" for w in widths)
     lines = [
         (
             f"Accepted tokens per verify on {found.answers} held-out answers about "
             f"{found.documents} documents ({found.looping} that repeat themselves are left out), "
-            "teacher-forced, by the width of the verify. `docflash drafter evaluate` makes this "
+            "teacher-forced, by the width of the verify: the block as a chain, as a tree, and "
+            "with what else drafts. `docflash drafter evaluate` makes this "
             "table."
         ),
         "",
         f"| | answers |{head}",
-        "| --- | --- |" + " --- |" * (2 * len(widths)),
+        "| --- | --- |" + " --- |" * (len(KINDS) * len(widths)),
     ]
     for group in groups:
-        cells = [by_place[group, w, added] for w in widths for added in (False, True)]
+        cells = [by_place[group, w, kind] for w in widths for kind in KINDS]
         lines.append(_row(group, cells))
     return "\n".join(lines)
 

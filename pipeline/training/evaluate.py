@@ -92,5 +92,5 @@ def speeds(figures: Sequence[Figure], costs: StepCosts) -> list[Speed]:
             step = costs.verify.predict(rows, figure.width, CONTEXT)
             step += costs.draft.predict(rows, 1, CONTEXT)
             gain = round(figure.accepted * plain / step, 3)
-            found.append(Speed(figure.group, figure.width, figure.added, rows, gain))
+            found.append(Speed(figure.group, figure.width, figure.drafts, rows, gain))
     return found

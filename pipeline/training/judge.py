@@ -5,19 +5,21 @@ context, with the drafter alone and with copies and the grammar's drafts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import mlx.core as mx
 import numpy as np
 
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.growing import grow_trees
 from pipeline.engine.markov import Beginning, Chain, shortlist
+from pipeline.engine.tree import NONE, Tree, make_tree
 from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
 from pipeline.training.loss import Head, slots_at_once
 from pipeline.training.model import Draft, Parameters, TrainableDrafter
-from pipeline.training.report import Figure
-from pipeline.training.walks import Drafted, Walk, walk_alone, walk_with_others
+from pipeline.training.report import KINDS, Figure, Kind
+from pipeline.training.walks import Drafted, Walk, walk_alone, walk_branched, walk_with_others
 
 ROWS = 8
 """Sequences whose hidden states are held at once."""
@@ -66,7 +68,7 @@ class Judge:
             grammars: Of the target.
             progress: Told the part that is done.
         """
-        sums: dict[tuple[str, int, bool], tuple[int, Walk]] = {}
+        sums: dict[tuple[str, int, Kind], tuple[int, Walk]] = {}
         widths = [width for width in WIDTHS if width <= self._drafter.config.block_size]
         widths = widths or [self._drafter.config.block_size]
         for done, (one, drafted) in enumerate(self._draft(parameters, examples, others=True)):
@@ -74,16 +76,17 @@ class Judge:
             for width in widths:
                 walks = (
                     walk_alone(one, drafted, width - 1),
+                    walk_branched(one, drafted, width - 1),
                     walk_with_others(one, drafted, width - 1, grammars),
                 )
-                for added, walk in enumerate(walks):
+                for kind, walk in zip(KINDS, walks, strict=True):
                     for group in groups:
-                        count, total = sums.get((group, width, bool(added)), (0, Walk(0, 0)))
-                        sums[group, width, bool(added)] = (count + 1, total + walk)
+                        count, total = sums.get((group, width, kind), (0, Walk(0, 0)))
+                        sums[group, width, kind] = (count + 1, total + walk)
             progress((done + 1) / len(examples))
         return [
-            Figure(group, width, added, count, total.tokens, total.verifies)
-            for (group, width, added), (count, total) in sorted(sums.items())
+            Figure(group, width, kind, count, total.tokens, total.verifies)
+            for (group, width, kind), (count, total) in sorted(sums.items())
         ]
 
     def _draft(
@@ -104,6 +107,7 @@ class Judge:
         config = self._drafter.config
         guided = others and any(one.schema for one in batch.examples)
         longest = max(len(one.tokens) - one.start for one in batch.examples)
+        slots = slots_at_once(config.vocab_size)
         step = max(1, BLOCKS // len(batch.examples))
         picked: list[tuple[np.ndarray, np.ndarray]] = []
         lists: list[Listed] = []
@@ -111,15 +115,17 @@ class Judge:
             places = [_places(one, start, start + step) for one in batch.examples]
             blocks = make_blocks(batch, places, config.block_size, 1.0)
             hidden = self._drafter.hidden(parameters, Draft(features, blocks))
-            if chain is not None:
-                lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first))
-            picked.append(self._pick(hidden, lists[-1] if lists else None, others=guided))
+            if chain is not None or others:
+                lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first, slots))
+            listed = lists[-1] if lists and chain is not None else None
+            picked.append(self._pick(hidden, listed, others=guided))
         tokens, more = (np.concatenate(parts, axis=1) for parts in zip(*picked, strict=True))
         for row, one in enumerate(batch.examples):
             count = len(one.tokens) - one.start
             kept = more[row, :count] if others and one.schema else None
-            go_on = partial(_go_on, lists, step, row) if lists and others else None
-            yield Drafted(tokens[row, :count], kept, go_on)
+            go_on = partial(_go_on, lists, step, row) if chain is not None and others else None
+            branch = cache(partial(_branch, lists, step, row)) if others else None
+            yield Drafted(tokens[row, :count], kept, branch, go_on)
 
     def _pick(
         self, hidden: mx.array, listed: "Listed | None", *, others: bool
@@ -147,47 +153,76 @@ class Judge:
 
 
 class Listed:
-    """The candidates of blocks, and what a Markov head chooses of them.
+    """The candidates of blocks, and what is chosen of them.
 
     Args:
-        chain: The head.
+        chain: A Markov head, if there is one.
         scores: Hidden states [N, D] to logits [N, V].
         hidden: [B, A, T - 1, D] of the drafted slots.
         first: [B, A] the tokens before.
+        slots: How many of them have their logits made at once.
 
     Attributes:
-        tokens: [B, A, T - 1].
+        tokens: [B, A, T - 1]; none without such a head.
     """
 
-    def __init__(self, chain: Chain, scores: Head, hidden: mx.array, first: Ints) -> None:
-        rows, blocks, width, size = hidden.shape
+    def __init__(
+        self, chain: Chain | None, scores: Head, hidden: mx.array, first: Ints, slots: int
+    ) -> None:
+        _, blocks, width, size = hidden.shape
         self._chain, self._blocks = chain, blocks
         self._anchors: list[int] = first.reshape(-1).tolist()
         flat = hidden.reshape(-1, width, size)
-        step = max(1, slots_at_once(self._chain.vocabulary) // width)
+        step = self._step = max(1, slots // width)
         pieces = [flat[start : start + step] for start in range(0, len(flat), step)]
-        self._parts = [(*shortlist(scores(piece)), chain.gates(piece)) for piece in pieces]
-        self._step = step
-        tokens = [
-            chain.pick(*part, anchors, [Beginning()] * len(anchors))
-            for i, part in enumerate(self._parts)
-            for anchors in (self._anchors[i * step : (i + 1) * step],)
+        self._parts = [
+            (*shortlist(scores(piece)), piece if chain is None else chain.gates(piece))
+            for piece in pieces
         ]
-        self.tokens = np.concatenate(tokens).reshape(rows, blocks, width)
+        mx.eval(self._parts)
+        tokens = [np.zeros((0, width), np.int32)]
+        if chain is not None:
+            tokens += [
+                chain.pick(*part, anchors, [Beginning()] * len(anchors))
+                for i, part in enumerate(self._parts)
+                for anchors in (self._anchors[i * step : (i + 1) * step],)
+            ]
+        self.tokens = np.concatenate(tokens).reshape(-1, blocks, width)
 
     def go_on(self, row: int, block: int, begin: Sequence[int]) -> list[int]:
         """A block that begins with given tokens."""
+        if self._chain is None:
+            raise ValueError("without a Markov head a beginning changes nothing")
+        values, ids, gates, anchor = self._block(row, block)
+        chosen = self._chain.pick(values, ids, gates, [anchor], [Beginning(begin)])
+        return chosen[0].tolist()
+
+    def branch(self, row: int, block: int, count: int) -> Tree:
+        """A block as a tree of so many tokens."""
+        values, ids, gates, anchor = self._block(row, block)
+        if self._chain is None:
+            grown = grow_trees(values, ids, [anchor], [()], count)
+        else:
+            grown = self._chain.grow_among(values, ids, gates, [anchor], [()], count)
+        tokens, parents = grown[0].tolist()
+        picked = count - tokens.count(NONE)
+        return make_tree(tokens[:picked], parents[:picked])
+
+    def _block(self, row: int, block: int) -> tuple[mx.array, mx.array, mx.array, int]:
         at = row * self._blocks + block
         part, place = divmod(at, self._step)
         values, ids, gates = (array[place : place + 1] for array in self._parts[part])
-        chosen = self._chain.pick(values, ids, gates, [self._anchors[at]], [Beginning(begin)])
-        return chosen[0].tolist()
+        return values, ids, gates, self._anchors[at]
 
 
 def _go_on(
     lists: Sequence[Listed], step: int, row: int, place: int, begin: Sequence[int]
 ) -> list[int]:
     return lists[place // step].go_on(row, place % step, begin)
+
+
+def _branch(lists: Sequence[Listed], step: int, row: int, place: int) -> Tree:
+    return lists[place // step].branch(row, place % step, max(WIDTHS) - 1)
 
 
 def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:

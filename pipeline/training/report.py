@@ -1,7 +1,10 @@
 """What a training or an evaluation found: records, without mlx, that travel as JSON."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["chain", "tree", "all"]
+KINDS: tuple[Kind, ...] = ("chain", "tree", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,14 +14,15 @@ class Figure:
     Attributes:
         group: A kind of question, a range of contexts, or "all".
         width: Tokens of a verify: the anchor and what is drafted.
-        added: Whether copies and the grammar's drafts are there, too.
+        drafts: "chain" is the block alone, "tree" the same with branches; "all" has the copies and
+            the grammar's drafts, too.
         answers: How many it is of.
         tokens, verifies: Their sums.
     """
 
     group: str
     width: int
-    added: bool
+    drafts: Kind
     answers: int
     tokens: int
     verifies: int
@@ -34,14 +38,14 @@ class Speed:
     """What a figure means on this machine, by its cost table.
 
     Attributes:
-        group, width, added: Of the figure.
+        group, width, drafts: Of the figure.
         rows: Answers at the same time.
         gain: Against plain decoding of as many rows; below 1 the engine would not draft.
     """
 
     group: str
     width: int
-    added: bool
+    drafts: Kind
     rows: int
     gain: float
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.matcher import Matcher, guide_alone
+from pipeline.engine.tree import Tree, agreed_with
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY = 3
@@ -31,12 +32,14 @@ class Drafted:
         likeliest: [N, T - 1] tokens; row i is for the anchor i places after the last prompt token.
         others: [N, T - 1, C] the likeliest candidates, best first, to choose from under a grammar;
             None where there is none.
+        branch: The largest tree at a place; None where none is asked for.
         go_on: The block at a place, if it begins with given tokens; None where it makes no
             difference to the rest of it.
     """
 
     likeliest: Ints
     others: Ints | None = None
+    branch: Callable[[int], Tree] | None = None
     go_on: Callable[[int, Sequence[int]], list[int]] | None = None
 
     def block(self, place: int, begin: Sequence[int], most: int) -> list[int]:
@@ -83,10 +86,28 @@ def walk_alone(example: Example, drafted: Drafted, most: int) -> Walk:
     return Walk(verifies, len(answer))
 
 
+def walk_branched(example: Example, drafted: Drafted, most: int) -> Walk:
+    """Drafts by the block alone, as a tree of `most` tokens; else as `walk_alone`."""
+    answer = example.tokens[example.start :].tolist()
+    place = verifies = 0
+    while place < len(answer):
+        place += 1 + _agreed_with_tree(drafted, place, most, answer[place:])
+        verifies += 1
+    return Walk(verifies, len(answer))
+
+
+def _agreed_with_tree(drafted: Drafted, place: int, most: int, right: Sequence[int]) -> int:
+    if drafted.branch is None:
+        return _agreed(drafted.likeliest[place, :most].tolist(), right)
+    return agreed_with(drafted.branch(place), right, most)
+
+
 def walk_with_others(
     example: Example, drafted: Drafted, most: int, grammars: Grammars | None
 ) -> Walk:
     """Drafts by the grammar, by copies, and by the block for what these leave.
+
+    Where they leave all of it the block is a tree.
 
     Args:
         example: The answer.
@@ -99,8 +120,12 @@ def walk_with_others(
     matcher = _matcher(example, grammars)
     place = verifies = 0
     while place < len(answer):
-        draft = _draft(copier, matcher, drafted, place, most)
-        gained = min(1 + _agreed(draft, answer[place:]), len(answer) - place)
+        begin = _begin(copier, matcher, most)
+        if begin or drafted.branch is None:
+            agreed = _agreed(_draft(begin, matcher, drafted, place, most), answer[place:])
+        else:
+            agreed = _agreed_with_tree(drafted, place, most, answer[place:])
+        gained = min(1 + agreed, len(answer) - place)
         copier.extend(answer[place : place + gained])
         if matcher is not None and not matcher.complete:
             matcher.consume(answer[place : place + gained])
@@ -109,13 +134,17 @@ def walk_with_others(
     return Walk(verifies, len(answer))
 
 
+def _begin(copier: Copier, matcher: Matcher | None, most: int) -> list[int]:
+    """What a draft begins with, whatever the drafter says."""
+    if matcher is not None and (forced := matcher.likely_forced()[:most]):
+        return forced
+    copy = copier.propose(most)
+    return list(copy.tokens) if copy.match_length >= SURE_COPY else []
+
+
 def _draft(
-    copier: Copier, matcher: Matcher | None, drafted: Drafted, place: int, most: int
+    begin: Sequence[int], matcher: Matcher | None, drafted: Drafted, place: int, most: int
 ) -> list[int]:
-    begin = matcher.likely_forced()[:most] if matcher is not None else []
-    if not begin:
-        copy = copier.propose(most)
-        begin = list(copy.tokens) if copy.match_length >= SURE_COPY else []
     tokens = drafted.block(place, begin, most)
     if matcher is None:
         return tokens

@@ -67,6 +67,7 @@ inline float as_float(unsigned bits) { float f; memcpy(&f, &bits, 4); return f; 
 inline unsigned as_bits(float f) { unsigned bits; memcpy(&bits, &f, 4); return bits; }
 inline float low(unsigned pair) { return as_float(pair << 16); }
 inline float high(unsigned pair) { return as_float(pair & 0xffff0000u); }
+inline int lowest_bit(unsigned bits) { return __builtin_ctz(bits); }
 inline unsigned to_bf16(float f) {
   unsigned bits = as_bits(f);
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;

@@ -12,13 +12,19 @@ struct Best {
   }
 };
 
-// The token of the best of all threads, in every thread; shared: 2 floats for each warp.
-__device__ float best_of_block(Best best, float* shared) {
-  const int thread = threadIdx.x;
+// The best of a warp's, in every lane.
+__device__ inline Best best_of_warp(Best best) {
   for (int lane_bit = 16; lane_bit; lane_bit /= 2) {
     const float value = exchange(best.value, lane_bit), token = exchange(best.token, lane_bit);
     best.look_at(value, token);
   }
+  return best;
+}
+
+// The token of the best of all threads, in every thread; shared: 2 floats for each warp.
+__device__ float best_of_block(Best best, float* shared) {
+  const int thread = threadIdx.x;
+  best = best_of_warp(best);
   __syncthreads();  // what stands there may still be read
   if (thread % 32 == 0) {
     shared[thread / 16] = best.value;

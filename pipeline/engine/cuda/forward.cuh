@@ -22,29 +22,63 @@ constexpr int STRIDE = HEAD + 4;
 constexpr int MOST_MEASURED = 32;  // rows whose norm a block measures at a time
 constexpr float NOTHING = -1e30f;
 
+// A token of a tree: how many new tokens of its row it follows; the first leaf at or behind it; and
+// its path, four bits for each depth: the token there, itself included.
+struct Branch {
+  int depth, leaf;
+  unsigned early, late;
+  __device__ int at(int deep) const { return (deep < 8 ? early : late) >> 4 * (deep % 8) & 15; }
+};
+
 // Which tokens a forward has. Token m is token m % width of row m / width.
 struct Tokens {
   int rows, width, columns;
-  const int* places;  // per row its slot in the cache, and its first new column
-  const int* ids;     // [M]
+  const int* places;       // per row its slot in the cache, and its first new column
+  const int* ids;          // [M]
+  const Branch* branches;  // [M], where rows are trees
   __device__ int count() const { return rows * width; }
   __device__ int slot(int row) const { return places[2 * row]; }
   __device__ int start(int row) const { return places[2 * row + 1]; }
+  // How many new tokens of its row token t follows. It is written to column start + t all the same.
+  template <bool TREES>
+  __device__ int depth(int row, int t) const {
+    return TREES ? branches[row * width + t].depth : t;
+  }
 };
 
-// What `told` says: numbers of rows, of tokens and of columns, one more, the rows' places, and the
-// tokens, unless those are elsewhere. The places are taken along into `room`, for MOST_PLACES rows:
-// they lie in the host's memory, where reading them takes longer than the products between which
-// they are needed.
+// What `told` says: numbers of rows, of tokens and of columns, one more, the rows' places, what is
+// to be known of trees, and the tokens, unless those are elsewhere. The places are taken along into
+// `room`, for MOST_PLACES rows: they lie in the host's memory, where reading them takes longer than
+// the products between which they are needed. Likewise the branches, of a token for each thread at
+// most; all is on its way before any of it is kept.
 constexpr int MOST_PLACES = 256;
+template <bool TREES = false>
 __device__ inline Tokens tokens_of(const int* told, const int* elsewhere, float* room) {
-  Tokens tokens{told[0], told[1], told[2], told + 4, told + 4 + 2 * told[0]};
+  constexpr int WORDS = sizeof(Branch) / 4;
+  Tokens tokens{told[0], told[1], told[2], told + 4, told + 4 + 2 * told[0], nullptr};
+  const int* branches = tokens.ids;
+  const int words = WORDS * tokens.count();
+  if (TREES) tokens.ids += words;
   if (elsewhere) tokens.ids = elsewhere;
   if (tokens.rows > MOST_PLACES) return tokens;
   int* held = reinterpret_cast<int*>(room);
+  int* kept = held + 2 * MOST_PLACES;
+  int taken[WORDS];
+  if (TREES) {
+#pragma unroll
+    for (int w = 0; w < WORDS; w++) {
+      const int i = threadIdx.x + w * THREADS;
+      taken[w] = i < words ? branches[i] : 0;
+    }
+  }
   for (int i = threadIdx.x; i < 2 * tokens.rows; i += THREADS) held[i] = tokens.places[i];
+  if (TREES) {
+#pragma unroll
+    for (int w = 0; w < WORDS; w++) kept[threadIdx.x + w * THREADS] = taken[w];
+  }
   __syncthreads();
   tokens.places = held;
+  if (TREES) tokens.branches = reinterpret_cast<const Branch*>(kept);
   return tokens;
 }
 
@@ -607,8 +641,10 @@ struct Columns {
   uint4 keys[4][2], values[2][4];
 };
 
-// Those from `column` to `end`, zeros after it.
-__device__ inline Columns load_columns(const bf16* keys, const bf16* values, int column, int end) {
+// Those from `column` to `end`, zeros after it; place(column) is where a column lies.
+template <class Place>
+__device__ inline Columns load_columns(const bf16* keys, const bf16* values, int column, int end,
+                                       Place place) {
   Lane own;
   Columns taken;
 #pragma unroll
@@ -616,8 +652,9 @@ __device__ inline Columns load_columns(const bf16* keys, const bf16* values, int
     int at = column + 8 * j + own.group;
     taken.keys[j][0] = taken.keys[j][1] = {};
     if (at < end) {
-      taken.keys[j][0] = load_shared8(keys + static_cast<size_t>(at) * HEAD + own.quad * 8);
-      taken.keys[j][1] = load_shared8(keys + static_cast<size_t>(at) * HEAD + 32 + own.quad * 8);
+      const size_t from = static_cast<size_t>(place(at)) * HEAD;
+      taken.keys[j][0] = load_shared8(keys + from + own.quad * 8);
+      taken.keys[j][1] = load_shared8(keys + from + 32 + own.quad * 8);
     }
   }
 #pragma unroll
@@ -625,7 +662,9 @@ __device__ inline Columns load_columns(const bf16* keys, const bf16* values, int
     int at = column + i / 4 * 16 + 2 * own.quad + i % 2 + i % 4 / 2 * 8;
     uint4& value = taken.values[i / 4][i % 4];
     value = {};
-    if (at < end) value = load_shared8(values + static_cast<size_t>(at) * HEAD + own.group * 8);
+    if (at < end) {
+      value = load_shared8(values + static_cast<size_t>(place(at)) * HEAD + own.group * 8);
+    }
   }
   return taken;
 }
@@ -700,9 +739,52 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
   }
 }
 
+// What a warp takes in of a row that is a tree: every eighth chunk, as of other rows, but the one
+// with new columns once for each leaf, and of those the ones of its path, in their order. A query
+// sees nothing of another leaf's pass, which leaves its state as it was, to the last bit: so it gets
+// the very sums that it would get if its path were all there is. There are 16 new columns at most,
+// so a warp has at most one such chunk.
+struct Passes {
+  const Branch* branches;  // of the row
+  int start, last, column, leaf = 0;
+  unsigned left = 0;  // leaves that are still to come, as bits
+  __device__ Passes(const Branch* row, int first_new, int width, int warp)
+      : branches(row), start(first_new), last(first_new + width), column(warp * CHUNK) {
+    const int full = start - CHUNK - column;  // the warp's first chunk is before `start`
+    const int its_new = full < 0 ? column : column + (full / STEP + 1) * STEP;
+#pragma unroll
+    for (int t = 0; t < 16; t++) {  // where no path reaches nothing is to be seen
+      if (t < width && row[t].leaf == t && its_new <= start + row[t].depth) left |= 1u << t;
+    }
+    if (has_new()) take_leaf();
+  }
+  static constexpr int STEP = WARPS * CHUNK;
+  __device__ bool over() const { return column >= last; }
+  __device__ bool has_new() const { return column + CHUNK > start; }
+  __device__ bool is_seen(int its_leaf) const { return !has_new() || its_leaf == leaf; }
+  __device__ void take_leaf() {
+    if (left) {
+      leaf = lowest_bit(left);
+      left &= left - 1;
+    } else {
+      column = last;
+    }
+  }
+  __device__ void advance() {
+    if (!has_new()) column += STEP;
+    if (has_new()) take_leaf();
+  }
+  __device__ Columns load(const bf16* keys, const bf16* values) const {
+    const Branch path = branches[leaf];
+    const int first = start, end = over() ? 0 : has_new() ? start + path.depth + 1 : start;
+    return load_columns(keys, values, column, end,
+                        [=](int at) { return at < first ? at : first + path.at(at - first); });
+  }
+};
+
 // Attention: q [M, H * 64] over the cache, out likewise. Each block takes 16 queries of a row that
 // share keys (heads of a group, tokens); its warps take every eighth chunk of columns.
-template <int HEADS, int GROUPS, bool CAUSAL>
+template <int HEADS, int GROUPS, bool CAUSAL, bool TREES>
 __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
                           const bf16* values, bf16* out, float* shared) {
   constexpr int SHARING = HEADS / GROUPS;
@@ -717,13 +799,14 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
     int tile = item % tiles, group = item / tiles % GROUPS, row = item / tiles / GROUPS;
     int start = tokens.start(row);
     uint4 pairs[2][2] = {};
-    int ends[2];
+    int ends[2], leaves[2] = {};
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       int query = 16 * tile + own.group + 8 * r;
       bool is_one = query < queries;
       int t = query % width, head = group * SHARING + query / width;
-      ends[r] = !is_one ? 0 : CAUSAL ? start + t + 1 : start + width;
+      ends[r] = !is_one ? 0 : CAUSAL ? start + tokens.depth<TREES>(row, t) + 1 : start + width;
+      if (TREES) leaves[r] = tokens.branches[row * width + t].leaf;
       if (is_one) {
         const bf16* from = q + (static_cast<size_t>(row * width + t) * HEADS + head) * HEAD;
         pairs[0][r] = load_shared8(from + own.quad * 8);
@@ -735,14 +818,29 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
         {first_step(pairs[1][0], pairs[1][1]), second_step(pairs[1][0], pairs[1][1])}};
     size_t at = cache_place(tokens, row, group, GROUPS, 0);
     Attended part;
-    // What no query of the tile sees would add nothing. The same for all warps.
-    int first = 16 * tile % width, last = start + width;
-    if (CAUSAL && first + 16 <= width) last = start + first + 16;
-    Columns next = load_columns(keys + at, values + at, own.warp * CHUNK, last);
-    for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
-      Columns now = next;
-      next = load_columns(keys + at, values + at, column + WARPS * CHUNK, last);
-      attend(part, q16, now, column, ends, scale);
+    if constexpr (TREES) {
+      Passes passes(tokens.branches + row * width, start, width, own.warp);
+      Columns next = passes.load(keys + at, values + at);
+      while (!passes.over()) {
+        const Columns now = next;
+        const int column = passes.column;
+        const int seen[2] = {passes.is_seen(leaves[0]) ? ends[0] : 0,
+                             passes.is_seen(leaves[1]) ? ends[1] : 0};
+        passes.advance();
+        next = passes.load(keys + at, values + at);
+        attend(part, q16, now, column, seen, scale);
+      }
+    } else {
+      // What no query of the tile sees would add nothing. The same for all warps.
+      int first = 16 * tile % width, last = start + width;
+      if (CAUSAL && first + 16 <= width) last = start + first + 16;
+      auto place = [](int column) { return column; };
+      Columns next = load_columns(keys + at, values + at, own.warp * CHUNK, last, place);
+      for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
+        Columns now = next;
+        next = load_columns(keys + at, values + at, column + WARPS * CHUNK, last, place);
+        attend(part, q16, now, column, ends, scale);
+      }
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -834,7 +932,7 @@ __device__ void embed(const Tokens& tokens, const bf16* table, bf16* hidden) {
 
 // The layers, of scratch.hidden [M, D]. tapped(layer, m, n, pair) gets every layer's output.
 template <int LAYERS, int D, int HEADS, int GROUPS, int INNER, bool HEAD_NORM, bool CAUSAL,
-          class Tapped>
+          bool TREES = false, class Tapped>
 __device__ __forceinline__ void run_layers(const Tokens& tokens, const Weights& weights,
                                            bf16* const* keys, bf16* const* values,
                                            const Scratch& scratch, float eps, unsigned* arrived,
@@ -855,13 +953,14 @@ __device__ __forceinline__ void run_layers(const Tokens& tokens, const Weights& 
         weights.qkv + static_cast<size_t>(layer) * QKV * D,
         Norm{norms, eps, D <= Q ? scratch.attended : nullptr, arrived, &turn}, count, shared,
         [=](int m, int head, float first, float second) {
-          int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
+          int row = m / tokens.width, t = m % tokens.width, column = tokens.start(row) + t;
           if (head < HEADS + GROUPS) {
             if (HEAD_NORM) {
               const bf16* norm = weights.head_norms + (layer * 2 + (head >= HEADS)) * HEAD;
               norm_head(first, second, norm, eps);
             }
-            rotate(first, second, weights.turns, column);
+            int position = tokens.start(row) + tokens.depth<TREES>(row, t);
+            rotate(first, second, weights.turns, position);
           }
           if (head < HEADS) {
             store_head(scratch.q + (static_cast<size_t>(m) * HEADS + head) * HEAD, first, second);
@@ -874,7 +973,7 @@ __device__ __forceinline__ void run_layers(const Tokens& tokens, const Weights& 
         });
     fetch_ahead<Q, D, NARROW>(weights.o + static_cast<size_t>(layer) * D * Q);
     all_blocks(arrived, turn);
-    attention<HEADS, GROUPS, CAUSAL>(tokens, scratch.q, k, v, scratch.attended, shared);
+    attention<HEADS, GROUPS, CAUSAL, TREES>(tokens, scratch.q, k, v, scratch.attended, shared);
     all_blocks(arrived, turn);
     multiply_rows<Q, D, NARROW, false>(
         [=](int m, int at) { return scratch.attended + static_cast<size_t>(m) * Q + at; },
@@ -948,7 +1047,7 @@ __device__ void run_gates(const Tokens& tokens, const bf16* hidden, const bf16* 
 }
 
 // Keys and values of a drafter's context from its target's hidden states, taps [TAPS, M, D].
-template <int LAYERS, int D, int GROUPS, int TAPS>
+template <int LAYERS, int D, int GROUPS, int TAPS, bool TREES = false>
 __device__ void run_context(const Tokens& tokens, const bf16* taps, const bf16* fc,
                             const bf16* norm, const bf16* kv, const bf16* key_norms,
                             const float* turns, bf16* const* keys, bf16* const* values,
@@ -966,12 +1065,12 @@ __device__ void run_context(const Tokens& tokens, const bf16* taps, const bf16* 
   multiply_heads<D, 2 * LAYERS * GROUPS>(
       [=](int m, int at) { return features + static_cast<size_t>(m) * D + at; }, kv,
       Norm{norm, eps}, count, shared, [=](int m, int head, float first, float second) {
-        int row = m / tokens.width, column = tokens.start(row) + m % tokens.width;
+        int row = m / tokens.width, t = m % tokens.width, column = tokens.start(row) + t;
         bool is_key = head < LAYERS * GROUPS;
         int layer = head / GROUPS % LAYERS, group = head % GROUPS;
         if (is_key) {
           norm_head(first, second, key_norms + layer * HEAD, eps);
-          rotate(first, second, turns, column);
+          rotate(first, second, turns, tokens.start(row) + tokens.depth<TREES>(row, t));
         }
         bf16* to = is_key ? keys[layer] : values[layer];
         store_head(to + cache_place(tokens, row, group, GROUPS, column), first, second);

@@ -7,6 +7,8 @@ __device__ inline float as_float(unsigned bits) { return __uint_as_float(bits); 
 __device__ inline float low(unsigned pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
 
+__device__ inline int lowest_bit(unsigned bits) { return __ffs(bits) - 1; }
+
 // Two floats rounded to bfloat16, the first in the low half.
 __device__ inline unsigned pack(float first, float second) {
   unsigned pair;

@@ -1,0 +1,207 @@
+"""Branched drafts: where the drafter doubts, several tokens are drafted, and the target picks.
+
+Most drafts fail early, at a token whose runner-up was right. A tree of drafted tokens costs the
+verify what a chain of as many costs, and survives there (SpecInfer, arXiv 2305.09781). It is grown
+by likelihood: of all tokens that may come next anywhere, the one whose whole path is likeliest
+(EAGLE-2, arXiv 2406.16858; here by the probabilities of one block and its Markov head).
+
+Tokens of a forward are numbered in a row: 0 is the last one that is known, i the i-th drafted one,
+each behind its parent. In: candidates' probabilities. Out: trees, and what a forward has to know.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heappop, heappush
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_TREES = 8
+"""Rows of a step that may have trees: with more of them, tokens cost what they are worth."""
+CHILDREN = 4
+"""Tokens that may follow one token, at most."""
+NIBBLES = 8
+"""Ancestors that a word of 32 bits has room for."""
+NONE = -1
+SIZES = (3, 7, 15)
+"""Of trees: what the widths of a verify have room for."""
+Children = Callable[[int, int], Sequence[tuple[int, float]]]
+"""Given a depth and the token there, what may follow, and its log-probability, likeliest first."""
+
+
+class Tree(tuple[int, ...]):  # noqa: SLOT001 (it has attributes)
+    """Drafted tokens that are no chain: a tuple of tokens, the likeliest path first.
+
+    Attributes:
+        parents: The number of the token that each follows.
+        ranks: When each was picked, from 0: the first so many make the best tree of that size.
+    """
+
+    parents: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+
+def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
+    """A tree of tokens in the order in which they were picked; a parent, a number, comes before.
+
+    The likeliest path is put first: if it is accepted, its keys and values lie where they should.
+    """
+    path, at = list[int](), 0
+    for number, parent in enumerate(parents, start=1):
+        if parent == at:  # the first that follows it is its likeliest
+            path.append(number)
+            at = number
+    on_path = set(path)
+    order = [*path, *(i for i in range(1, len(tokens) + 1) if i not in on_path)]
+    renumbered = {old: new for new, old in enumerate(order, start=1)} | {0: 0}
+    tree = Tree(tokens[old - 1] for old in order)
+    tree.parents = tuple(renumbered[parents[old - 1]] for old in order)
+    tree.ranks = tuple(old - 1 for old in order)
+    return tree
+
+
+def parents_of(draft: Sequence[int]) -> Sequence[int]:
+    """The number of the token that each drafted one follows."""
+    return draft.parents if isinstance(draft, Tree) else range(len(draft))
+
+
+def grow(anchor: int, count: int, depth: int, children: Children) -> tuple[list[int], list[int]]:
+    """Picks the tokens of a tree, the likeliest path's next one each time.
+
+    Args:
+        anchor: The token before.
+        count: How many to pick, at most.
+        depth: How many may follow each other, at most.
+        children: What may follow.
+
+    Returns:
+        Tokens, and the number of each one's parent, in the order in which they were picked.
+    """
+    tokens: list[int] = []
+    parents: list[int] = []
+    open_: list[tuple[float, int, int, int, int]] = []  # doubt, order, parent, depth, token
+    made, at, deep, doubt, token = 0, 0, 0, 0.0, anchor
+    while True:
+        if deep < depth:
+            for follower, logprob in children(deep, token):
+                heappush(open_, (doubt - logprob, made, at, deep + 1, follower))
+                made += 1
+        if not open_ or len(tokens) == count:
+            return tokens, parents
+        doubt, _, parent, deep, token = heappop(open_)
+        tokens.append(token)
+        parents.append(parent)
+        at = len(tokens)
+
+
+def main_path(draft: Sequence[int]) -> Sequence[int]:
+    """The likeliest path of a tree; a chain is its own."""
+    if not isinstance(draft, Tree):
+        return draft
+    chain = takewhile(lambda pair: pair[0] == pair[1], enumerate(draft.parents))
+    return draft[: sum(1 for _ in chain)]
+
+
+def follower(draft: Sequence[int], number: int, token: int) -> int:
+    """The number of the drafted token that stands behind another and is this one; 0 if none is."""
+    if not isinstance(draft, Tree):
+        return number + 1 if number < len(draft) and draft[number] == token else 0
+    for child, (other, parent) in enumerate(zip(draft, draft.parents, strict=True), start=1):
+        if parent == number and other == token:
+            return child
+    return 0
+
+
+@dataclass(frozen=True)
+class Branches:
+    """How the tokens of a forward follow each other, if some rows have trees.
+
+    Attributes:
+        parents: [B, T] the number of each token's parent; the first has none.
+    """
+
+    parents: NDArray[np.int32]
+
+    @cached_property
+    def depths(self) -> NDArray[np.int32]:
+        """[B, T] how many tokens of the forward are before each."""
+        found = np.zeros_like(self.parents)
+        rows = np.arange(len(found))
+        for t in range(1, found.shape[1]):
+            found[:, t] = found[rows, self.parents[:, t]] + 1
+        return found
+
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """[B, T, T] whether a token sees another: it stands on its path, or is the same."""
+        rows, width = self.parents.shape
+        found = np.zeros((rows, width, width), np.bool_)
+        found[:, 0, 0] = True
+        for t in range(1, width):
+            found[:, t] = found[np.arange(rows), self.parents[:, t]]
+            found[:, t, t] = True
+        return found
+
+    @cached_property
+    def told(self) -> NDArray[np.int32]:
+        """[B, T, 4] what `forward.cuh` reads of each token: see `Branch` there.
+
+        Its depth; the first leaf at or behind it; its path, itself included, four bits for each.
+        """
+        rows, width = self.parents.shape
+        paths = np.zeros((rows, width, 2 * NIBBLES), np.uint32)
+        leaves = np.full((rows, width), NONE, np.int32)
+        for b in range(rows):
+            for t in range(width):
+                deep = self.depths[b, t]
+                paths[b, t] = paths[b, self.parents[b, t]] if t else 0
+                paths[b, t, deep] = t
+            inner = set(self.parents[b, 1:].tolist())
+            for leaf in (t for t in range(width) if t not in inner):
+                at = leaf
+                while leaves[b, at] == NONE:
+                    leaves[b, at] = leaf
+                    at = int(self.parents[b, at])
+        shifts = 4 * np.arange(NIBBLES, dtype=np.uint32)
+        words = (paths.reshape(rows, width, 2, NIBBLES) << shifts).sum(axis=-1, dtype=np.uint32)
+        return np.concatenate(
+            [self.depths[..., None], leaves[..., None], words.view(np.int32)], axis=-1
+        )
+
+
+def branches_of(drafts: Sequence[Sequence[int]], width: int) -> Branches | None:
+    """How the tokens of drafts follow each other in a forward of that width; None for chains.
+
+    What is missing at a row's end is taken to follow, one token after the other.
+    """
+    if not any(isinstance(draft, Tree) for draft in drafts):
+        return None
+    parents = np.zeros((len(drafts), width), np.int32)
+    for row, draft in zip(parents, drafts, strict=True):
+        row[1:] = np.arange(width - 1)
+        row[1 : 1 + len(draft)] = parents_of(draft)
+    return Branches(parents)
+
+
+def agreed_with(tree: Tree, tokens: Sequence[int], size: int) -> int:
+    """How many of these tokens stand in a tree, one behind the other; of its first picks only."""
+    agreed = at = 0
+    for token in tokens:
+        if not (at := follower(tree, at, token)) or tree.ranks[at - 1] >= size:
+            break
+        agreed += 1
+    return agreed
+
+
+def checked_tree(tree: Tree, gained: Sequence[int]) -> list[tuple[int, int, bool]]:
+    """Compares a tree that was run with the tokens that the target then chose.
+
+    Returns:
+        For trees of the sizes of the verify's widths, made of its first picks: how many tokens
+        each has, how many of the gained ones, and whether another one was gained behind those.
+    """
+    sizes = [*(size for size in SIZES if size < len(tree)), len(tree)]
+    right = [agreed_with(tree, gained, size) for size in sizes]
+    return [(size, one, one < len(gained)) for size, one in zip(sizes, right, strict=True)]

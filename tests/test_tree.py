@@ -1,0 +1,198 @@
+"""Trees: grown by likelihood, each token as if its path had been run alone."""
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pipeline.engine.drafter import Drafter
+from pipeline.engine.drafter_loader import load_drafter
+from pipeline.engine.growing import grow_trees
+from pipeline.engine.positions import ALL_BY_ROPE
+from pipeline.engine.target import Target
+from pipeline.engine.tree import (
+    NONE,
+    Tree,
+    branches_of,
+    checked_tree,
+    follower,
+    grow,
+    main_path,
+    make_tree,
+    parents_of,
+)
+from tests.test_drafter import SEEDS
+from tests.tiny import target_of
+from tests.tiny_drafter import FEW, drafter_config, write_drafter, write_target
+
+ROWS = ([1, 2, 3], [2, 0, 1, 3, 3, 1, 0, 2, 2, 1, 3, 0, 1, 1, 2, 3, 0, 2], [0, 3])
+
+
+def path_to(draft: Sequence[int], number: int) -> list[int]:
+    path = list[int]()
+    while number:
+        path.append(number)
+        number = parents_of(draft)[number - 1]
+    return path[::-1]
+
+
+def any_tree(chance: random.Random, count: int, tokens: int) -> Tree:
+    parents = [chance.randrange(max(0, i - 3), i + 1) for i in range(count)]
+    return make_tree([chance.randrange(tokens) for _ in parents], parents)
+
+
+def test_the_likeliest_paths_are_picked() -> None:
+    chances = {0: 0.6, 1: 0.3, 2: 0.1}  # the same at every depth
+
+    def follows(_depth: int, _token: int) -> list[tuple[int, float]]:
+        return [(token, float(np.log(chance))) for token, chance in chances.items()]
+
+    tokens, parents = grow(7, 9, 3, follows)
+    paths = {
+        tuple(tokens[at - 1] for at in path_to(make_plain(tokens, parents), number))
+        for number in range(1, 10)
+    }
+    every = [(a,) for a in range(3)]
+    every += [(*path, a) for path in every for a in range(3)]
+    every += [(*path, a) for path in every[3:] for a in range(3)]
+    best = sorted(every, key=lambda path: -np.prod([chances[token] for token in path]))
+    likely = {path: np.prod([chances[token] for token in path]) for path in every}
+    assert sorted(likely[path] for path in paths) == pytest.approx(
+        sorted(likely[path] for path in best[:9])
+    )
+    assert max(map(len, paths)) == 3
+
+
+def make_plain(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
+    tree = Tree(tokens)
+    tree.parents, tree.ranks = tuple(parents), tuple(range(len(parents)))
+    return tree
+
+
+def test_the_likeliest_path_is_put_first() -> None:
+    tree = make_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3])
+    assert (tree, tree.parents) == ((5, 6, 8, 7, 9), (0, 1, 2, 0, 4))
+    assert tree.ranks == (0, 1, 3, 2, 4)
+    assert main_path(tree) == (5, 6, 8)
+    assert main_path([4, 5]) == [4, 5]
+    assert [follower(tree, 0, token) for token in (5, 7, 6)] == [1, 4, 0]
+    assert [follower([4, 5], at, 5) for at in (0, 1, 2)] == [0, 2, 0]
+
+
+def test_of_a_tree_smaller_ones_are_known() -> None:
+    tree = make_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3])
+    assert checked_tree(tree, [7, 9, 1]) == [(3, 1, True), (5, 2, True)]
+    assert checked_tree(tree, [5, 6, 8]) == [(3, 2, True), (5, 3, False)]  # nothing came after
+    assert checked_tree(tree, [4]) == [(3, 0, True), (5, 0, True)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kernel_is_told_whose_path_each_token_is_on(seed: int) -> None:
+    chance = random.Random(seed)
+    drafts = [any_tree(chance, 15, 50), [1, 2, 3], any_tree(chance, 9, 50)]
+    branches = branches_of(drafts, 16)
+    assert branches is not None
+    for b, draft in enumerate(drafts):
+        padded = [*parents_of(draft), *range(len(draft), 15)]
+        whole = make_plain(range(15), padded)
+        for t, (depth, leaf, *words) in enumerate(branches.told[b].tolist()):
+            path = [0, *path_to(whole, t)]
+            nibbles = [words[i // 8] >> 4 * (i % 8) & 15 for i in range(depth + 1)]
+            assert (depth, nibbles) == (len(path) - 1, path)
+            assert leaf not in padded
+            assert t in [0, *path_to(whole, leaf)]
+            assert np.flatnonzero(branches.seen[b, t]).tolist() == path
+    assert branches_of([[1, 2], []], 4) is None
+
+
+@pytest.mark.parametrize("gates", [False, True])
+def test_trees_are_grown_out_of_blocks(gates: bool, tmp_path: Path) -> None:
+    changes = {"dflash_config": {"markov_rank": 8}} if gates else {}
+    folder = write_target(tmp_path / "target", "llama", seed=3)
+    checkpoint = write_drafter(tmp_path / "drafter", drafter_config(**changes))
+    target = target_of(folder)
+    drafter = load_drafter(checkpoint, target)
+    target.cache.resize(len(ROWS), 64)
+    for slot, prompt in enumerate(ROWS):
+        target.prefill(slot, prompt)
+    blocks = drafter.begin([1, 0, 2], 5)
+    chain = drafter.finish(blocks).tolist()
+    for count in (1, 7, 15):
+        for b, (tokens, parents) in enumerate(drafter.grow(blocks, [[]] * 3, count).tolist()):
+            tree = make_tree(tokens, parents)
+            assert len(tree) == count
+            assert all(a < b for a, b in pairwise([-1, *tree.ranks[: len(main_path(tree))]]))
+            assert list(main_path(tree)) == chain[b][: len(main_path(tree))]  # the best is the best
+            assert max(len(path_to(tree, n)) for n in range(1, count + 1)) <= 5
+    banned = [[chain[b][0]] for b in range(3)]
+    assert all(chain[b][0] != tree[0][0] for b, tree in enumerate(drafter.grow(blocks, banned, 3)))
+
+
+def test_a_block_with_few_candidates_gives_few_tokens() -> None:
+    values, ids = mx.array([[[1.0, -mx.inf], [0.5, 0.25]]]), mx.array([[[4, 5], [6, 7]]])
+    grown = grow_trees(values, ids, [0], [[]], 6)
+    assert grown.tolist() == [[[4, 6, 7, NONE, NONE, NONE], [0, 1, 1, NONE, NONE, NONE]]]
+
+
+def assert_close(found: mx.array, expected: mx.array) -> None:
+    np.testing.assert_allclose(np.array(found), np.array(expected), rtol=0, atol=2e-4)
+
+
+def after(folder: Path, checkpoint: Path, context: Sequence[int], tokens: Sequence[int]) -> Target:
+    target = target_of(folder)
+    load_drafter(checkpoint, target)
+    target.cache.resize(1, 64)
+    target.prefill(0, [*context, *tokens])
+    return target
+
+
+def filled(folder: Path, checkpoint: Path) -> tuple[Target, Drafter]:
+    target = target_of(folder)
+    drafter = load_drafter(checkpoint, target)
+    target.cache.resize(len(ROWS) + 1, 64)
+    for slot, prompt in enumerate(ROWS):
+        target.prefill(slot, prompt)
+    return target, drafter
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SEEDS if kind in ALL_BY_ROPE])
+def test_a_token_gets_what_its_path_alone_would_give_it(kind: str, tmp_path: Path) -> None:
+    folder = write_target(tmp_path / "target", kind, seed=SEEDS[kind])
+    checkpoint = write_drafter(tmp_path / "drafter", drafter_config())
+    target, drafter = filled(folder, checkpoint)
+    chance = random.Random(5)
+    drafts = [any_tree(chance, 12, FEW), [1, 2], any_tree(chance, 9, FEW)]
+    tokens = [[slot, *draft, *[0] * (12 - len(draft))] for slot, draft in enumerate(drafts)]
+    logits = target.forward(tokens, branches_of(drafts, 13))
+    kept: list[list[int]] = []
+    for slot, draft in enumerate(drafts):
+        last = max(range(1, len(draft) + 1), key=lambda n: (len(path_to(draft, n)), n))
+        for number in (0, 1, last, len(draft)):
+            said = [slot, *(draft[n - 1] for n in path_to(draft, number))]
+            alone = after(folder, checkpoint, ROWS[slot], said[:-1]).forward([said[-1:]])
+            assert_close(logits[slot, number], alone[0, 0])
+        path = path_to(draft, last)
+        start = target.cache.lengths[slot]
+        moves = [(slot, start + n, start + d) for d, n in enumerate(path, start=1) if n != d]
+        target.cache.moves.copy_columns(target.cache.attention, moves)
+        target.cache.lengths[slot] += 1 + len(path)
+        kept.append([slot, *(draft[n - 1] for n in path)])
+    assert max(map(len, kept)) > 4, "this proves little: the trees are flat"
+    drafted = drafter.draft([1, 2, 3])[1]
+    logits = target.forward([[1], [2], [3]])
+    for slot, said in enumerate(kept):
+        alone = target_of(folder)
+        other = load_drafter(checkpoint, alone)
+        alone.cache.resize(1, 64)
+        alone.prefill(0, [*ROWS[slot], *said])
+        assert_close(drafted[slot], other.draft([slot + 1])[1][0])
+        assert_close(logits[slot], alone.forward([[slot + 1]])[0])
+
+
+def test_models_that_know_positions_otherwise_get_chains(tmp_path: Path) -> None:
+    for kind, branches in (("llama", True), ("qwen3_next", False)):
+        assert target_of(write_target(tmp_path / kind, kind)).branches == branches
