@@ -240,13 +240,17 @@ def _show_report(report: "TrainReport") -> None:
         _show_evaluation(report.evaluation)
 
 
+DRAFTS = {"chain": "block alone", "tree": "as a tree", "all": "with copies and grammar"}
+"""By kind of figure."""
+
+
 def _show_evaluation(found: "Evaluation") -> None:
-    gains = {(s.group, s.width, s.added, s.rows): s.gain for s in found.speeds}
+    gains = {(s.group, s.width, s.drafts, s.rows): s.gain for s in found.speeds}
     print_table(
         ("held-out answers", "number", "width", "drafts", "accepted", "gain, 1 row", "8 rows"),
         [
-            (f.group, f.answers, f.width, "with copies and grammar" if f.added else "block alone",
-             f"{f.accepted:.2f}", *(f"{gains[f.group, f.width, f.added, n]:.2f}" for n in (1, 8)))
+            (f.group, f.answers, f.width, DRAFTS[f.drafts],
+             f"{f.accepted:.2f}", *(f"{gains[f.group, f.width, f.drafts, n]:.2f}" for n in (1, 8)))
             for f in found.figures
         ],
     )  # fmt: skip

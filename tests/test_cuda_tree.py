@@ -90,7 +90,7 @@ def differences(target: Fused, parents: list[list[int]], places: list[Place]) ->
     rng = np.random.default_rng(len(parents))
     tokens = rng.integers(0, SIZES.vocabulary, (len(parents), len(parents[0])))
     trees, chain, differing = Forwards(target), Forwards(target), 0
-    trees.run(tokens.tolist(), places, Branches(np.array(parents, np.int32)))
+    trees.run(tokens.tolist(), places, Branches(parents))
     for b, (slot, start) in enumerate(places):
         for leaf in set(range(len(parents[b]))) - set(parents[b][1:]):
             path = path_to(parents[b], leaf)
@@ -137,7 +137,7 @@ def test_chains_beside_trees_get_the_bits_of_chains(target: Fused) -> None:
 def test_more_trees_than_there_is_room_for_are_refused(target: Fused) -> None:
     cache = filled()
     for rows, width in ((MOST_TREES + 1, 2), (1, WIDEST_TREE + 1)):
-        parents = np.zeros((rows, width), np.int32)
+        parents = [[0] * width] * rows
         with pytest.raises(ValueError, match=f"{rows=}"):
             target.forward([[0] * width] * rows, [(0, 0)] * rows, cache.attention, (),
                            logits=True, branches=Branches(parents))  # fmt: skip
@@ -180,7 +180,7 @@ def context_differences() -> int:
     parents = [draw_parents(rng, width), [0, *range(width - 1)]]
     drawn = rng.standard_normal((TAPS, 2, width, SIZES.hidden), np.float32)
     taps = words(mx.array(drawn))
-    trees, differing = extended(context, taps, places, Branches(np.array(parents, np.int32))), 0
+    trees, differing = extended(context, taps, places, Branches(parents)), 0
     for b, (slot, start) in enumerate(places):
         for leaf in set(range(width)) - set(parents[b][1:]):
             path = path_to(parents[b], leaf)

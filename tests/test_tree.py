@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import mlx.core as mx
@@ -56,14 +56,13 @@ def test_the_likeliest_paths_are_picked() -> None:
         tuple(tokens[at - 1] for at in path_to(make_plain(tokens, parents), number))
         for number in range(1, 10)
     }
-    every = [(a,) for a in range(3)]
-    every += [(*path, a) for path in every for a in range(3)]
-    every += [(*path, a) for path in every[3:] for a in range(3)]
+    every = [path for size in (1, 2, 3) for path in product(range(3), repeat=size)]
     best = sorted(every, key=lambda path: -np.prod([chances[token] for token in path]))
-    likely = {path: np.prod([chances[token] for token in path]) for path in every}
-    assert sorted(likely[path] for path in paths) == pytest.approx(
-        sorted(likely[path] for path in best[:9])
-    )
+
+    def likely(path: Sequence[int]) -> float:
+        return float(np.prod([chances[token] for token in path]))
+
+    assert sorted(map(likely, paths)) == pytest.approx(sorted(map(likely, best[:9])))
     assert max(map(len, paths)) == 3
 
 

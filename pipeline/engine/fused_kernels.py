@@ -137,7 +137,7 @@ class Inbox:
 
 
 def _told(branches: Branches) -> NDArray[np.int32]:
-    rows, width = branches.parents.shape
+    rows, width = len(branches.parents), branches.width
     if rows > MOST_TREES or width > WIDEST_TREE:
         raise ValueError(f"{rows=} of {width=} are more than {MOST_TREES} trees of {WIDEST_TREE}")
     return branches.told

@@ -22,8 +22,6 @@ MOST_TREES = 8
 """Rows of a step that may have trees: with more of them, tokens cost what they are worth."""
 CHILDREN = 4
 """Tokens that may follow one token, at most."""
-NIBBLES = 8
-"""Ancestors that a word of 32 bits has room for."""
 NONE = -1
 SIZES = (3, 7, 15)
 """Of trees: what the widths of a verify have room for."""
@@ -48,17 +46,19 @@ def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
 
     The likeliest path is put first: if it is accepted, its keys and values lie where they should.
     """
-    path, at = list[int](), 0
-    for number, parent in enumerate(parents, start=1):
+    path, others, at = list[int](), list[int](), 0
+    for rank, parent in enumerate(parents):
         if parent == at:  # the first that follows it is its likeliest
-            path.append(number)
-            at = number
-    on_path = set(path)
-    order = [*path, *(i for i in range(1, len(tokens) + 1) if i not in on_path)]
-    renumbered = {old: new for new, old in enumerate(order, start=1)} | {0: 0}
-    tree = Tree(tokens[old - 1] for old in order)
-    tree.parents = tuple(renumbered[parents[old - 1]] for old in order)
-    tree.ranks = tuple(old - 1 for old in order)
+            path.append(rank)
+            at = rank + 1
+        else:
+            others.append(rank)
+    order, numbers = path + others, [0] * (len(parents) + 1)
+    for number, rank in enumerate(order, start=1):
+        numbers[rank + 1] = number
+    tree = Tree([tokens[rank] for rank in order])
+    tree.parents = tuple([numbers[parents[rank]] for rank in order])
+    tree.ranks = tuple(order)
     return tree
 
 
@@ -119,56 +119,66 @@ class Branches:
     """How the tokens of a forward follow each other, if some rows have trees.
 
     Attributes:
-        parents: [B, T] the number of each token's parent; the first has none.
+        parents: [B][T] the number of each token's parent; the first has none.
     """
 
-    parents: NDArray[np.int32]
+    parents: Sequence[Sequence[int]]
+
+    @property
+    def width(self) -> int:
+        """T."""
+        return len(self.parents[0])
 
     @cached_property
     def depths(self) -> NDArray[np.int32]:
         """[B, T] how many tokens of the forward are before each."""
-        found = np.zeros_like(self.parents)
-        rows = np.arange(len(found))
-        for t in range(1, found.shape[1]):
-            found[:, t] = found[rows, self.parents[:, t]] + 1
-        return found
+        return np.array([_depths(row) for row in self.parents], np.int32)
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """[B, T, T] whether a token sees another: it stands on its path, or is the same."""
-        rows, width = self.parents.shape
-        found = np.zeros((rows, width, width), np.bool_)
+        found = np.zeros((len(self.parents), self.width, self.width), np.bool_)
         found[:, 0, 0] = True
-        for t in range(1, width):
-            found[:, t] = found[np.arange(rows), self.parents[:, t]]
-            found[:, t, t] = True
+        for own, parents in zip(found, self.parents, strict=True):
+            for t in range(1, self.width):
+                own[t] = own[parents[t]]
+                own[t, t] = True
         return found
 
     @cached_property
     def told(self) -> NDArray[np.int32]:
         """[B, T, 4] what `forward.cuh` reads of each token: see `Branch` there.
 
-        Its depth; the first leaf at or behind it; its path, itself included, four bits for each.
+        Its depth; a leaf at or behind it; its path, itself included, four bits for each.
         """
-        rows, width = self.parents.shape
-        paths = np.zeros((rows, width, 2 * NIBBLES), np.uint32)
-        leaves = np.full((rows, width), NONE, np.int32)
-        for b in range(rows):
-            for t in range(width):
-                deep = self.depths[b, t]
-                paths[b, t] = paths[b, self.parents[b, t]] if t else 0
-                paths[b, t, deep] = t
-            inner = set(self.parents[b, 1:].tolist())
-            for leaf in (t for t in range(width) if t not in inner):
-                at = leaf
-                while leaves[b, at] == NONE:
-                    leaves[b, at] = leaf
-                    at = int(self.parents[b, at])
-        shifts = 4 * np.arange(NIBBLES, dtype=np.uint32)
-        words = (paths.reshape(rows, width, 2, NIBBLES) << shifts).sum(axis=-1, dtype=np.uint32)
-        return np.concatenate(
-            [self.depths[..., None], leaves[..., None], words.view(np.int32)], axis=-1
-        )
+        depths = self.depths
+        leaves = np.array([_leaves(row) for row in self.parents], np.int32)
+        pairs = zip(self.parents, depths.tolist(), strict=True)
+        paths = np.array([_paths(*pair) for pair in pairs], "<u8")
+        words = paths.view("<i4").reshape(*depths.shape, 2)
+        return np.concatenate([depths[..., None], leaves[..., None], words], axis=-1)
+
+
+def _depths(parents: Sequence[int]) -> list[int]:
+    depths = [0] * len(parents)
+    for t in range(1, len(parents)):
+        depths[t] = depths[parents[t]] + 1
+    return depths
+
+
+def _leaves(parents: Sequence[int]) -> list[int]:
+    """Of each token one that nothing follows, at or behind it."""
+    leaves = list(range(len(parents)))
+    for t in range(len(parents) - 1, 0, -1):
+        leaves[parents[t]] = leaves[t]
+    return leaves
+
+
+def _paths(parents: Sequence[int], depths: Sequence[int]) -> list[int]:
+    paths = [0] * len(parents)
+    for t in range(1, len(parents)):
+        paths[t] = paths[parents[t]] | t << 4 * depths[t]
+    return paths
 
 
 def branches_of(drafts: Sequence[Sequence[int]], width: int) -> Branches | None:
@@ -178,11 +188,7 @@ def branches_of(drafts: Sequence[Sequence[int]], width: int) -> Branches | None:
     """
     if not any(isinstance(draft, Tree) for draft in drafts):
         return None
-    parents = np.zeros((len(drafts), width), np.int32)
-    for row, draft in zip(parents, drafts, strict=True):
-        row[1:] = np.arange(width - 1)
-        row[1 : 1 + len(draft)] = parents_of(draft)
-    return Branches(parents)
+    return Branches([[0, *parents_of(draft), *range(len(draft), width - 1)] for draft in drafts])
 
 
 def agreed_with(tree: Tree, tokens: Sequence[int], size: int) -> int:

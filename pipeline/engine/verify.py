@@ -93,15 +93,7 @@ class Verifier:
         if goes_on and choice.array is not None and self._target.goes_ahead:
             self._begun = self._target.forward_chosen(choice.array, len(rows))
         meanwhile()
-        walks = [
-            Walk(
-                row,
-                b,
-                draft if isinstance(draft, Tree) else draft[:known],
-                width if row.needs_masks else 1,
-            )
-            for b, (row, draft, known) in enumerate(zip(running, drafted, allowed, strict=True))
-        ]
+        walks = _walks(running, drafted, allowed, width)
         try:
             for walk in walks:
                 self._look_ahead(walk)
@@ -253,3 +245,18 @@ class Verifier:
             )
             found.append(TokenLogprob(self._tokenizer.token_text(token), float(row[token]), pairs))
         return found
+
+
+def _walks(
+    rows: Sequence[Row], drafts: Sequence[Sequence[int]], allowed: Sequence[int], width: int
+) -> list[Walk]:
+    """The rows' ways: along so many tokens of their chains, or anywhere in their trees."""
+    return [
+        Walk(
+            row=row,
+            place=place,
+            draft=draft if isinstance(draft, Tree) else draft[:known],
+            sure=width if row.needs_masks else 1,
+        )
+        for place, (row, draft, known) in enumerate(zip(rows, drafts, allowed, strict=True))
+    ]

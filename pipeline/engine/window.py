@@ -177,7 +177,7 @@ class Window:
 
     def _branched_mask(self, branches: Branches, window_size: int | None) -> mx.array:
         """What tokens of trees see: all that was there before, and their own paths."""
-        rows, width = branches.parents.shape
+        rows, width = branches.depths.shape
         mask = np.zeros((rows, width, self.columns), np.bool_)
         reach = window_size or self.columns + width
         for b, start in enumerate(self.starts):
