@@ -305,7 +305,7 @@ def test_no_plan_is_expected_to_be_slower_than_plain(
         for i, (length, match) in enumerate(copies)
     ]
     plan = model.choose(views)
-    plain = len(views) / model._costs.verify.predict(len(views), 1, 900)
+    plain = len(views) / model._prices._costs.verify.predict(len(views), 1, 900)
     assert plan.shape.width == 1 or plan.tokens / plan.ms > plain * MARGIN
 
 

@@ -14,10 +14,12 @@ NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "tree", "spliced"})
 WORTH = 1.03
 """How much better than plain decoding speculation must look: the best of many noisy estimates is
 better than what it becomes, and what is a draw costs the planning."""
-Yields = tuple[list[float], list[float]]
-"""Expected tokens by width, without and with the drafter."""
-Costs = tuple[list[float], list[float] | None]
-"""Milliseconds likewise; None if no row could use the drafter."""
+Yields = tuple[list[float], list[float], list[float]]
+"""Expected tokens by width: without the drafter, with its chains, with its trees, too."""
+Costs = tuple[list[float], list[float] | None, list[float] | None]
+"""Milliseconds likewise; None where no row could use that."""
+WAYS = ((False, False), (True, False), (True, True))
+"""Those: with the drafter or not, with trees or not."""
 
 
 class Candidate(NamedTuple):
@@ -25,6 +27,7 @@ class Candidate(NamedTuple):
 
     width: int
     drafter: bool
+    trees: bool
     tokens: float
     ms: float
 
@@ -32,8 +35,8 @@ class Candidate(NamedTuple):
 def candidates_of(yields: Yields, costs: Costs) -> list[Candidate]:
     """Every width without the drafter, then with it; the first is plain decoding."""
     found = [
-        Candidate(i, drafter, tokens[i], ms[i])
-        for drafter, tokens, ms in zip((False, True), yields, costs, strict=True)
+        Candidate(i, *way, tokens[i], ms[i])
+        for way, tokens, ms in zip(WAYS, yields, costs, strict=True)
         if ms is not None
         for i in range(len(WIDTHS))
     ]

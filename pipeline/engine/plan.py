@@ -35,6 +35,7 @@ class Plan:
         shape: Of the verify.
         offers: For each row the draft it runs, cut to the width, or None.
         uses_drafter: Whether the drafter's forward is needed.
+        trees: Whether a row has a tree.
         tokens, ms: Expected of the step.
         retry: Set if this is no best plan, but a look at what was left out.
     """
@@ -42,6 +43,7 @@ class Plan:
     shape: Shape
     offers: tuple[Offer | None, ...]
     uses_drafter: bool
+    trees: bool
     tokens: float
     ms: float
     retry: Arm | None = None

@@ -34,19 +34,16 @@ from pipeline.engine.candidates import (
 )
 from pipeline.engine.cost import WIDTHS, Shape, StepCosts
 from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.prices import Prices
 from pipeline.engine.retries import Arm, Retries
 from pipeline.engine.speculation_counts import SpeculationCounts
 from pipeline.engine.speculation_stats import SpeculationStats
-from pipeline.engine.trust import Trust
 
 MARGIN = 1.02  # how much better than the width in use another one must look
 HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
 LEAST_REST, MOST_REST = 2, 64  # steps without a plan, in which a forward begins before the next
-LEAST_RESTED = 8  # steps that tell what that saves
-REST_RATE = 0.4  # part of a seen error that is corrected at once
-RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
@@ -59,20 +56,16 @@ class Speculation:
     """
 
     def __init__(self, costs: StepCosts) -> None:
-        self._costs = costs
+        self._prices = Prices(costs)
         self._acceptance = Acceptance()
         self._retries = Retries()
-        self._trust = Trust()
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
-        self._held = (0, False)  # width and drafter of the best plan at the last step
+        self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
         self._drafted = False  # in the last step
         self._seen_tokens = 0
-        self._planning_ms = 0.0
-        self._at_rest = 1.0  # see `_rest_part`
-        self._rested = (0, 0, 0.0)  # such steps since the last plan, their rows, their ms
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """The plan for the next step.
@@ -89,10 +82,12 @@ class Speculation:
             self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
+        offers = tuple(self._assign(view, chosen, arm) for view in rows)
         self._last = Plan(
             shape=Shape(len(rows), WIDTHS[chosen.width], context),
-            offers=tuple(self._assign(view, chosen, arm) for view in rows),
+            offers=offers,
             uses_drafter=chosen.drafter,
+            trees=any(offer is not None and offer.source == "tree" for offer in offers),
             tokens=chosen.tokens,
             ms=chosen.ms,
             retry=arm,
@@ -127,17 +122,14 @@ class Speculation:
             drafted: Whether the drafter's forward was run.
             beside_ms: Planning that was done while it ran: so much of it was not seen.
         """
-        ms += min(beside_ms, self._draft_ms(shape.rows, shape.context)) if drafted else 0.0
-        tried = self._last is not None and self._last.retry == "drafter"
-        if tried and not self._drafted:  # it also put into its context what it had missed
-            self._costs.meet(shape, drafted=drafted)
+        ms += min(beside_ms, self._prices.draft_ms(shape.rows, shape.context)) if drafted else 0.0
+        last = self._last
+        if last and last.retry == "drafter" and not self._drafted:
+            self._prices.meet(shape, drafted=drafted)  # its context got what it had missed
         else:
-            self._costs.observe(shape, ms, drafted=drafted)
+            self._prices.observe(shape, ms, drafted=drafted, trees=last is not None and last.trees)
         self._drafted = drafted
         self._seen_ms = ms
-
-    def _draft_ms(self, rows: int, context: int) -> float:
-        return self._costs.draft.predict(rows, 1, context)
 
     def rest(self, planning_ms: float) -> int:
         """How many steps to decode plainly before the next plan: none after one with drafts.
@@ -146,15 +138,13 @@ class Speculation:
             planning_ms: What the last plan took, without forwards: to find the rows' drafts, to
                 choose, and to learn.
         """
-        mean = self._planning_ms or planning_ms
-        # Plans are few where they take long: the first, which does, must not be remembered.
-        self._planning_ms = min(planning_ms, RECENT * mean + (1 - RECENT) * planning_ms)
+        self._prices.plan(planning_ms)
         last = self._last
         if last is None or last.shape.width > 1 or last.retry is not None:
             return 0
         if self._retries.due(ahead=1):  # one that has just won is tried again at once
             return 0
-        steps = int(self._planning_ms / (PLANNING * last.ms))
+        steps = int(self._prices.planning_ms / (PLANNING * last.ms))
         return min(max(LEAST_REST, steps), MOST_REST)
 
     def rested(self, rows: int, ms: float, *, ahead: bool = False) -> None:
@@ -166,8 +156,7 @@ class Speculation:
             ahead: Whether its forward had begun before the last step's tokens were seen.
         """
         if ahead:
-            steps, all_rows, all_ms = self._rested
-            self._rested = steps + 1, all_rows + rows, all_ms + ms
+            self._prices.rested(rows, ms)
         self._counts.rest(rows, ms)
         self._retries.rested(ms)
         self._drafted = False
@@ -191,43 +180,25 @@ class Speculation:
         return self._counts.stats()
 
     def _step_costs(self, rows: Sequence[RowView], context: int) -> Costs:
-        """Milliseconds of a step by width, without and with the drafter."""
-        verify = self._costs.verify.predict_widths(len(rows), context)
-        offered = any(offer.source in NEEDS_DRAFTER for view in rows for offer in view.offers)
-        draft = self._draft_ms(len(rows), context) if offered else 0.0
-        free, made = (self._trust.factor(drafter=drafter) for drafter in (False, True))
-        planning = self._planning_ms  # while the drafter runs, if there is one
-        plain = verify[0] * self._rest_part(context)
-        return (
-            [plain, *((ms + planning) / free for ms in verify[1:])],
-            [plain, *((ms + max(draft, planning)) / made for ms in verify[1:])]
-            if offered
-            else None,
-        )
-
-    def _rest_part(self, context: int) -> float:
-        """What a plain step costs at rest, where its forward begins early, of one with a plan."""
-        steps, rows, ms = self._rested
-        if steps >= LEAST_RESTED:
-            whole_ms = steps * self._costs.verify.predict(round(rows / steps), 1, context)
-            self._at_rest += REST_RATE * (min(1.0, ms / whole_ms) - self._at_rest)
-            self._rested = 0, 0, 0.0
-        return self._at_rest
+        sources = {offer.source for view in rows for offer in view.offers}
+        drafter, trees = not sources.isdisjoint(NEEDS_DRAFTER), "tree" in sources
+        return self._prices.of(len(rows), context, drafter=drafter, trees=trees)
 
     def _settle(self) -> None:
         """Closes the last step, if it came to its end: its time and tokens are known now."""
         last, seen_ms = self._last, self._seen_ms
         if last is None or seen_ms is None:
             return
-        ms = seen_ms + self._planning_ms
+        prices, planning_ms = self._prices, self._prices.planning_ms
+        ms = seen_ms + planning_ms
         if last.uses_drafter:
-            ms -= min(self._planning_ms, self._draft_ms(last.shape.rows, last.shape.context))
+            ms -= min(planning_ms, prices.draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
-        promised_ms = last.ms * self._trust.factor(drafter=last.uses_drafter)  # as of the plan
-        self._trust.plan()
+        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter)  # as of the plan
+        prices.trust.plan()
         if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
-            self._trust.note(
+            prices.trust.note(
                 drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
             )
         if last.retry == "plain":
@@ -237,20 +208,23 @@ class Speculation:
         self._last, self._seen_ms, self._seen_tokens = None, None, 0
 
     def _yields(self, rows: Sequence[RowView], *, hope: bool) -> Yields:
-        """Expected tokens of the batch by width, without and with the drafter."""
-        without, whole = [0.0] * len(WIDTHS), [0.0] * len(WIDTHS)
+        """Expected tokens of the batch by width: without the drafter, with chains, with trees."""
+        without, chains, whole = ([0.0] * len(WIDTHS) for _ in range(3))
         for view in rows:
-            plain = every = [1.0] * len(WIDTHS)
+            plain = some = every = [1.0] * len(WIDTHS)
             for offer in view.offers:
                 curve = HOPE if hope else self._curve(view, offer)
                 values = [curve[drafted] for drafted in _DRAFTED[offer.length]]
                 every = list(map(max, every, values))
+                if offer.source != "tree":
+                    some = list(map(max, some, values))
                 if offer.source not in NEEDS_DRAFTER:
                     plain = list(map(max, plain, values))
             for i, value in enumerate(plain):
                 without[i] += value
+                chains[i] += some[i]
                 whole[i] += every[i]
-        return without, whole
+        return without, chains, whole
 
     def _curve(self, view: RowView, offer: Offer) -> tuple[float, ...]:
         return self._acceptance.expected(view.row, view.task, offer)
@@ -261,11 +235,11 @@ class Speculation:
         best, best_score = plain, 0.0
         for candidate in candidates[1:]:
             rate = candidate.tokens / candidate.ms
-            held = (candidate.width, candidate.drafter) == self._held
+            held = (candidate.width, candidate.drafter, candidate.trees) == self._held
             score = rate * MARGIN if held else rate
             if is_worth(candidate, plain) and score > best_score * (1 + 1e-9):  # ties: narrower
                 best, best_score = candidate, score
-        self._held = (best.width, best.drafter)
+        self._held = (best.width, best.drafter, best.trees)
         return best
 
     def _look_again(
@@ -276,7 +250,7 @@ class Speculation:
         best: Candidate,
     ) -> tuple[Candidate, Arm | None]:
         """The best plan, or in its place one that was left out and is due."""
-        if self._costs.verify.doubts and best.width:
+        if self._prices.doubts and best.width:
             return plain, "plain"
         rate = best.tokens / best.ms
         for arm in self._retries.due():
@@ -305,6 +279,8 @@ class Speculation:
         if not (cut := _CUTS[chosen.width]):
             return None
         offers = [o for o in view.offers if chosen.drafter or o.source not in NEEDS_DRAFTER]
+        if not chosen.trees:
+            offers = [o for o in offers if o.source != "tree"]
         if arm == "drafter":
             offers = [o for o in offers if o.source in NEEDS_DRAFTER] or offers
         if not offers:
