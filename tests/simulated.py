@@ -33,6 +33,8 @@ class World:
     Attributes:
         verify, draft: True milliseconds.
         chance: Of each position of the drafter's block.
+        tree_chance: Of each depth of the largest tree; none are offered where it is 0.
+        tree_part: How many times as long a step with trees takes.
         copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
         load: How many times as long every step takes as when the tables were measured.
@@ -49,6 +51,8 @@ class World:
     rows: int = 1
     context: int = 1000
     chance: float = 0.7
+    tree_chance: float = 0.0
+    tree_part: float = 1.0
     copy_share: float = 0.0
     copy_chance: float = 0.9
     noise: float = 0.05
@@ -90,7 +94,7 @@ class World:
         plan = model.choose(views)
         drafting = self.draft(self.rows, 1, self.context) if plan.uses_drafter or begun else 0.0
         beside = min(self.planning, drafting) if begun else 0.0  # what nobody waits for
-        ms = self.verify(*plan.shape) + drafting - beside
+        ms = (self.verify(*plan.shape) + drafting) * (self.tree_part if plan.trees else 1) - beside
         ms += self.late if plan.uses_drafter and not self.drafted else 0.0
         self.drafted = plan.uses_drafter
         ms += self.hitch if plan.uses_drafter and self.rng.random() < 1 / 3 else 0.0
@@ -114,15 +118,20 @@ class World:
 
     def view(self, row: int) -> RowView:
         offers = (Offer("dflash", 15),)
+        offers += (Offer("tree", 15, 15),) if self.tree_chance else ()
         if self.rng.random() < self.copy_share:
             offers += (Offer("copy", 15, self.rng.choice([1, 2, 4, 9])),)
         return RowView(f"row {row}", "task", self.context, offers)
 
     def verify_row(self, model: Speculation, view: RowView, used: Offer | None, plan: Plan) -> int:
+        if used is not None and used.source == "tree":
+            return self.verify_tree(model, view, used)
         lasting = {offer.source: self.survival(offer) for offer in view.offers}
         gained = 1 + (min(used.length, lasting[used.source]) if used else 0)
         for offer in view.offers:
             is_used = used is not None and offer.source == used.source
+            if offer.source == "tree":
+                continue
             if is_used or offer.source == "copy" or plan.uses_drafter:
                 length = used.length if used and is_used else offer.length
                 drafted = min(length, gained)
@@ -130,8 +139,28 @@ class World:
                 model.record(Outcome(view.row, view.task, offer, drafted, accepted, used=is_used))
         return gained - 1
 
+    def verify_tree(self, model: Speculation, view: RowView, used: Offer) -> int:
+        luck = [self.rng.random() for _ in range(15)]  # what a tree has, a larger one has as well
+        lasting = {
+            size: next((k for k, u in enumerate(luck) if u >= self.chance_of_tree(size)), 15)
+            for size in (3, 7, 15)
+        }
+        gained = lasting[used.length]
+        for size, lasts in lasting.items():
+            accepted = min(lasts, gained + 1)  # further is not known
+            drafted = min(15, accepted + (lasts <= gained))
+            offer, is_used = Offer("tree", size, size), size == used.length
+            model.record(Outcome(view.row, view.task, offer, drafted, accepted, used=is_used))
+        return gained
+
+    def chance_of_tree(self, size: int) -> float:
+        """The smaller a tree, the more it is like a chain."""
+        return self.chance + (self.tree_chance - self.chance) * size / 15
+
     def survival(self, offer: Offer) -> int:
-        chance = self.chance if offer.source == "dflash" else self.copy_chance
+        return self.lasting(self.chance if offer.source == "dflash" else self.copy_chance)
+
+    def lasting(self, chance: float) -> int:
         lasting = 0
         while lasting < 15 and self.rng.random() < chance:
             lasting += 1
@@ -151,3 +180,9 @@ class World:
                 for w in WIDTHS[1:]
             ),
         )
+
+    def tree_rate(self) -> float:
+        """Of the largest trees."""
+        tokens = self.rows * tokens_expected([self.tree_chance] * 15)[-1]
+        shape = self.rows, 16, self.context
+        return tokens / (self.verify(*shape) + self.draft(*shape)) / self.tree_part

@@ -56,6 +56,27 @@ def test_where_it_wins_it_is_close_to_the_best_width(
     assert world.run(Speculation(world.costs()), 600) > 0.9 * world.best_fixed_rate()
 
 
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize(("chance", "part"), [(0.8, 1.1), (0.65, 1.1)])
+def test_trees_are_used_where_they_are_worth_it(rows: int, chance: float, part: float) -> None:
+    world = World(launch_bound, rows=rows, chance=0.5, tree_chance=chance, tree_part=part)
+    assert world.tree_rate() > 1.05 * world.best_fixed_rate()
+    model = Speculation(world.costs())
+    world.run(model, 400)
+    assert world.run(model, 600) > 0.93 * world.tree_rate()
+
+
+@pytest.mark.parametrize(("world_of", "rows"), WORLDS)
+def test_trees_that_cost_more_than_they_give_are_left(
+    world_of: Callable[..., World], rows: int
+) -> None:
+    world = world_of(rows, chance=0.6)
+    world.tree_chance, world.tree_part = 0.62, 1.4
+    model = Speculation(world.costs())
+    world.run(model, 400)
+    assert world.run(model, 1000) > 0.93 * world.best_fixed_rate()
+
+
 @pytest.mark.parametrize(("chance", "planned_first"), [(0.55, False), (0.8, True)])
 def test_planning_beside_the_drafter_costs_nothing(chance: float, *, planned_first: bool) -> None:
     """Drafts pay, though at 0.55 only if the planning need not be done before."""

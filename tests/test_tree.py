@@ -19,6 +19,7 @@ from pipeline.engine.tree import (
     Tree,
     branches_of,
     checked_tree,
+    cut_tree,
     follower,
     grow,
     main_path,
@@ -84,6 +85,9 @@ def test_the_likeliest_path_is_put_first() -> None:
 
 def test_of_a_tree_smaller_ones_are_known() -> None:
     tree = make_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3])
+    cut = cut_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3], 3)
+    assert (cut, cut.parents, cut.whole) == ((5, 6, 7), (0, 1, 0), tree)
+    assert checked_tree(cut, [7, 9]) == [(3, 1, True)]
     assert checked_tree(tree, [7, 9, 1]) == [(3, 1, True), (5, 2, True)]
     assert checked_tree(tree, [5, 6, 8]) == [(3, 2, True), (5, 3, False)]  # nothing came after
     assert checked_tree(tree, [4]) == [(3, 0, True), (5, 0, True)]

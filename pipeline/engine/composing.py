@@ -17,7 +17,10 @@ from pipeline.engine.markov import Beginning
 from pipeline.engine.matcher import Guide, run_guides
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.tree import NONE, make_tree
+from pipeline.engine.tree import NONE, SIZES, cut_tree
+
+LARGEST = SIZES[-1]
+"""Trees are always grown so large, and cut: so larger ones than are run are known, too."""
 
 
 def compose(
@@ -44,11 +47,11 @@ def compose(
     sizes = {b: offer.length for b, offer in made.items() if offer.source == "tree"}
     drafts = list(begun)
     if sizes:
-        grown = drafter.grow(blocks, [one.banned for one in known], max(sizes.values()))
+        grown = drafter.grow(blocks, [one.banned for one in known], LARGEST)
         for b, size in sizes.items():
-            tokens, parents = grown[b, :, :size].tolist()
-            count = size - tokens.count(NONE)
-            drafts[b] = make_tree(tokens[:count], parents[:count])
+            tokens, parents = grown[b].tolist()
+            count = LARGEST - tokens.count(NONE)
+            drafts[b] = cut_tree(tokens[:count], parents[:count], size)
     if len(sizes) == len(made):
         return drafts
     tokens = drafter.finish(blocks, known).tolist()

@@ -255,7 +255,7 @@ class Drafts:
             self._speculation.record(
                 Outcome(view.row, view.task, offer, accepted + failed, accepted, used=used)
             )
-        chain = main_path(tree)
+        chain = main_path(tree.whole)
         self._record(view, Offer("dflash", len(chain)), chain, gained, used=False)
 
 

@@ -35,10 +35,12 @@ class Tree(tuple[int, ...]):  # noqa: SLOT001 (it has attributes)
     Attributes:
         parents: The number of the token that each follows.
         ranks: When each was picked, from 0: the first so many make the best tree of that size.
+        whole: The one that was grown, of which this is the best of its size.
     """
 
     parents: tuple[int, ...]
     ranks: tuple[int, ...]
+    whole: "Tree"
 
 
 def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
@@ -59,6 +61,17 @@ def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
     tree = Tree([tokens[rank] for rank in order])
     tree.parents = tuple([numbers[parents[rank]] for rank in order])
     tree.ranks = tuple(order)
+    tree.whole = tree
+    return tree
+
+
+def cut_tree(tokens: Sequence[int], parents: Sequence[int], size: int) -> Tree:
+    """As `make_tree`: the first so many of the tokens, with all of them as the whole."""
+    whole = make_tree(tokens, parents)
+    if size >= len(whole):
+        return whole
+    tree = make_tree(tokens[:size], parents[:size])
+    tree.whole = whole
     return tree
 
 
@@ -204,10 +217,13 @@ def agreed_with(tree: Tree, tokens: Sequence[int], size: int) -> int:
 def checked_tree(tree: Tree, gained: Sequence[int]) -> list[tuple[int, int, bool]]:
     """Compares a tree that was run with the tokens that the target then chose.
 
+    What was grown and not run is known as far as those reach.
+
     Returns:
-        For trees of the sizes of the verify's widths, made of its first picks: how many tokens
+        For trees of the sizes of the verify's widths, made of the first picks: how many tokens
         each has, how many of the gained ones, and whether another one was gained behind those.
     """
-    sizes = [*(size for size in SIZES if size < len(tree)), len(tree)]
-    right = [agreed_with(tree, gained, size) for size in sizes]
+    whole = tree.whole
+    sizes = sorted({*(size for size in SIZES if size <= len(whole)), len(tree)})
+    right = [agreed_with(whole, gained, size) for size in sizes]
     return [(size, one, one < len(gained)) for size, one in zip(sizes, right, strict=True)]
