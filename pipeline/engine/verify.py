@@ -77,9 +77,8 @@ class Verifier:
             for rows that have ended, which a forward that had begun ran as well.
         """
         branches = branches_of(drafts, width)
-        logits = self._logits(
-            rows, drafts, width, branches
-        )  # they run while the host prepares the choice
+        # They run while the host prepares the choice.
+        logits = self._logits(rows, drafts, width, branches)
         alive = [b for b, row in enumerate(rows) if not row.finish_reason]
         gained: list[list[int]] = [[] for _ in rows]
         if not alive:

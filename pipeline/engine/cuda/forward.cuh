@@ -50,7 +50,8 @@ struct Tokens {
 // to be known of trees, and the tokens, unless those are elsewhere. The places are taken along into
 // `room`, for MOST_PLACES rows: they lie in the host's memory, where reading them takes longer than
 // the products between which they are needed. Likewise the branches, of a token for each thread at
-// most; all is on its way before any of it is kept.
+// most; all is on its way before any of it is kept. Trees are always few enough: where they lie is
+// then known when this is compiled, and no register has to hold it.
 constexpr int MOST_PLACES = 256;
 template <bool TREES = false>
 __device__ inline Tokens tokens_of(const int* told, const int* elsewhere, float* room) {
@@ -60,7 +61,7 @@ __device__ inline Tokens tokens_of(const int* told, const int* elsewhere, float*
   const int words = WORDS * tokens.count();
   if (TREES) tokens.ids += words;
   if (elsewhere) tokens.ids = elsewhere;
-  if (tokens.rows > MOST_PLACES) return tokens;
+  if (!TREES && tokens.rows > MOST_PLACES) return tokens;
   int* held = reinterpret_cast<int*>(room);
   int* kept = held + 2 * MOST_PLACES;
   int taken[WORDS];
@@ -636,31 +637,40 @@ struct Attended {
   float out[HEAD / 8][4] = {};
 };
 
-// Keys and values of 32 columns, as the lane needs them.
-struct Columns {
-  uint4 keys[4][2], values[2][4];
+// Keys or values of 32 columns, as the lane needs them.
+struct Keys {
+  uint4 of[4][2];
+};
+struct Values {
+  uint4 of[2][4];
 };
 
 // Those from `column` to `end`, zeros after it; place(column) is where a column lies.
 template <class Place>
-__device__ inline Columns load_columns(const bf16* keys, const bf16* values, int column, int end,
-                                       Place place) {
+__device__ inline Keys load_keys(const bf16* keys, int column, int end, Place place) {
   Lane own;
-  Columns taken;
+  Keys taken;
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     int at = column + 8 * j + own.group;
-    taken.keys[j][0] = taken.keys[j][1] = {};
+    taken.of[j][0] = taken.of[j][1] = {};
     if (at < end) {
       const size_t from = static_cast<size_t>(place(at)) * HEAD;
-      taken.keys[j][0] = load_shared8(keys + from + own.quad * 8);
-      taken.keys[j][1] = load_shared8(keys + from + 32 + own.quad * 8);
+      taken.of[j][0] = load_shared8(keys + from + own.quad * 8);
+      taken.of[j][1] = load_shared8(keys + from + 32 + own.quad * 8);
     }
   }
+  return taken;
+}
+
+template <class Place>
+__device__ inline Values load_values(const bf16* values, int column, int end, Place place) {
+  Lane own;
+  Values taken;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     int at = column + i / 4 * 16 + 2 * own.quad + i % 2 + i % 4 / 2 * 8;
-    uint4& value = taken.values[i / 4][i % 4];
+    uint4& value = taken.of[i / 4][i % 4];
     value = {};
     if (at < end) {
       value = load_shared8(values + static_cast<size_t>(place(at)) * HEAD + own.group * 8);
@@ -669,23 +679,39 @@ __device__ inline Columns load_columns(const bf16* keys, const bf16* values, int
   return taken;
 }
 
-// Takes 32 columns in. `q`: by half of the head, and by step. The softmax so far is scaled to the
-// new largest score (Milakov and Gimelshein 2018). `ends`: the first column that either query of
-// the lane does not see.
-__device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const Columns& taken,
-                              int column, const int (&ends)[2], float scale) {
+// Both.
+struct Columns {
+  Keys keys;
+  Values values;
+};
+template <class Place>
+__device__ inline Columns load_columns(const bf16* keys, const bf16* values, int column, int end,
+                                       Place place) {
+  return {load_keys(keys, column, end, place), load_values(values, column, end, place)};
+}
+
+// What 32 columns weigh, as the lane needs it.
+struct Weighed {
+  unsigned of[4][2];
+};
+
+// Takes 32 columns in, all but their values. `q`: by half of the head, and by step. The softmax so
+// far is scaled to the new largest score (Milakov and Gimelshein 2018). `ends`: the first column
+// that either query of the lane does not see.
+__device__ inline Weighed weigh(Attended& own_part, const uint4 (&q)[2][2], const Keys& taken,
+                                int column, const int (&ends)[2], float scale) {
   Lane own;
   float scores[4][4] = {};
 #pragma unroll
   for (int j = 0; j < 4; j++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const uint4& b = taken.keys[j][half];
+      const uint4& b = taken.of[j][half];
       multiply(scores[j], q[half][0], b.x, b.y);
       multiply(scores[j], q[half][1], b.z, b.w);
     }
   }
-  unsigned weights[4][2];
+  Weighed weights;
   float shrink[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -713,7 +739,7 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
         p[i] = s > NOTHING ? exp2f(s - most) : 0.0f;
         total += p[i];
       }
-      weights[j][r] = pack(p[0], p[1]);
+      weights.of[j][r] = pack(p[0], p[1]);
     }
     own_part.total[r] = own_part.total[r] * shrink[r] + total;
   }
@@ -722,10 +748,16 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
 #pragma unroll
     for (int i = 0; i < 4; i++) own_part.out[d][i] *= shrink[i / 2];
   }
+  return weights;
+}
+
+// Adds up their values.
+__device__ inline void add_values(Attended& own_part, const Weighed& weights,
+                                  const Values& taken) {
 #pragma unroll
   for (int step = 0; step < 2; step++) {  // 16 columns each
-    const uint4(&v)[4] = taken.values[step];
-    const unsigned *w = weights[2 * step], *next = weights[2 * step + 1];
+    const uint4(&v)[4] = taken.of[step];
+    const unsigned *w = weights.of[2 * step], *next = weights.of[2 * step + 1];
     const uint4 a = {w[0], w[1], next[0], next[1]};
     unsigned words[4][4] = {{v[0].x, v[0].y, v[0].z, v[0].w}, {v[1].x, v[1].y, v[1].z, v[1].w},
                             {v[2].x, v[2].y, v[2].z, v[2].w}, {v[3].x, v[3].y, v[3].z, v[3].w}};
@@ -739,48 +771,155 @@ __device__ inline void attend(Attended& own_part, const uint4 (&q)[2][2], const 
   }
 }
 
-// What a warp takes in of a row that is a tree: every eighth chunk, as of other rows, but the one
-// with new columns once for each leaf, and of those the ones of its path, in their order. A query
-// sees nothing of another leaf's pass, which leaves its state as it was, to the last bit: so it gets
-// the very sums that it would get if its path were all there is. There are 16 new columns at most,
-// so a warp has at most one such chunk.
-struct Passes {
-  const Branch* branches;  // of the row
-  int start, last, column, leaf = 0;
-  unsigned left = 0;  // leaves that are still to come, as bits
-  __device__ Passes(const Branch* row, int first_new, int width, int warp)
-      : branches(row), start(first_new), last(first_new + width), column(warp * CHUNK) {
-    const int full = start - CHUNK - column;  // the warp's first chunk is before `start`
-    const int its_new = full < 0 ? column : column + (full / STEP + 1) * STEP;
+// Where the warps leave their states of a tile's 16 queries. What each lane has of the totals is
+// kept, too, where another warp is to go on from there.
+struct Kept {
+  float *most, *total;  // [WARPS, 16]
+  float* parts;         // [WARPS, 16, STRIDE]
+  float* lanes;         // [WARPS, 16, 4]
+  __device__ explicit Kept(float* shared)
+      : most(shared), total(most + WARPS * 16), parts(total + WARPS * 16),
+        lanes(parts + WARPS * 16 * STRIDE) {}
+  // The state that is to be a warp's: of the lane's queries `group` and `group + 8`, if wanted.
+  __device__ void put(const Attended& part, int warp, bool first, bool second) const {
+    Lane own;
 #pragma unroll
-    for (int t = 0; t < 16; t++) {  // where no path reaches nothing is to be seen
-      if (t < width && row[t].leaf == t && its_new <= start + row[t].depth) left |= 1u << t;
+    for (int r = 0; r < 2; r++) {
+      float sum = part.total[r];
+      sum += exchange(sum, 1);
+      sum += exchange(sum, 2);
+      int place = warp * 16 + own.group + 8 * r;
+      if (!(r ? second : first)) continue;
+      if (own.quad == 0) {
+        most[place] = part.most[r];
+        total[place] = sum;
+      }
+#pragma unroll
+      for (int d = 0; d < HEAD / 8; d++) {
+        parts[place * STRIDE + 16 * own.quad + d] = part.out[d][2 * r];
+        parts[place * STRIDE + 16 * own.quad + 8 + d] = part.out[d][2 * r + 1];
+      }
     }
-    if (has_new()) take_leaf();
   }
-  static constexpr int STEP = WARPS * CHUNK;
-  __device__ bool over() const { return column >= last; }
-  __device__ bool has_new() const { return column + CHUNK > start; }
-  __device__ bool is_seen(int its_leaf) const { return !has_new() || its_leaf == leaf; }
-  __device__ void take_leaf() {
-    if (left) {
-      leaf = lowest_bit(left);
-      left &= left - 1;
-    } else {
-      column = last;
+  __device__ void put_lanes(const Attended& part, int warp) const {
+    Lane own;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      lanes[(warp * 16 + own.group + 8 * r) * 4 + own.quad] = part.total[r];
     }
   }
-  __device__ void advance() {
-    if (!has_new()) column += STEP;
-    if (has_new()) take_leaf();
-  }
-  __device__ Columns load(const bf16* keys, const bf16* values) const {
-    const Branch path = branches[leaf];
-    const int first = start, end = over() ? 0 : has_new() ? start + path.depth + 1 : start;
-    return load_columns(keys, values, column, end,
-                        [=](int at) { return at < first ? at : first + path.at(at - first); });
+  // What was put for a warp; nothing where it is not wanted.
+  __device__ Attended take(int warp, bool first, bool second) const {
+    Lane own;
+    Attended part;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      if (!(r ? second : first)) continue;
+      int place = warp * 16 + own.group + 8 * r;
+      part.most[r] = most[place];
+      part.total[r] = lanes[place * 4 + own.quad];
+#pragma unroll
+      for (int d = 0; d < HEAD / 8; d++) {
+        part.out[d][2 * r] = parts[place * STRIDE + 16 * own.quad + d];
+        part.out[d][2 * r + 1] = parts[place * STRIDE + 16 * own.quad + 8 + d];
+      }
+    }
+    return part;
   }
 };
+
+// How a row that is a tree is taken in. Columns before its new ones are as in other rows. A chunk
+// with new ones is taken in once for each leaf, with those of its path, in their order: in such a
+// pass only the leaf's queries go on from what the chunk's warp has so far. So each gets the very
+// sums that it would get if its path were all there is. Any warp can do any pass, see `Kept`. There
+// are 16 new columns at most.
+struct Passes {
+  const Branch* branches;  // of the row
+  int start, first, last;  // the first new column; the chunks with new ones, one or two
+  __device__ Passes(const Branch* row, int new_from, int width)
+      : branches(row), start(new_from), first(start / CHUNK), last((start + width - 1) / CHUNK) {}
+  // How many chunks without new columns a warp has; and after how many the states are there from
+  // which the passes go on. Warps from that of `first` on have no more of them then.
+  __device__ int olds(int warp) const { return (first - warp + WARPS - 1) / WARPS; }
+  __device__ int meeting() const { return last / WARPS; }
+  // A warp's passes, as bits: by leaf, of the first chunk, and from 16 on of another last one. The
+  // warps that have least to do get the first.
+  __device__ unsigned of(int warp, int width) const {
+    unsigned all = 0;
+#pragma unroll
+    for (int t = 0; t < 16; t++) {
+      if (t >= width || branches[t].leaf != t) continue;
+      all |= 1u << t;  // where no path reaches nothing is to be seen
+      if (first < last && last * CHUNK <= start + branches[t].depth) all |= 1u << (16 + t);
+    }
+    return without(all, (warp - first) & (WARPS - 1));
+  }
+  __device__ static unsigned without(unsigned bits, int lowest) {
+    for (int i = 0; i < lowest; i++) bits &= bits - 1;
+    return bits;
+  }
+  __device__ int chunk(int pass) const { return pass < 16 ? first : last; }
+  // Where the columns of a path lie; and the first that is not there.
+  __device__ auto place(const Branch& path) const {
+    const int from = start;
+    return [=](int at) { return at < from ? at : from + path.at(at - from); };
+  }
+  __device__ int end(const Branch& path) const { return start + path.depth + 1; }
+};
+
+// The states of a tile's queries, of a row that is a tree. Only keys are on their way ahead, while
+// values are added: for more there are no registers, and what they can't hold comes from far away
+// again in every phase. Each warp waits for the others once, when the passes may begin: some have a
+// chunk more, which they take in then, while others do passes.
+__device__ inline void attend_tree(const Passes& passes, int width, const uint4 (&q)[2][2],
+                                   const bf16* keys, const bf16* values, const int (&ends)[2],
+                                   const int (&leaves)[2], float scale, const Kept& kept) {
+  Lane own;
+  auto same_place = [](int column) { return column; };
+  const int olds = passes.olds(own.warp);
+  Keys next = {};
+  if (olds) next = load_keys(keys, own.warp * CHUNK, passes.start, same_place);
+  unsigned left = passes.of(own.warp, width);
+  auto load_pass = [&] {
+    if (!left) return;
+    const int pass = lowest_bit(left);
+    const Branch path = passes.branches[pass % 16];
+    next = load_keys(keys, passes.chunk(pass) * CHUNK, passes.end(path), passes.place(path));
+  };
+  if (!olds) load_pass();
+  Attended part;
+#pragma unroll 1
+  for (int i = 0; i < olds; i++) {
+    if (i == passes.meeting()) __syncthreads();
+    const int column = (i * WARPS + own.warp) * CHUNK;
+    const Values now = load_values(values, column, passes.start, same_place);
+    const Weighed weights = weigh(part, q, next, column, ends, scale);
+    if (i + 1 < olds) {
+      next = load_keys(keys, column + WARPS * CHUNK, passes.start, same_place);
+    } else {
+      load_pass();
+    }
+    add_values(part, weights, now);
+  }
+  kept.put(part, own.warp, true, true);
+  kept.put_lanes(part, own.warp);
+  if (olds <= passes.meeting()) __syncthreads();
+#pragma unroll 1
+  while (left) {
+    const int pass = lowest_bit(left), leaf = pass % 16;
+    const int chunk = passes.chunk(pass), column = chunk * CHUNK;
+    const Branch path = passes.branches[leaf];
+    const bool own_leaf[2] = {leaves[0] == leaf, leaves[1] == leaf};
+    const int seen[2] = {own_leaf[0] ? ends[0] : 0, own_leaf[1] ? ends[1] : 0};
+    const Values now = load_values(values, column, passes.end(path), passes.place(path));
+    part = kept.take(chunk % WARPS, own_leaf[0], own_leaf[1]);
+    const Weighed weights = weigh(part, q, next, column, seen, scale);
+    left = Passes::without(left, WARPS);
+    load_pass();
+    add_values(part, weights, now);
+    kept.put(part, chunk % WARPS, own_leaf[0], own_leaf[1]);
+  }
+}
 
 // Attention: q [M, H * 64] over the cache, out likewise. Each block takes 16 queries of a row that
 // share keys (heads of a group, tokens); its warps take every eighth chunk of columns.
@@ -791,9 +930,7 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
   Lane own;
   const float scale = 1.4426950408889634f / 8.0f;  // of base 2; 8 is the root of 64
   const int width = tokens.width, queries = SHARING * width, tiles = (queries + 15) / 16;
-  float* most = shared;                     // [WARPS, 16]
-  float* total = most + WARPS * 16;         // [WARPS, 16]
-  float* parts = total + WARPS * 16;        // [WARPS, 16, STRIDE]
+  const Kept kept(shared);
   int items = tokens.rows * GROUPS * tiles;
   for (int item = blockIdx.x; item < items; item += gridDim.x) {
     int tile = item % tiles, group = item / tiles % GROUPS, row = item / tiles / GROUPS;
@@ -817,20 +954,11 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
         {first_step(pairs[0][0], pairs[0][1]), second_step(pairs[0][0], pairs[0][1])},
         {first_step(pairs[1][0], pairs[1][1]), second_step(pairs[1][0], pairs[1][1])}};
     size_t at = cache_place(tokens, row, group, GROUPS, 0);
-    Attended part;
     if constexpr (TREES) {
-      Passes passes(tokens.branches + row * width, start, width, own.warp);
-      Columns next = passes.load(keys + at, values + at);
-      while (!passes.over()) {
-        const Columns now = next;
-        const int column = passes.column;
-        const int seen[2] = {passes.is_seen(leaves[0]) ? ends[0] : 0,
-                             passes.is_seen(leaves[1]) ? ends[1] : 0};
-        passes.advance();
-        next = passes.load(keys + at, values + at);
-        attend(part, q16, now, column, seen, scale);
-      }
+      const Passes passes(tokens.branches + row * width, start, width);
+      attend_tree(passes, width, q16, keys + at, values + at, ends, leaves, scale, kept);
     } else {
+      Attended part;
       // What no query of the tile sees would add nothing. The same for all warps.
       int first = 16 * tile % width, last = start + width;
       if (CAUSAL && first + 16 <= width) last = start + first + 16;
@@ -839,24 +967,9 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
       for (int column = own.warp * CHUNK; column < last; column += WARPS * CHUNK) {
         Columns now = next;
         next = load_columns(keys + at, values + at, column + WARPS * CHUNK, last, place);
-        attend(part, q16, now, column, ends, scale);
+        add_values(part, weigh(part, q16, now.keys, column, ends, scale), now.values);
       }
-    }
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      float sum = part.total[r];
-      sum += exchange(sum, 1);
-      sum += exchange(sum, 2);
-      int place = own.warp * 16 + own.group + 8 * r;
-      if (own.quad == 0) {
-        most[place] = part.most[r];
-        total[place] = sum;
-      }
-#pragma unroll
-      for (int d = 0; d < HEAD / 8; d++) {
-        parts[place * STRIDE + 16 * own.quad + d] = part.out[d][2 * r];
-        parts[place * STRIDE + 16 * own.quad + 8 + d] = part.out[d][2 * r + 1];
-      }
+      kept.put(part, own.warp, true, true);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < 16 * HEAD / 2; i += THREADS) {
@@ -864,13 +977,13 @@ __device__ void attention(const Tokens& tokens, const bf16* q, const bf16* keys,
       if (query >= queries) continue;
       float largest = NOTHING, sum = 0, first = 0, second = 0;
 #pragma unroll
-      for (int w = 0; w < WARPS; w++) largest = max(largest, most[w * 16 + place]);
+      for (int w = 0; w < WARPS; w++) largest = max(largest, kept.most[w * 16 + place]);
 #pragma unroll
       for (int w = 0; w < WARPS; w++) {
-        float share = exp2f(most[w * 16 + place] - largest);
-        sum += total[w * 16 + place] * share;
-        first += parts[(w * 16 + place) * STRIDE + d] * share;
-        second += parts[(w * 16 + place) * STRIDE + d + 1] * share;
+        float share = exp2f(kept.most[w * 16 + place] - largest);
+        sum += kept.total[w * 16 + place] * share;
+        first += kept.parts[(w * 16 + place) * STRIDE + d] * share;
+        second += kept.parts[(w * 16 + place) * STRIDE + d + 1] * share;
       }
       int m = row * width + query % width, head = group * SHARING + query / width;
       store_pair(out + (static_cast<size_t>(m) * HEADS + head) * HEAD + d,
