@@ -62,8 +62,8 @@ class Guesser:
     Where a row may have trees the right tokens often stand on a branch.
     """
 
-    def __init__(self, answers: dict[str, list[int]]) -> None:
-        self._answers = answers
+    def __init__(self, answers: dict[str, list[int]], *, trees: bool = True) -> None:
+        self._answers, self._trees = answers, trees
         self._chance = random.Random(11)
         self.right = self.trees = 0
         self.begun = 0
@@ -82,7 +82,11 @@ class Guesser:
 
     def _guess(self, row: Row) -> Sequence[int]:
         draft = self._draft(row)
-        return self._branched(draft) if row.branches and self._chance.random() < 0.7 else draft
+        return (
+            self._branched(draft)
+            if self._trees and row.branches and self._chance.random() < 0.7
+            else draft
+        )
 
     def _branched(self, draft: Sequence[int]) -> Tree:
         """A tree with this path in it, and other tokens before and behind each of its own."""

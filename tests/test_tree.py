@@ -198,4 +198,8 @@ def test_a_token_gets_what_its_path_alone_would_give_it(kind: str, tmp_path: Pat
 
 def test_models_that_know_positions_otherwise_get_chains(tmp_path: Path) -> None:
     for kind, branches in (("llama", True), ("qwen3_next", False)):
-        assert target_of(write_target(tmp_path / kind, kind)).branches == branches
+        target = target_of(write_target(tmp_path / kind, kind))
+        assert target.branches == branches
+        if not branches:
+            with pytest.raises(ValueError, match="branches"):
+                target.forward([[0, 0, 0]], branches_of([make_tree([0, 0], [0, 0])], 3))

@@ -216,7 +216,12 @@ class Target:
 
         Returns:
             Logits [B, T, V], being computed.
+
+        Raises:
+            ValueError: There are branches, and this model or device takes none.
         """
+        if branches is not None and not self.branches:
+            raise ValueError("branches are for models that take them, see `Target.branches`")
         rows, width = len(tokens), self.cache.shapes.width(len(tokens[0]))
         run = self.cache.look_at_rows(rows, width)
         if branches is not None:
