@@ -21,10 +21,12 @@ from pipeline.engine.tree import (
     checked_tree,
     cut_tree,
     follower,
+    graft,
     grow,
     main_path,
     make_tree,
     parents_of,
+    picks_of,
 )
 from tests.test_drafter import SEEDS
 from tests.tiny import target_of
@@ -81,6 +83,24 @@ def test_the_likeliest_path_is_put_first() -> None:
     assert main_path([4, 5]) == [4, 5]
     assert [follower(tree, 0, token) for token in (5, 7, 6)] == [1, 4, 0]
     assert [follower([4, 5], at, 5) for at in (0, 1, 2)] == [0, 2, 0]
+
+
+def test_a_copy_is_grafted_on_a_tree() -> None:
+    picked = [5, 6, 7, 8], [0, 1, 0, 2]
+    assert picks_of(make_tree(*picked)) == picked
+    assert graft(*picked, [], 9) == picked
+    # They take turns, and what both have stands there once.
+    assert graft(*picked, [5, 9, 1, 2], 9) == ([5, 9, 6, 1, 7, 2, 8], [0, 1, 1, 2, 0, 4, 3])
+    assert graft([5], [0], [1, 2, 3], 3) == ([5, 1, 2], [0, 0, 2])
+    chance = random.Random(7)
+    for _ in range(50):
+        tree = any_tree(chance, 9, 3)
+        path = [chance.randrange(3) for _ in range(5)]
+        joined = make_tree(*graft(*picks_of(tree), path, 99))
+        ways = {tuple(joined[n - 1] for n in path_to(joined, k)) for k in range(1, len(joined) + 1)}
+        mine = {tuple(tree[n - 1] for n in path_to(tree, k)) for k in range(1, 10)}
+        assert ways == mine | {tuple(path[:k]) for k in range(1, 6)}
+        assert len(ways) == len(joined)
 
 
 def test_of_a_tree_smaller_ones_are_known() -> None:

@@ -17,7 +17,7 @@ from pipeline.engine.markov import Beginning
 from pipeline.engine.matcher import Guide, run_guides
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.tree import NONE, SIZES, cut_tree
+from pipeline.engine.tree import NONE, SIZES, cut_tree, graft
 
 LARGEST = SIZES[-1]
 """Trees are always grown so large, and cut: so larger ones than are run are known, too."""
@@ -37,11 +37,11 @@ def compose(
         blocks: What it has begun for these rows.
         rows: They.
         offers: The draft that each of them runs.
-        begun: What those begin with, whatever the drafter says.
+        begun: What those begin with, whatever the drafter says; of a tree, what is grafted on it.
     """
     known = [
-        Beginning(begin, () if begin or row.matcher else row.history.banned())
-        for row, begin in zip(rows, begun, strict=True)
+        _beginning(row, [] if offer and offer.source == "tree" else begin)
+        for row, offer, begin in zip(rows, offers, begun, strict=True)
     ]
     made = {b: offer for b, offer in enumerate(offers) if offer and offer.source in NEEDS_DRAFTER}
     sizes = {b: offer.length for b, offer in made.items() if offer.source == "tree"}
@@ -51,7 +51,8 @@ def compose(
         for b, size in sizes.items():
             tokens, parents = grown[b].tolist()
             count = LARGEST - tokens.count(NONE)
-            drafts[b] = cut_tree(tokens[:count], parents[:count], size)
+            joined = graft(tokens[:count], parents[:count], begun[b], LARGEST)
+            drafts[b] = cut_tree(*joined, size)
     if len(sizes) == len(made):
         return drafts
     tokens = drafter.finish(blocks, known).tolist()
@@ -65,6 +66,10 @@ def compose(
     for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
         drafts[b] = guided
     return drafts
+
+
+def _beginning(row: Row, begin: Sequence[int]) -> Beginning:
+    return Beginning(begin, () if begin or row.matcher else row.history.banned())
 
 
 def _repick(

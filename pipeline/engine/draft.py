@@ -197,7 +197,7 @@ class Drafts:
         )
         for proposal, tokens in zip(self._proposals, last.gained, strict=True):
             if isinstance(proposal.tokens, Tree):
-                self._record_tree(proposal.view, proposal.tokens, tokens)
+                self._record_tree(proposal, proposal.tokens, tokens)
             elif proposal.used is not None:
                 self._record(proposal.view, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
@@ -248,15 +248,17 @@ class Drafts:
         drafted, accepted = checked(draft, gained)
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
 
-    def _record_tree(self, view: RowView, tree: Tree, gained: Sequence[int]) -> None:
-        """Of a tree also smaller ones are known, and the chain that it holds."""
+    def _record_tree(self, proposal: Proposal, tree: Tree, gained: Sequence[int]) -> None:
+        """Of a tree also those of other sizes are known, and the chain that it holds."""
+        view = proposal.view
         for size, accepted, failed in checked_tree(tree, gained):
             offer, used = Offer("tree", size, size), size == len(tree)
             self._speculation.record(
                 Outcome(view.row, view.task, offer, accepted + failed, accepted, used=used)
             )
-        chain = main_path(tree.whole)
-        self._record(view, Offer("dflash", len(chain)), chain, gained, used=False)
+        if not any(offer.source == "copy" for offer, _ in proposal.known):  # else it is grafted
+            chain = main_path(tree.whole)
+            self._record(view, Offer("dflash", len(chain)), chain, gained, used=False)
 
 
 def make_drafts(

@@ -66,10 +66,12 @@ def known_drafts(row: Row) -> Known:
 
 
 def start_of(offer: Offer | None, known: Known) -> list[int]:
-    """What a row's draft begins with, whatever the drafter says."""
+    """What a row's draft begins with, whatever the drafter says; what is grafted on its tree."""
     if offer is None:
         return []
     drafts = {o.source: tokens for o, tokens in known}
+    if offer.source == "tree":
+        return drafts.get("copy", [])
     if offer.source == "spliced":
         return drafts.get("forced", drafts.get("copy", []))[: offer.length]
     return drafts.get(offer.source, [])[: offer.length]

@@ -65,6 +65,13 @@ def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
     return tree
 
 
+def picks_of(tree: Tree) -> tuple[list[int], list[int]]:
+    """What `make_tree` made a tree of."""
+    places = sorted(range(len(tree)), key=tree.ranks.__getitem__)
+    numbers = [0, *(1 + rank for rank in tree.ranks)]
+    return [tree[place] for place in places], [numbers[tree.parents[place]] for place in places]
+
+
 def cut_tree(tokens: Sequence[int], parents: Sequence[int], size: int) -> Tree:
     """As `make_tree`: the first so many of the tokens, with all of them as the whole."""
     whole = make_tree(tokens, parents)
@@ -73,6 +80,42 @@ def cut_tree(tokens: Sequence[int], parents: Sequence[int], size: int) -> Tree:
     tree = make_tree(tokens[:size], parents[:size])
     tree.whole = whole
     return tree
+
+
+def graft(
+    tokens: Sequence[int], parents: Sequence[int], path: Sequence[int], size: int
+) -> tuple[list[int], list[int]]:
+    """Joins a chain from elsewhere, such as a copy, into a tree; they take turns.
+
+    Args:
+        tokens: Of the tree, in the order in which they were picked.
+        parents: The number of each one's parent.
+        path: The chain.
+        size: Of what comes of it, at most.
+
+    Returns:
+        As `grow`.
+    """
+    joined: list[int] = []
+    behind: list[int] = []
+    numbers: dict[tuple[int, int], int] = {}
+
+    def put(parent: int, token: int) -> int:
+        if (parent, token) not in numbers:
+            joined.append(token)
+            behind.append(parent)
+            numbers[parent, token] = len(joined)
+        return numbers[parent, token]
+
+    placed, left, at = [0], list(path[::-1]), 0
+    for token, parent in zip(tokens, parents, strict=True):
+        placed.append(put(placed[parent], token))
+        count = len(joined)
+        while left and len(joined) == count:
+            at = put(at, left.pop())
+    while left:
+        at = put(at, left.pop())
+    return joined[:size], behind[:size]
 
 
 def parents_of(draft: Sequence[int]) -> Sequence[int]:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.matcher import Matcher, guide_alone
-from pipeline.engine.tree import Tree, agreed_with
+from pipeline.engine.tree import Tree, agreed_with, graft, make_tree, picks_of
 from pipeline.training.examples import Example, Ints
 
-SURE_COPY = 3
-"""A copy with so long a match is taken instead of the drafter's block."""
+SURE_COPY, LIKELY_COPY = 9, 2
+"""A copy with so long a match is taken instead of the drafter's block, or grafted on its tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def walk_with_others(
         if begin or drafted.branch is None:
             agreed = _agreed(_draft(begin, matcher, drafted, place, most), answer[place:])
         else:
-            agreed = _agreed_with_tree(drafted, place, most, answer[place:])
+            tree = _grafted(drafted.branch(place), copier, most)
+            agreed = agreed_with(tree, answer[place:], most)
         gained = min(1 + agreed, len(answer) - place)
         copier.extend(answer[place : place + gained])
         if matcher is not None and not matcher.complete:
@@ -132,6 +133,14 @@ def walk_with_others(
         place += gained
         verifies += 1
     return Walk(verifies, len(answer))
+
+
+def _grafted(tree: Tree, copier: Copier, most: int) -> Tree:
+    """A tree with what may be a copy."""
+    copy = copier.propose(most)
+    if copy.match_length < LIKELY_COPY:
+        return tree
+    return make_tree(*graft(*picks_of(tree), copy.tokens, len(tree)))
 
 
 def _begin(copier: Copier, matcher: Matcher | None, most: int) -> list[int]:
