@@ -140,9 +140,9 @@ def grow(anchor: int, count: int, depth: int, children: Children) -> tuple[list[
     open_: list[tuple[float, int, int, int, int]] = []  # doubt, order, parent, depth, token
     made, at, deep, doubt, token = 0, 0, 0, 0.0, anchor
     while True:
-        if deep < depth:
-            for follower, logprob in children(deep, token):
-                heappush(open_, (doubt - logprob, made, at, deep + 1, follower))
+        if deep < depth and len(tokens) < count:
+            for after, logprob in children(deep, token):
+                heappush(open_, (doubt - logprob, made, at, deep + 1, after))
                 made += 1
         if not open_ or len(tokens) == count:
             return tokens, parents
