@@ -20,8 +20,10 @@ from pipeline.engine.matcher import Matcher, guide_alone
 from pipeline.engine.tree import Tree, agreed_with, graft, make_tree, picks_of
 from pipeline.training.examples import Example, Ints
 
-SURE_COPY, LIKELY_COPY = 9, 2
-"""A copy with so long a match is taken instead of the drafter's block, or grafted on its tree."""
+SURE_COPY, SURER_COPY = 3, 9
+"""A copy with so long a match is taken instead of the drafter's block, or instead of its tree."""
+LIKELY_COPY = 2
+"""With so long a match it is grafted on the tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def walk_with_others(
     matcher = _matcher(example, grammars)
     place = verifies = 0
     while place < len(answer):
-        begin = _begin(copier, matcher, most)
+        begin = _begin(copier, matcher, most, SURER_COPY if drafted.branch else SURE_COPY)
         if begin or drafted.branch is None:
             agreed = _agreed(_draft(begin, matcher, drafted, place, most), answer[place:])
         else:
@@ -143,12 +145,12 @@ def _grafted(tree: Tree, copier: Copier, most: int) -> Tree:
     return make_tree(*graft(*picks_of(tree), copy.tokens, len(tree)))
 
 
-def _begin(copier: Copier, matcher: Matcher | None, most: int) -> list[int]:
+def _begin(copier: Copier, matcher: Matcher | None, most: int, sure: int) -> list[int]:
     """What a draft begins with, whatever the drafter says."""
     if matcher is not None and (forced := matcher.likely_forced()[:most]):
         return forced
     copy = copier.propose(most)
-    return list(copy.tokens) if copy.match_length >= SURE_COPY else []
+    return list(copy.tokens) if copy.match_length >= sure else []
 
 
 def _draft(
