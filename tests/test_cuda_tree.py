@@ -11,7 +11,7 @@ from pipeline.engine import fused_drafter, fused_kernels
 from pipeline.engine.cache import RaggedCache
 from pipeline.engine.fused import Fused
 from pipeline.engine.fused_drafter import pack_drafter
-from pipeline.engine.fused_kernels import MOST_TREES, WIDEST_TREE, Inbox, Place
+from pipeline.engine.fused_kernels import ROOM_FOR_TREES, WIDEST_TREE, Inbox, Place
 from pipeline.engine.moves import buffers_of
 from pipeline.engine.tree import Branches
 from tests import emulated_gpu
@@ -136,7 +136,7 @@ def test_chains_beside_trees_get_the_bits_of_chains(target: Fused) -> None:
 
 def test_more_trees_than_there_is_room_for_are_refused(target: Fused) -> None:
     cache = filled()
-    for rows, width in ((MOST_TREES + 1, 2), (1, WIDEST_TREE + 1)):
+    for rows, width in ((ROOM_FOR_TREES + 1, 2), (1, WIDEST_TREE + 1)):
         parents = [[0] * width] * rows
         with pytest.raises(ValueError, match=f"{rows=}"):
             target.forward([[0] * width] * rows, [(0, 0)] * rows, cache.attention, (),

@@ -158,7 +158,7 @@ class Resting(Speculation):
     def choose(self, rows: Sequence[RowView]) -> Plan:
         self.plans += 1
         shape, none = Shape(len(rows), 1, 128), (None,) * len(rows)
-        return Plan(shape, offers=none, uses_drafter=False, trees=False, tokens=len(rows), ms=1.0)
+        return Plan(shape, offers=none, uses_drafter=False, tokens=len(rows), ms=1.0)
 
     def rest(self, planning_ms: float) -> int:
         return 50

@@ -17,10 +17,7 @@ from pipeline.engine.markov import Beginning
 from pipeline.engine.matcher import Guide, run_guides
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.tree import NONE, SIZES, cut_tree, graft
-
-LARGEST = SIZES[-1]
-"""Trees are always grown so large, and cut: so larger ones than are run are known, too."""
+from pipeline.engine.tree import LARGEST, cut_tree, graft, picked_of
 
 
 def compose(
@@ -49,9 +46,7 @@ def compose(
     if sizes:
         grown = drafter.grow(blocks, [one.banned for one in known], LARGEST)
         for b, size in sizes.items():
-            tokens, parents = grown[b].tolist()
-            count = LARGEST - tokens.count(NONE)
-            joined = graft(tokens[:count], parents[:count], begun[b], LARGEST)
+            joined = graft(*picked_of(grown[b]), begun[b], LARGEST)
             drafts[b] = cut_tree(*joined, size)
     if len(sizes) == len(made):
         return drafts

@@ -34,7 +34,6 @@ class EverySpeculation(Speculation):
             shape=Shape(len(rows), width, context),
             offers=offers,
             uses_drafter=any(offer and offer.source in NEEDS_DRAFTER for offer in offers),
-            trees=any(offer and offer.source == "tree" for offer in offers),
             tokens=len(rows),
             ms=1.0,
         )

@@ -24,9 +24,9 @@ HEAD = 64
 OLDEST_MAJOR = 8  # the first compute capability that multiplies bfloat16
 PLACES_AT = 4 * 2 * 3 * 4 * (128 + 96)  # in floats: after the stages of a tile, which take most
 SHARED_BYTES = 4 * (PLACES_AT + 2 * 256)  # 99 KiB are what every GPU has
-MOST_TREES, WIDEST_TREE = 16, 16
+ROOM_FOR_TREES, WIDEST_TREE = 16, 16
 """Rows, and tokens of a row, of a forward that has trees: a thread of a block holds one."""
-TREES_BYTES = 4 * 4 * MOST_TREES * WIDEST_TREE
+TREES_BYTES = 4 * 4 * ROOM_FOR_TREES * WIDEST_TREE
 """What is kept of trees, after the places."""
 THREADS = 256
 COUNTERS = 1024
@@ -138,8 +138,10 @@ class Inbox:
 
 def _told(branches: Branches) -> NDArray[np.int32]:
     rows, width = len(branches.parents), branches.width
-    if rows > MOST_TREES or width > WIDEST_TREE:
-        raise ValueError(f"{rows=} of {width=} are more than {MOST_TREES} trees of {WIDEST_TREE}")
+    if rows > ROOM_FOR_TREES or width > WIDEST_TREE:
+        raise ValueError(
+            f"{rows=} of {width=} are more than {ROOM_FOR_TREES} trees of {WIDEST_TREE}"
+        )
     return branches.told
 
 

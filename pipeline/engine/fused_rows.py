@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from pipeline.engine.fused_kernels import DONE, HEAD, Inbox, cache_names, launch, make_kernel
-from pipeline.engine.moves import Layer, Moves, buffers_of, written
+from pipeline.engine.moves import Column, Layer, Moves, buffers_of, written
 
 ROW, OTHER_ROW = "row_of(own, move, move.slot)", "row_of(own, move, move.other)"
 PREFIX = "prefix_of(own, move, const_cast<bf16*>(prefix))"
@@ -60,7 +60,7 @@ class FusedMoves(Moves):
         plan = [length, slot, kept[0].shape[1]]
         self._launch("prefix_in", buffers_of(layers), plan, list(kept), [])
 
-    def copy_columns(self, layers: Sequence[Layer], moves: Sequence[tuple[int, int, int]]) -> None:
+    def copy_columns(self, layers: Sequence[Layer], moves: Sequence[Column]) -> None:
         """See `Moves.copy_columns`."""
         buffers = buffers_of(layers)
         for begin in range(0, len(moves) if buffers else 0, MOST_MOVED):
@@ -87,7 +87,7 @@ class FusedMoves(Moves):
         return outputs[:-1]
 
 
-def _plan_of(moves: Sequence[tuple[int, int, int]]) -> list[int]:
+def _plan_of(moves: Sequence[Column]) -> list[int]:
     """What `ColumnMoves` in `cuda/rows.cuh` is told, but for the number of columns."""
     rows, ends, end = list[int](), list[int](), 0
     for slot, own in groupby(sorted(moves, key=itemgetter(0)), itemgetter(0)):

@@ -35,7 +35,6 @@ class Plan:
         shape: Of the verify.
         offers: For each row the draft it runs, cut to the width, or None.
         uses_drafter: Whether the drafter's forward is needed.
-        trees: Whether a row has a tree.
         tokens, ms: Expected of the step.
         retry: Set if this is no best plan, but a look at what was left out.
     """
@@ -43,10 +42,14 @@ class Plan:
     shape: Shape
     offers: tuple[Offer | None, ...]
     uses_drafter: bool
-    trees: bool
     tokens: float
     ms: float
     retry: Arm | None = None
+
+    @property
+    def trees(self) -> bool:
+        """Whether a row has a tree."""
+        return any(offer is not None and offer.source == "tree" for offer in self.offers)
 
     @property
     def rate(self) -> float:

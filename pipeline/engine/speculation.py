@@ -82,12 +82,10 @@ class Speculation:
             self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
-        offers = tuple(self._assign(view, chosen, arm) for view in rows)
         self._last = Plan(
             shape=Shape(len(rows), WIDTHS[chosen.width], context),
-            offers=offers,
+            offers=tuple(self._assign(view, chosen, arm) for view in rows),
             uses_drafter=chosen.drafter,
-            trees=any(offer is not None and offer.source == "tree" for offer in offers),
             tokens=chosen.tokens,
             ms=chosen.ms,
             retry=arm,

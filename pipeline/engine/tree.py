@@ -25,6 +25,8 @@ CHILDREN = 4
 NONE = -1
 SIZES = (3, 7, 15)
 """Of trees: what the widths of a verify have room for."""
+LARGEST = SIZES[-1]
+"""Trees are always grown so large, and cut: so larger ones than are run are known, too."""
 Children = Callable[[int, int], Sequence[tuple[int, float]]]
 """Given a depth and the token there, what may follow, and its log-probability, likeliest first."""
 
@@ -63,6 +65,13 @@ def make_tree(tokens: Sequence[int], parents: Sequence[int]) -> Tree:
     tree.ranks = tuple(order)
     tree.whole = tree
     return tree
+
+
+def picked_of(grown: NDArray[np.int32]) -> tuple[list[int], list[int]]:
+    """What was picked, of a line [2, count] of `growing.grow_trees`: as `grow`."""
+    tokens, parents = grown.tolist()
+    count = len(tokens) - tokens.count(NONE)
+    return tokens[:count], parents[:count]
 
 
 def picks_of(tree: Tree) -> tuple[list[int], list[int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.growing import grow_trees
 from pipeline.engine.markov import Beginning, Chain, shortlist
-from pipeline.engine.tree import NONE, Tree, make_tree
+from pipeline.engine.tree import LARGEST, Tree, make_tree, picked_of
 from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
 from pipeline.training.loss import Head, slots_at_once
@@ -204,9 +204,7 @@ class Listed:
             grown = grow_trees(values, ids, [anchor], [()], count)
         else:
             grown = self._chain.grow_among(values, ids, gates, [anchor], [()], count)
-        tokens, parents = grown[0].tolist()
-        picked = count - tokens.count(NONE)
-        return make_tree(tokens[:picked], parents[:picked])
+        return make_tree(*picked_of(grown[0]))
 
     def _block(self, row: int, block: int) -> tuple[mx.array, mx.array, mx.array, int]:
         at = row * self._blocks + block
@@ -222,7 +220,7 @@ def _go_on(
 
 
 def _branch(lists: Sequence[Listed], step: int, row: int, place: int) -> Tree:
-    return lists[place // step].branch(row, place % step, max(WIDTHS) - 1)
+    return lists[place // step].branch(row, place % step, LARGEST)
 
 
 def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -80,28 +80,32 @@ def walk_alone(example: Example, drafted: Drafted, most: int) -> Walk:
         drafted: Its blocks.
         most: Tokens of a draft; the block is cut to it.
     """
-    answer = example.tokens[example.start :].tolist()
-    place = verifies = 0
-    while place < len(answer):
-        place += 1 + _agreed(drafted.likeliest[place, :most].tolist(), answer[place:])
-        verifies += 1
-    return Walk(verifies, len(answer))
+
+    def agreed(place: int, right: Sequence[int]) -> int:
+        return _agreed(drafted.likeliest[place, :most].tolist(), right)
+
+    return _walk(example, agreed)
 
 
 def walk_branched(example: Example, drafted: Drafted, most: int) -> Walk:
-    """Drafts by the block alone, as a tree of `most` tokens; else as `walk_alone`."""
+    """As `walk_alone`, by trees of so many tokens.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if (branch := drafted.branch) is None:
+        raise ValueError("no trees were asked for")
+    return _walk(example, lambda place, right: agreed_with(branch(place), right, most))
+
+
+def _walk(example: Example, agreed: Callable[[int, Sequence[int]], int]) -> Walk:
+    """Goes along an answer: `agreed` tells how many of the tokens after a place are drafted."""
     answer = example.tokens[example.start :].tolist()
     place = verifies = 0
     while place < len(answer):
-        place += 1 + _agreed_with_tree(drafted, place, most, answer[place:])
+        place += 1 + agreed(place, answer[place:])
         verifies += 1
     return Walk(verifies, len(answer))
-
-
-def _agreed_with_tree(drafted: Drafted, place: int, most: int, right: Sequence[int]) -> int:
-    if drafted.branch is None:
-        return _agreed(drafted.likeliest[place, :most].tolist(), right)
-    return agreed_with(drafted.branch(place), right, most)
 
 
 def walk_with_others(
