@@ -20,8 +20,9 @@ from pipeline.engine.fused import forward_source, sizes_of
 from pipeline.engine.fused_choice import plan_of
 from pipeline.engine.fused_drafter import pack_drafter
 from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
+from pipeline.engine.growing import Beginning
 from pipeline.engine.interface import Sampling
-from pipeline.engine.markov import Beginning, Chain
+from pipeline.engine.markov import Chain
 from pipeline.engine.markov import plan_of as chain_plan
 from pipeline.engine.sampling import choose_tokens
 from tests.emulated import (

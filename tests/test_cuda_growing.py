@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.engine.fused_markov import MOST_GROWN, FusedChain
+from pipeline.engine.growing import Beginning
 from pipeline.engine.tree import CHILDREN, NONE, grow
 from tests import emulated_gpu
 from tests.emulated import needs_compiler
@@ -51,28 +52,29 @@ class Growing:
         self.gates = draw(rng, rows, width, RANK)
         self.anchors: list[int] = rng.integers(0, vocabulary, rows).tolist()
 
-    def found(self, banned: list[list[int]], count: int) -> list[list[list[int]]]:
-        grown = self.chain.grow(self.logits, self.gates, self.anchors, banned, count)
+    def found(self, known: list[Beginning], count: int) -> list[list[list[int]]]:
+        grown = self.chain.grow(self.logits, self.gates, self.anchors, known, count)
         assert grown.dtype == np.int32
         return grown.tolist()
 
-    def wanted(self, banned: list[list[int]], count: int) -> list[list[list[int]]]:
-        return [self._wanted(b, banned[b], count) for b in range(len(banned))]
+    def wanted(self, known: list[Beginning], count: int) -> list[list[list[int]]]:
+        return [self._wanted(b, known[b], count) for b in range(len(known))]
 
-    def _wanted(self, b: int, banned: list[int], count: int) -> list[list[int]]:
+    def _wanted(self, b: int, known: Beginning, count: int) -> list[list[int]]:
         logits, gates, before, after = map(plain, (self.logits, self.gates, *self.tables))
+        first = len(known.tokens)
 
         def children(depth: int, previous: int) -> list[tuple[int, float]]:
-            every = logits[b, depth] + after @ (gates[b, depth] * before[previous])
-            slot = logits[b, depth]
+            slot = logits[b, first + depth]
+            every = slot + after @ (gates[b, first + depth] * before[previous])
             ids = [int(c + CLASSES * slot[c::CLASSES].argmax())
                    for c in range(min(CLASSES, len(slot)))]  # fmt: skip
-            scores = {i: every[i] for i in ids if depth or i not in banned}
+            scores = {i: every[i] for i in ids if depth or i not in known.banned}
             whole = np.logaddexp.reduce(list(scores.values()))
             best = sorted(scores, key=lambda i: (-scores[i], i))[:CHILDREN]
             return [(i, float(scores[i] - whole)) for i in best]
 
-        lines = grow(self.anchors[b], count, len(logits[b]), children)
+        lines = grow(known.last(self.anchors[b]), count, len(logits[b]) - first, children)
         return [[*line, *[NONE] * count][:count] for line in lines]
 
 
@@ -91,13 +93,17 @@ def test_a_tree_grows_by_likelihood(rows: int, width: int, vocabulary: int, coun
     trees = set[tuple[int, ...]]()
     for seed in range(4):
         growing = Growing(seed, rows, width, vocabulary)
-        free: list[list[int]] = [[]] * rows
+        begins = [[7, 9, 199, 0, 3, 5][: (seed + b) % 3 * width // 2] for b in range(rows)]
+        free = [Beginning(begin) for begin in begins]
         first = growing.found(free, count)
         assert first == growing.wanted(free, count)
-        banned = [tree[0][: b % 4 + 1] for b, tree in enumerate(first)]
-        found = growing.found(banned, count)
-        assert found == growing.wanted(banned, count)
-        assert all(b[0] != tree[0][0] for b, tree in zip(banned, found, strict=True))
+        assert all(tree[0][0] >= 0 or len(one.tokens) == width
+                   for one, tree in zip(free, first, strict=True))  # fmt: skip
+        known = [Beginning(begin, [t for t in tree[0][: b % 4 + 1] if t >= 0])
+                 for b, (begin, tree) in enumerate(zip(begins, first, strict=True))]  # fmt: skip
+        found = growing.found(known, count)
+        assert found == growing.wanted(known, count)
+        assert all(tree[0][0] not in one.banned for one, tree in zip(known, found, strict=True))
         trees |= {tuple(parents) for _, parents in first}
     assert len(trees) > 1 or width == 1
 
@@ -105,11 +111,12 @@ def test_a_tree_grows_by_likelihood(rows: int, width: int, vocabulary: int, coun
 @pytest.mark.usefixtures("gpu")
 def test_a_tree_is_as_large_as_it_can_be() -> None:
     growing = Growing(1, 2, 1, 640)  # one slot: the anchor's children are all there is
-    for tokens, parents in growing.found([[], []], 7):
+    nothing = [Beginning()] * 2
+    for tokens, parents in growing.found(nothing, 7):
         assert tokens[CHILDREN:] == parents[CHILDREN:] == [NONE] * 3
         assert min(tokens[:CHILDREN]) >= 0
         assert parents[:CHILDREN] == [0] * CHILDREN
     growing.logits = mx.full(growing.logits.shape, -mx.inf, mx.bfloat16)
-    assert growing.found([[], []], 3) == [[[NONE] * 3] * 2] * 2
+    assert growing.found(nothing, 3) == [[[NONE] * 3] * 2] * 2
     with pytest.raises(ValueError, match="count=17"):
-        growing.found([[], []], 17)
+        growing.found(nothing, 17)

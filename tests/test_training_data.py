@@ -15,7 +15,6 @@ from pyarrow import parquet
 
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.interface import CoreOptions
-from pipeline.engine.tree import make_tree
 from pipeline.engine.window import Shapes
 from pipeline.errors import InputError
 from pipeline.prompts import load_tasks
@@ -329,8 +328,8 @@ def test_copies_are_added_where_they_match() -> None:
     assert walk_alone(example, nothing, 7).verifies == 40
     added = walk_with_others(example, nothing, 7, None)
     assert added.verifies < 12
-    wrong = make_tree([8, 9, 8, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], [0, 0, 1, *range(3, 15)])
-    grafted = walk_with_others(example, replace(nothing, branch=lambda _: wrong), 7, None)
+    wrong = np.array([[8, 9, 8, *[9] * 12], [0, 0, 1, *range(3, 15)]], np.int32)
+    grafted = walk_with_others(example, replace(nothing, grown=lambda *_: wrong), 7, None)
     assert added.verifies <= grafted.verifies < 16
 
 

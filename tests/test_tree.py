@@ -11,12 +11,13 @@ import pytest
 
 from pipeline.engine.drafter import Drafter
 from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.growing import grow_trees
+from pipeline.engine.growing import Beginning, grow_trees
 from pipeline.engine.positions import ALL_BY_ROPE
 from pipeline.engine.target import Target
 from pipeline.engine.tree import (
     NONE,
     Tree,
+    behind,
     branches_of,
     checked_tree,
     cut_tree,
@@ -26,7 +27,7 @@ from pipeline.engine.tree import (
     main_path,
     make_tree,
     parents_of,
-    picks_of,
+    picked_of,
 )
 from tests.test_drafter import SEEDS
 from tests.tiny import target_of
@@ -43,9 +44,13 @@ def path_to(draft: Sequence[int], number: int) -> list[int]:
     return path[::-1]
 
 
-def any_tree(chance: random.Random, count: int, tokens: int) -> Tree:
+def any_picks(chance: random.Random, count: int, tokens: int) -> tuple[list[int], list[int]]:
     parents = [chance.randrange(max(0, i - 3), i + 1) for i in range(count)]
-    return make_tree([chance.randrange(tokens) for _ in parents], parents)
+    return [chance.randrange(tokens) for _ in parents], parents
+
+
+def any_tree(chance: random.Random, count: int, tokens: int) -> Tree:
+    return make_tree(*any_picks(chance, count, tokens))
 
 
 def test_the_likeliest_paths_are_picked() -> None:
@@ -87,16 +92,16 @@ def test_the_likeliest_path_is_put_first() -> None:
 
 def test_a_copy_is_grafted_on_a_tree() -> None:
     picked = [5, 6, 7, 8], [0, 1, 0, 2]
-    assert picks_of(make_tree(*picked)) == picked
     assert graft(*picked, [], 9) == picked
     # They take turns, and what both have stands there once.
     assert graft(*picked, [5, 9, 1, 2], 9) == ([5, 9, 6, 1, 7, 2, 8], [0, 1, 1, 2, 0, 4, 3])
     assert graft([5], [0], [1, 2, 3], 3) == ([5, 1, 2], [0, 0, 2])
     chance = random.Random(7)
     for _ in range(50):
-        tree = any_tree(chance, 9, 3)
+        picks = any_picks(chance, 9, 3)
+        tree = make_tree(*picks)
         path = [chance.randrange(3) for _ in range(5)]
-        joined = make_tree(*graft(*picks_of(tree), path, 99))
+        joined = make_tree(*graft(*picks, path, 99))
         ways = {tuple(joined[n - 1] for n in path_to(joined, k)) for k in range(1, len(joined) + 1)}
         mine = {tuple(tree[n - 1] for n in path_to(tree, k)) for k in range(1, 10)}
         assert ways == mine | {tuple(path[:k]) for k in range(1, 6)}
@@ -145,19 +150,48 @@ def test_trees_are_grown_out_of_blocks(gates: bool, tmp_path: Path) -> None:
     blocks = drafter.begin([1, 0, 2], 5)
     chain = drafter.finish(blocks).tolist()
     for count in (1, 7, 15):
-        for b, (tokens, parents) in enumerate(drafter.grow(blocks, [[]] * 3, count).tolist()):
-            tree = make_tree(tokens, parents)
+        for b, line in enumerate(drafter.grow(blocks, [Beginning()] * 3, count).tolist()):
+            tree = make_tree(*line)
             assert len(tree) == count
             assert all(a < b for a, b in pairwise([-1, *tree.ranks[: len(main_path(tree))]]))
             assert list(main_path(tree)) == chain[b][: len(main_path(tree))]  # the best is the best
             assert max(len(path_to(tree, n)) for n in range(1, count + 1)) <= 5
-    banned = [[chain[b][0]] for b in range(3)]
+    banned = [Beginning((), [chain[b][0]]) for b in range(3)]
     assert all(chain[b][0] != tree[0][0] for b, tree in enumerate(drafter.grow(blocks, banned, 3)))
+
+
+def test_trees_stand_behind_what_is_known(tmp_path: Path) -> None:
+    folder = write_target(tmp_path / "target", "llama", seed=3)
+    config = drafter_config(dflash_config={"markov_rank": 8})
+    target = target_of(folder)
+    drafter = load_drafter(write_drafter(tmp_path / "drafter", config), target)
+    target.cache.resize(1, 64)
+    target.prefill(0, ROWS[1])
+    blocks = drafter.begin([1], 5)
+    trees = set[tuple[int, ...]]()
+    for begin in ([], [3], [0, 2], [3, 0, 0, 0], [2] * 5):
+        known = [Beginning(begin)]
+        (grown,) = drafter.grow(blocks, known, 7)
+        tree = make_tree(*behind(begin, *picked_of(grown)))
+        depth = 5 - len(begin)
+        assert list(main_path(tree))[: len(begin)] == begin
+        assert (
+            list(main_path(tree))
+            == drafter.finish(blocks, known)[0].tolist()[: len(main_path(tree))]
+        )
+        assert max(len(path_to(tree, n)) for n in range(1, len(tree) + 1)) <= 5
+        assert (len(tree) == len(begin)) == (not depth)
+        trees.add(tuple(tree[len(begin) :]))
+        if depth:
+            first = int(grown[0, 0])
+            (other,) = drafter.grow(blocks, [Beginning(begin, [first])], 7)
+            assert int(other[0, 0]) != first
+    assert len(trees) > 2
 
 
 def test_a_block_with_few_candidates_gives_few_tokens() -> None:
     values, ids = mx.array([[[1.0, -mx.inf], [0.5, 0.25]]]), mx.array([[[4, 5], [6, 7]]])
-    grown = grow_trees(values, ids, [0], [[]], 6)
+    grown = grow_trees(values, ids, [0], [Beginning()], 6)
     assert grown.tolist() == [[[4, 6, 7, NONE, NONE, NONE], [0, 1, 1, NONE, NONE, NONE]]]
 
 

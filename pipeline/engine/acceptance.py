@@ -4,8 +4,9 @@ In: for every draft how many of its tokens the target chose itself. Out: the tok
 of a draft is expected to yield. A position's chance is counted given that all before it were
 accepted, so a draft that fell at its second token says nothing about its third.
 
-What is known of few trials leans on what is known of many: a row on its task, the task on all,
-and all on a prior (shrinkage: `strength` trials' worth). Old trials fade, a row's soonest.
+What is known of few trials leans on what is known of many: a row on its task's other rows, the task
+on other tasks, and those on a prior (shrinkage: `strength` trials' worth). Old trials fade, a row's
+soonest.
 """
 
 from bisect import bisect_right
@@ -28,8 +29,8 @@ PRIOR: dict[Source, float] = {
 LEAST_TREE = 3
 """Tokens of the smallest tree: of two, the second is rather the first's follower."""
 MOST_TASKS = 256
-REFRESH = 32
-"""Recorded drafts after which the tasks' chances are worked out anew."""
+REFRESH = 64
+"""Recorded drafts after which what others taught is worked out anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,13 @@ class Offer:
         length: Its tokens, at most 15.
         match_length: For "copy" its match; for "spliced" that of its first part; for "tree" how
             many tokens it has (`length` is then how deep it was checked); else 0.
+        sure: For "tree" how many of its tokens, the first, a grammar forces; else 0.
     """
 
     source: Source
     length: int
     match_length: int = 0
+    sure: int = 0
 
     @property
     def bucket(self) -> int:
@@ -55,7 +58,7 @@ class Offer:
     def cut(self, most: int) -> "Offer":
         """The same draft with so many tokens at most."""
         match = self.match_length if self.source != "tree" else min(self.match_length, most)
-        return Offer(self.source, min(self.length, most), match)
+        return Offer(self.source, min(self.length, most), match, min(self.sure, most))
 
 
 class Counts:
@@ -76,16 +79,30 @@ class Counts:
             hits[k] = hits[k] * keep + (k < accepted)
             trials[k] = trials[k] * keep + 1
 
-    def chances(self, prior: list[float]) -> list[float]:
-        """The chance of each position given all before it."""
+    def chances(self, prior: list[float], own: "Counts | None" = None) -> list[float]:
+        """The chance of each position given all before it.
+
+        Args:
+            prior: What is believed without these counts.
+            own: Of them those that are not to count: who leans on what others did, and has
+                taken part in it, would else count each of its trials twice. They fade sooner.
+        """
         strength = self.strength
-        return [
-            (hit + strength * p) / (trial + strength)
-            for hit, trial, p in zip(self.hits, self.trials, prior, strict=True)
-        ]
+        if own is None:
+            return [
+                (hit + strength * p) / (trial + strength)
+                for hit, trial, p in zip(self.hits, self.trials, prior, strict=True)
+            ]
+        found: list[float] = []
+        parts = zip(self.hits, self.trials, own.hits, own.trials, prior, strict=True)
+        for hit, trial, own_hit, own_trial, p in parts:
+            others = max(0.0, trial - own_trial)  # a task may have been forgotten in between
+            right = min(max(0.0, hit - own_hit), others)
+            found.append((right + strength * p) / (others + strength))
+        return found
 
 
-WINDOWS = {"all": (1024, 4.0), "task": (256, 8.0), "row": (32, 5.0)}
+WINDOWS = {"all": (1024, 12.0), "task": (256, 5.0), "row": (32, 4.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
 
 _Key = tuple[Source, int]
@@ -104,7 +121,7 @@ class Acceptance:
         self._all: dict[_Key, Counts] = {}
         self._tasks: OrderedDict[str, dict[_Key, Counts]] = OrderedDict()
         self._rows: dict[str, dict[_Key, Counts]] = {}
-        self._priors: dict[tuple[str, _Key], list[float]] = {}
+        self._priors: dict[tuple[str, _Key], list[float]] = {}  # by row
         self._curves: dict[str, dict[_Key, tuple[float, ...]]] = {}
         self._recorded = 0
 
@@ -141,15 +158,20 @@ class Acceptance:
 
     def _expected_of_trees(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
         """As `expected`: of trees of so many tokens, which are deep or not."""
-        sizes = range(LEAST_TREE, offer.length + 1)
-        trees = (self._curve(row, task, _TREE_KEYS[size])[-1] for size in sizes)
-        return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
+        sizes = range(LEAST_TREE, offer.length - offer.sure + 1)
+        trees = [self._curve(row, task, _TREE_KEYS[size])[-1] for size in sizes]
+        if not offer.sure:
+            return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
+        forced = self._curve(row, task, ("forced", 0))[: offer.sure + 1]
+        survival = forced[-1] - forced[-2]
+        behind = (forced[-1] + survival * (tree - 1) for tree in trees)
+        return (*forced, *[forced[-1]] * (LEAST_TREE - 1), *behind)
 
     def _curve(self, row: str, task: str, key: _Key) -> tuple[float, ...]:
         curves = self._curves.setdefault(row, {})
         if key not in curves:
             counts = self._rows.get(row, {}).get(key)
-            prior = self._prior(task, key)
+            prior = self._prior(row, task, key)
             curves[key] = tokens_expected(counts.chances(prior) if counts else prior)
         return curves[key]
 
@@ -166,7 +188,8 @@ class Acceptance:
     def forget(self, row: str) -> None:
         """Drops a row that has left."""
         self._rows.pop(row, None)
-        self._curves.pop(row, None)
+        for key in self._curves.pop(row, ()):
+            self._priors.pop((row, key), None)
 
     def _task(self, task: str) -> dict[_Key, Counts]:
         if task not in self._tasks:
@@ -176,15 +199,15 @@ class Acceptance:
         self._tasks.move_to_end(task)
         return self._tasks[task]
 
-    def _prior(self, task: str, key: _Key) -> list[float]:
-        """What a row of the task is believed to do, as of the last refresh."""
-        if (task, key) not in self._priors:
+    def _prior(self, row: str, task: str, key: _Key) -> list[float]:
+        """What is believed of a row by what others did, as of the last refresh."""
+        if (row, key) not in self._priors:
+            levels = (self._all, self._tasks.get(task, {}), self._rows.get(row, {}))
+            every, tasks, own = (level.get(key) for level in levels)
             chances = prior_chances(*key)
-            for counts in (self._all, self._tasks.get(task, {})):
-                if key in counts:
-                    chances = counts[key].chances(chances)
-            self._priors[task, key] = chances
-        return self._priors[task, key]
+            chances = every.chances(chances, tasks) if every else chances
+            self._priors[row, key] = tasks.chances(chances, own) if tasks else chances
+        return self._priors[row, key]
 
 
 def _counts(level: dict[_Key, Counts], key: _Key, name: str) -> Counts:

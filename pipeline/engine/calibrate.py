@@ -19,6 +19,7 @@ from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
 from pipeline.engine.cost_file import load_costs, save_costs
 from pipeline.engine.cost_points import measure, plan_shapes
 from pipeline.engine.drafter import Drafter
+from pipeline.engine.growing import Beginning
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.target import Target
@@ -114,7 +115,7 @@ def _run_tree(target: Target, drafter: Drafter) -> None:
         return
     cache, context = target.cache, CONTEXTS[0]
     pretend(cache, 1, context)
-    drafter.grow(drafter.begin([TOKEN], 3), [()], 3)
+    drafter.grow(drafter.begin([TOKEN], 3), [Beginning()], 3)
     tree = make_tree([TOKEN] * 3, (0, 0, 1))
     likeliest_tokens(target.forward([[TOKEN] * 4], branches_of([tree], 4)))
     cache.moves.copy_columns(cache.attention, [(0, context + 3, context + 2)])

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from pipeline.engine.acceptance import Offer
 from pipeline.engine.candidates import NEEDS_DRAFTER
 from pipeline.engine.drafter import Blocks, Drafter
-from pipeline.engine.markov import Beginning
-from pipeline.engine.matcher import Guide, run_guides
+from pipeline.engine.growing import Beginning
+from pipeline.engine.matcher import Guide, Matcher, run_guides
+from pipeline.engine.mending import mend_tree
+from pipeline.engine.offering import Known, copy_of, start_of
 from pipeline.engine.row import Row
 from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.tree import LARGEST, cut_tree, graft, picked_of
+from pipeline.engine.tree import LARGEST, Tree, behind, cut_tree, graft, picked_of
 
 
 def compose(
@@ -25,7 +27,7 @@ def compose(
     blocks: Blocks,
     rows: Sequence[Row],
     offers: Sequence[Offer | None],
-    begun: Sequence[Sequence[int]],
+    known: Sequence[Known],
 ) -> list[Sequence[int]]:
     """The tokens of the chosen drafts, as far as the rows' grammars let them be.
 
@@ -34,33 +36,52 @@ def compose(
         blocks: What it has begun for these rows.
         rows: They.
         offers: The draft that each of them runs.
-        begun: What those begin with, whatever the drafter says; of a tree, what is grafted on it.
+        known: What each of them could draft without the drafter.
     """
-    known = [
-        _beginning(row, [] if offer and offer.source == "tree" else begin)
-        for row, offer, begin in zip(rows, offers, begun, strict=True)
-    ]
+    drafts: list[Sequence[int]] = list(map(start_of, offers, known))
+    begun = list(map(_beginning, rows, drafts))
     made = {b: offer for b, offer in enumerate(offers) if offer and offer.source in NEEDS_DRAFTER}
     sizes = {b: offer.length for b, offer in made.items() if offer.source == "tree"}
-    drafts = list(begun)
     if sizes:
-        grown = drafter.grow(blocks, [one.banned for one in known], LARGEST)
+        grown = drafter.grow(blocks, begun, LARGEST)
         for b, size in sizes.items():
-            joined = graft(*picked_of(grown[b]), begun[b], LARGEST)
-            drafts[b] = cut_tree(*joined, size)
+            copy = copy_of(known[b])
+            drafts[b] = make_draft_tree(begun[b], grown[b], copy, rows[b].matcher, size)
     if len(sizes) == len(made):
         return drafts
-    tokens = drafter.finish(blocks, known).tolist()
+    tokens = drafter.finish(blocks, begun).tolist()
     guides: dict[int, Guide] = {}
     for b, offer in made.items():
         if offer.source != "tree":
-            begin, matcher = begun[b], rows[b].matcher
+            begin, matcher = drafts[b], rows[b].matcher
             drafts[b] = [*begin, *tokens[b][len(begin) :]][: offer.length]
             if matcher is not None:
                 guides[b] = matcher.guide(drafts[b])
     for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
         drafts[b] = guided
     return drafts
+
+
+def make_draft_tree(
+    begin: Beginning,
+    grown: NDArray[np.int32],
+    copy: Sequence[int],
+    matcher: Matcher | None,
+    size: int,
+) -> Tree:
+    """A tree out of what the drafter has grown, a copy, and what a grammar says to both.
+
+    Args:
+        begin: What it begins with.
+        grown: [2, count] what was grown behind that, see `growing.grow_trees`.
+        copy: Tokens that may come, from the tree's beginning on.
+        matcher: The row's grammar, which may know better.
+        size: Its tokens, at most.
+    """
+    picks = graft(*behind(begin.tokens, *picked_of(grown)), copy, LARGEST)
+    if matcher is not None:
+        picks = mend_tree(matcher, *picks, LARGEST)
+    return cut_tree(*picks, size)
 
 
 def _beginning(row: Row, begin: Sequence[int]) -> Beginning:

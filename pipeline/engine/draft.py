@@ -18,7 +18,7 @@ from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.offering import Known, has_likely, known_drafts, start_of, view_of
+from pipeline.engine.offering import SURE, Known, has_likely, known_drafts, start_of, view_of
 from pipeline.engine.plan import Outcome, Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
@@ -110,17 +110,16 @@ class Drafts:
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
         self._planned_ms = _ms_since(planning_s)
-        drafts: list[Sequence[int]] = [
-            start_of(offer, drafts) for offer, drafts in zip(plan.offers, known, strict=True)
-        ]
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
             if blocks is None or blocks.width < min(plan.shape.width, self._drafter.block) - 1:
                 blocks = self._drafter.begin(_anchors(rows), plan.shape.width - 1)
-            drafts = compose(self._drafter, blocks, rows, plan.offers, drafts)
+            drafts = compose(self._drafter, blocks, rows, plan.offers, known)
+        else:
+            drafts = list(map(start_of, plan.offers, known))
         self._proposals = []
         for view, mine, tokens, offer in zip(views, known, drafts, plan.offers, strict=True):
-            used = offer and Offer(offer.source, len(tokens), offer.match_length)
+            used = offer and Offer(offer.source, len(tokens), offer.match_length, offer.sure)
             self._proposals.append(Proposal(view, mine, tokens, used if tokens else None))
         return [proposal.tokens for proposal in self._proposals], plan.shape.width
 
@@ -250,15 +249,16 @@ class Drafts:
 
     def _record_tree(self, proposal: Proposal, tree: Tree, gained: Sequence[int]) -> None:
         """Of a tree also those of other sizes are known, and the chain that it holds."""
-        view = proposal.view
+        view, sure = proposal.view, proposal.used.sure if proposal.used else 0
         for size, accepted, failed in checked_tree(tree, gained):
-            offer, used = Offer("tree", size, size), size == len(tree)
+            offer, used = Offer("tree", size, size, min(size, sure)), size == len(tree)
             self._speculation.record(
                 Outcome(view.row, view.task, offer, accepted + failed, accepted, used=used)
             )
         if not any(offer.source == "copy" for offer, _ in proposal.known):  # else it is grafted
             chain = main_path(tree.whole)
-            self._record(view, Offer("dflash", len(chain)), chain, gained, used=False)
+            offer = Offer("spliced", len(chain), SURE) if sure else Offer("dflash", len(chain))
+            self._record(view, offer, chain, gained, used=False)
 
 
 def make_drafts(

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from pipeline.engine.drafter_config import DrafterConfig
 from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.growing import grow_trees
+from pipeline.engine.growing import Beginning, grow_trees
 from pipeline.engine.late_context import LateContext
-from pipeline.engine.markov import Beginning, Chain, shortlist
+from pipeline.engine.markov import Chain, shortlist
 from pipeline.engine.positions import turn_each
 from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.taps import find_embedding, find_head
@@ -144,22 +144,20 @@ class Drafter:
         known = known or [Beginning()] * len(blocks.anchors)
         return self._chain.choose(logits, gates, blocks.anchors, known)
 
-    def grow(
-        self, blocks: Blocks, banned: Sequence[Sequence[int]], count: int
-    ) -> NDArray[np.int32]:
+    def grow(self, blocks: Blocks, known: Sequence[Beginning], count: int) -> NDArray[np.int32]:
         """Trees of so many tokens, grown out of blocks that were begun; see `growing.grow_trees`.
 
         Args:
             blocks: They.
-            banned: [B] tokens that don't follow the anchors.
+            known: [B] what the blocks begin with; the trees stand behind it.
             count: Of tokens.
 
         Returns:
             [B, 2, count].
         """
         if self._chain is None or blocks.gates is None:
-            return grow_trees(*shortlist(blocks.logits), blocks.anchors, banned, count)
-        return self._chain.grow(blocks.logits, blocks.gates, blocks.anchors, banned, count)
+            return grow_trees(*shortlist(blocks.logits), blocks.anchors, known, count)
+        return self._chain.grow(blocks.logits, blocks.gates, blocks.anchors, known, count)
 
     def draft(
         self, anchors: Sequence[int], width: int | None = None, known: Sequence[Beginning] = ()

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from pipeline.engine.fused_choice import Chooser
 from pipeline.engine.fused_kernels import Rooms, device_blocks, make_kernel, new_counters
+from pipeline.engine.growing import Beginning
 from pipeline.engine.mailbox import GrowingMailbox
-from pipeline.engine.markov import CLASSES, Beginning, Chain, Markov, Product, plan_of
+from pipeline.engine.markov import CLASSES, Chain, Markov, Product, plan_of
 from pipeline.engine.tree import NONE
 
 MOST_TOLD = 256
 """Numbers that a row is told, at most: how it begins, and its block."""
 MOST_GROWN, NO_TOKEN = 16, -2
 """Tokens of a tree, and what the kernel says where it has fewer; see `cuda/markov.cuh`."""
-GROWING = 72 + 4 * 4 * MOST_GROWN + 8
+GROWING = 72 + 4 * 4 * MOST_GROWN + MOST_TOLD
 """Numbers that a block keeps while it grows a tree: LISTS, a frontier and what a row is told."""
 
 
@@ -48,7 +49,7 @@ class FusedChain(Chain):
         logits: mx.array,
         gates: mx.array,
         anchors: Sequence[int],
-        banned: Sequence[Sequence[int]],
+        known: Sequence[Beginning],
         count: int,
     ) -> NDArray[np.int32]:
         """See `Chain.grow`; `MOST_BANNED` tokens of a row are looked at.
@@ -60,8 +61,7 @@ class FusedChain(Chain):
             raise ValueError(f"{count=} is more than {MOST_GROWN}")
         rows, width, vocabulary = logits.shape
         kernel = _tree_kernel(vocabulary, gates.shape[-1])
-        plan = plan_of(anchors, [Beginning(banned=tokens) for tokens in banned], width)
-        plan = np.append(plan, np.int32(count))
+        plan = np.append(plan_of(anchors, known, width), np.int32(count))
         grown = self._run(kernel, logits, gates, plan, (rows, 2 * count))
         return np.where(grown == NO_TOKEN, NONE, grown).reshape(rows, 2, count)
 

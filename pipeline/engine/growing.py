@@ -6,6 +6,7 @@ has that of one kernel.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -19,11 +20,28 @@ Shift = Callable[[mx.array], Sequence[Callable[[int, int], Floats]]]
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is known of a row's block before it is drafted.
+
+    Attributes:
+        tokens: It begins with these.
+        banned: None of these follows them.
+    """
+
+    tokens: Sequence[int] = ()
+    banned: Sequence[int] = ()
+
+    def last(self, anchor: int) -> int:
+        """The last token that is known, if the block comes behind this one."""
+        return self.tokens[-1] if self.tokens else anchor
+
+
 def grow_trees(
     values: mx.array,
     ids: mx.array,
     anchors: Sequence[int],
-    banned: Sequence[Sequence[int]],
+    known: Sequence[Beginning],
     count: int,
     shift: Shift | None = None,
 ) -> NDArray[np.int32]:
@@ -33,7 +51,7 @@ def grow_trees(
         values: [B, T, C] logits of the slots' candidates.
         ids: Their tokens.
         anchors: [B] the tokens before the blocks.
-        banned: [B] tokens that don't follow those.
+        known: [B] what they begin with: the trees stand behind it.
         count: Of a tree's tokens.
         shift: Of a Markov head.
 
@@ -46,9 +64,14 @@ def grow_trees(
     scores, tokens = np.array(values.astype(mx.float32)), np.array(ids)
     grown = np.full((len(anchors), 2, count), NONE, np.int32)
     for b, anchor in enumerate(anchors):
-        follows = _children(scores[b], tokens[b], banned[b], shifts[b] if shifts else None)
-        for line, numbers in zip(grown[b], grow(anchor, count, len(tokens[b]), follows),
-                                 strict=True):  # fmt: skip
+        first = len(known[b].tokens)
+        shift_ = shifts[b] if shifts else None
+        follows = _children(scores[b], tokens[b], known[b], shift_)
+        for line, numbers in zip(
+            grown[b],
+            grow(known[b].last(anchor), count, len(tokens[b]) - first, follows),
+            strict=True,
+        ):
             line[: len(numbers)] = numbers
     return grown
 
@@ -56,15 +79,16 @@ def grow_trees(
 def _children(
     values: Floats,
     ids: NDArray[np.int32],
-    banned: Sequence[int],
+    known: Beginning,
     shift: Callable[[int, int], Floats] | None,
 ) -> Children:
-    most = min(CHILDREN, ids.shape[1])
+    most, first = min(CHILDREN, ids.shape[1]), len(known.tokens)
 
-    def follows(slot: int, before: int) -> list[tuple[int, float]]:
+    def follows(depth: int, before: int) -> list[tuple[int, float]]:
+        slot = first + depth
         scores = values[slot] + (shift(slot, before) if shift else 0)
-        if not slot and banned:
-            scores = np.where(np.isin(ids[0], banned), -np.inf, scores)
+        if not depth and known.banned:
+            scores = np.where(np.isin(ids[slot], known.banned), -np.inf, scores)
         best = np.argpartition(-scores, most - 1)[:most]
         best = best[np.lexsort((ids[slot][best], -scores[best]))]
         top = scores[best[0]]

@@ -24,26 +24,13 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from pipeline.engine.drafter_config import DrafterConfig
-from pipeline.engine.growing import Floats, grow_trees
+from pipeline.engine.growing import Beginning, Floats, grow_trees
 
 CLASSES = 256
 """Token i is in class i % CLASSES. Two good candidates of one class are a rare loss."""
 MOST_BANNED = 4
 """Banned tokens of a row that are looked at; more are rare, and a draft may be wrong."""
 Product = Callable[[mx.array], mx.array]
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What is known of a row's block before it is drafted.
-
-    Attributes:
-        tokens: It begins with these.
-        banned: None of these follows them.
-    """
-
-    tokens: Sequence[int] = ()
-    banned: Sequence[int] = ()
 
 
 class Markov(nn.Module):
@@ -109,11 +96,11 @@ class Chain:
         logits: mx.array,
         gates: mx.array,
         anchors: Sequence[int],
-        banned: Sequence[Sequence[int]],
+        known: Sequence[Beginning],
         count: int,
     ) -> NDArray[np.int32]:
         """Trees [B, 2, count], see `growing.grow_trees`; else as `choose`."""
-        return self.grow_among(*shortlist(logits), gates, anchors, banned, count)
+        return self.grow_among(*shortlist(logits), gates, anchors, known, count)
 
     def grow_among(
         self,
@@ -121,19 +108,23 @@ class Chain:
         ids: mx.array,
         gates: mx.array,
         anchors: Sequence[int],
-        banned: Sequence[Sequence[int]],
+        known: Sequence[Beginning],
         count: int,
     ) -> NDArray[np.int32]:
         """As `grow`, among the candidates of a `shortlist` [B, T, C]."""
-        shift = partial(self._shifts, gates, anchors)
-        return grow_trees(values, ids, anchors, banned, count, shift)
+        shift = partial(self._shifts, gates, anchors, known)
+        return grow_trees(values, ids, anchors, known, count, shift)
 
-    def _shifts(self, gates: mx.array, anchors: Sequence[int], ids: mx.array) -> "list[_Shift]":
+    def _shifts(
+        self, gates: mx.array, anchors: Sequence[int], known: Sequence[Beginning], ids: mx.array
+    ) -> "list[_Shift]":
         """See `growing.Shift`; what is needed of the tables is fetched at once."""
-        fetched = gates, self.after[ids], self.before[ids], self.before[mx.array(list(anchors))]
+        lasts = mx.array([one.last(anchor) for one, anchor in zip(known, anchors, strict=True)])
+        fetched = gates, self.after[ids], self.before[ids], self.before[lasts]
         mx.eval(ids, *fetched)
-        host, tokens = [np.array(one.astype(mx.float32)) for one in fetched], np.array(ids)
-        return [_Shift(tokens[b], *(one[b] for one in host)) for b in range(len(tokens))]
+        tokens, firsts = np.array(ids), [len(one.tokens) for one in known]
+        gated, after, before, last = (np.array(one.astype(mx.float32)) for one in fetched)
+        return list(map(_Shift, tokens, gated, after, before, last, firsts))
 
     def pick(
         self,
@@ -174,18 +165,22 @@ class _Shift:
         ids: [T, C] the candidates.
         gates: [T, R].
         after, before: [T, C, R] the candidates' own.
-        anchor: [R] what the anchor has before.
+        last: [R] what the last known token has before.
+        first: The slot behind it.
     """
 
     ids: NDArray[np.int32]
     gates: Floats
     after: Floats
     before: Floats
-    anchor: Floats
+    last: Floats
+    first: int
 
     def __call__(self, slot: int, previous: int) -> Floats:
-        before = self.before[slot - 1, np.argmax(self.ids[slot - 1] == previous)]
-        return self.after[slot] @ (self.gates[slot] * (before if slot else self.anchor))
+        before = self.last
+        if slot > self.first:
+            before = self.before[slot - 1, np.argmax(self.ids[slot - 1] == previous)]
+        return self.after[slot] @ (self.gates[slot] * before)
 
 
 def plan_of(anchors: Sequence[int], known: Sequence[Beginning], width: int) -> NDArray[np.int32]:

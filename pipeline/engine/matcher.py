@@ -69,6 +69,10 @@ class Matcher:
         """Moves on by a token if it may come; else the state stays as it was."""
         return self._matcher.try_consume_tokens([token]) == 1
 
+    def ends(self, token: int) -> bool:
+        """Whether a token ends the answer."""
+        return token in self._stop
+
     def rollback(self, count: int) -> None:
         """Takes back the last tokens that were consumed."""
         self._matcher.rollback(count)

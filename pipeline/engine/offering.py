@@ -6,7 +6,7 @@ made.
 
 from collections.abc import Sequence
 
-from pipeline.engine.acceptance import POSITIONS, Offer
+from pipeline.engine.acceptance import LEAST_TREE, POSITIONS, Offer
 from pipeline.engine.plan import RowView
 from pipeline.engine.row import Row
 
@@ -14,6 +14,8 @@ SURE = 9
 """A forced beginning counts as a copy with so long a match: it is hardly ever wrong."""
 LIKELY = 5
 """A copy with so long a match is worth a look while no plans are made."""
+LEAST_COPY = 2
+"""A copy with so long a match is grafted on a tree."""
 Known = Sequence[tuple[Offer, list[int]]]
 """A row's drafts that cost nothing."""
 
@@ -37,7 +39,9 @@ def view_of(row: Row, known: Known, block: int, *, trees: bool) -> RowView:
             for offer in offers[:1]
             if offer.source != "dflash" and offer.length < room
         ]
-        offers += [Offer("tree", most, most)] if trees else []
+        forced = next((offer.length for offer in offers if offer.source == "forced"), 0)
+        if trees and most - forced >= LEAST_TREE:
+            offers.append(Offer("tree", most, most, forced))
     context = len(row.prompt) + len(row.history.tokens)
     return RowView(row.request.id, row.task, context, tuple(offers))
 
@@ -66,12 +70,18 @@ def known_drafts(row: Row) -> Known:
 
 
 def start_of(offer: Offer | None, known: Known) -> list[int]:
-    """What a row's draft begins with, whatever the drafter says; what is grafted on its tree."""
+    """What a row's draft begins with, whatever the drafter says."""
     if offer is None:
         return []
     drafts = {o.source: tokens for o, tokens in known}
     if offer.source == "tree":
-        return drafts.get("copy", [])
+        return drafts.get("forced", [])[: offer.sure]
     if offer.source == "spliced":
         return drafts.get("forced", drafts.get("copy", []))[: offer.length]
     return drafts.get(offer.source, [])[: offer.length]
+
+
+def copy_of(known: Known) -> list[int]:
+    """The copy that is worth a part of a row's tree."""
+    copies = [pair for pair in known if pair[0].source == "copy"]
+    return next((tokens for offer, tokens in copies if offer.match_length >= LEAST_COPY), [])

@@ -161,10 +161,10 @@ class Speculation:
 
     def record(self, outcome: Outcome) -> None:
         """Takes what became of a row's draft, run or not."""
-        offer = outcome.offer
-        if outcome.drafted > 0:
-            checked = Offer(offer.source, outcome.drafted, offer.match_length)
-            self._acceptance.record(outcome.row, outcome.task, checked, outcome.accepted)
+        offer, sure = outcome.offer, outcome.offer.sure
+        if outcome.drafted > sure <= outcome.accepted:  # of what is behind that
+            checked = Offer(offer.source, outcome.drafted - sure, offer.match_length - sure)
+            self._acceptance.record(outcome.row, outcome.task, checked, outcome.accepted - sure)
         if outcome.used:
             self._seen_tokens += outcome.accepted
             self._counts.draft(offer.source, offer.length, outcome.accepted)

@@ -74,13 +74,6 @@ def picked_of(grown: NDArray[np.int32]) -> tuple[list[int], list[int]]:
     return tokens[:count], parents[:count]
 
 
-def picks_of(tree: Tree) -> tuple[list[int], list[int]]:
-    """What `make_tree` made a tree of."""
-    places = sorted(range(len(tree)), key=tree.ranks.__getitem__)
-    numbers = [0, *(1 + rank for rank in tree.ranks)]
-    return [tree[place] for place in places], [numbers[tree.parents[place]] for place in places]
-
-
 def cut_tree(tokens: Sequence[int], parents: Sequence[int], size: int) -> Tree:
     """As `make_tree`: the first so many of the tokens, with all of them as the whole."""
     whole = make_tree(tokens, parents)
@@ -89,6 +82,14 @@ def cut_tree(tokens: Sequence[int], parents: Sequence[int], size: int) -> Tree:
     tree = make_tree(tokens[:size], parents[:size])
     tree.whole = whole
     return tree
+
+
+def behind(
+    begin: Sequence[int], tokens: Sequence[int], parents: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The picks of a tree that stands behind a chain: as `grow`."""
+    chain = len(begin)
+    return [*begin, *tokens], [*range(chain), *(chain + parent for parent in parents)]
 
 
 def graft(

@@ -11,9 +11,9 @@ import mlx.core as mx
 import numpy as np
 
 from pipeline.engine.grammar import Grammars
-from pipeline.engine.growing import grow_trees
-from pipeline.engine.markov import Beginning, Chain, shortlist
-from pipeline.engine.tree import LARGEST, Tree, make_tree, picked_of
+from pipeline.engine.growing import Beginning, grow_trees
+from pipeline.engine.markov import Chain, shortlist
+from pipeline.engine.tree import LARGEST
 from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
 from pipeline.training.loss import Head, slots_at_once
@@ -124,8 +124,8 @@ class Judge:
             count = len(one.tokens) - one.start
             kept = more[row, :count] if others and one.schema else None
             go_on = partial(_go_on, lists, step, row) if chain is not None and others else None
-            branch = cache(partial(_branch, lists, step, row)) if others else None
-            yield Drafted(tokens[row, :count], kept, branch, go_on)
+            grow = partial(_grow, lists, step, row) if others else None
+            yield Drafted(tokens[row, :count], kept, grow and _remembered(grow), go_on)
 
     def _pick(
         self, hidden: mx.array, listed: "Listed | None", *, others: bool
@@ -197,14 +197,13 @@ class Listed:
         chosen = self._chain.pick(values, ids, gates, [anchor], [Beginning(begin)])
         return chosen[0].tolist()
 
-    def branch(self, row: int, block: int, count: int) -> Tree:
-        """A block as a tree of so many tokens."""
+    def grow(self, row: int, block: int, begin: Sequence[int], count: int) -> Ints:
+        """A block as a tree of so many tokens behind given ones: [2, count]."""
         values, ids, gates, anchor = self._block(row, block)
+        known = [Beginning(begin)]
         if self._chain is None:
-            grown = grow_trees(values, ids, [anchor], [()], count)
-        else:
-            grown = self._chain.grow_among(values, ids, gates, [anchor], [()], count)
-        return make_tree(*picked_of(grown[0]))
+            return grow_trees(values, ids, [anchor], known, count)[0]
+        return self._chain.grow_among(values, ids, gates, [anchor], known, count)[0]
 
     def _block(self, row: int, block: int) -> tuple[mx.array, mx.array, mx.array, int]:
         at = row * self._blocks + block
@@ -219,8 +218,14 @@ def _go_on(
     return lists[place // step].go_on(row, place % step, begin)
 
 
-def _branch(lists: Sequence[Listed], step: int, row: int, place: int) -> Tree:
-    return lists[place // step].branch(row, place % step, LARGEST)
+def _grow(lists: Sequence[Listed], step: int, row: int, place: int, begin: Sequence[int]) -> Ints:
+    return lists[place // step].grow(row, place % step, begin, LARGEST)
+
+
+def _remembered(grow: Callable[[int, Sequence[int]], Ints]) -> Callable[[int, Sequence[int]], Ints]:
+    """The same; walks of several widths ask for the same trees."""
+    known = cache(grow)
+    return lambda place, begin: known(place, tuple(begin))
 
 
 def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:

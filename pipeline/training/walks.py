@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.composing import make_draft_tree
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
+from pipeline.engine.growing import Beginning
 from pipeline.engine.matcher import Matcher, guide_alone
-from pipeline.engine.tree import Tree, agreed_with, graft, make_tree, picks_of
+from pipeline.engine.offering import LEAST_COPY
+from pipeline.engine.tree import agreed_with, make_tree, picked_of
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY, SURER_COPY = 3, 9
 """A copy with so long a match is taken instead of the drafter's block, or instead of its tree."""
-LIKELY_COPY = 2
-"""With so long a match it is grafted on the tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,15 @@ class Drafted:
         likeliest: [N, T - 1] tokens; row i is for the anchor i places after the last prompt token.
         others: [N, T - 1, C] the likeliest candidates, best first, to choose from under a grammar;
             None where there is none.
-        branch: The largest tree at a place; None where none is asked for.
+        grown: The largest tree at a place, behind given tokens, as `growing.grow_trees` gives it;
+            None where none is asked for.
         go_on: The block at a place, if it begins with given tokens; None where it makes no
             difference to the rest of it.
     """
 
     likeliest: Ints
     others: Ints | None = None
-    branch: Callable[[int], Tree] | None = None
+    grown: Callable[[int, Sequence[int]], Ints] | None = None
     go_on: Callable[[int, Sequence[int]], list[int]] | None = None
 
     def block(self, place: int, begin: Sequence[int], most: int) -> list[int]:
@@ -93,9 +95,13 @@ def walk_branched(example: Example, drafted: Drafted, most: int) -> Walk:
     Raises:
         ValueError: There are none.
     """
-    if (branch := drafted.branch) is None:
+    if (grown := drafted.grown) is None:
         raise ValueError("no trees were asked for")
-    return _walk(example, lambda place, right: agreed_with(branch(place), right, most))
+
+    def agreed(place: int, right: Sequence[int]) -> int:
+        return agreed_with(make_tree(*picked_of(grown(place, ()))), right, most)
+
+    return _walk(example, agreed)
 
 
 def _walk(example: Example, agreed: Callable[[int, Sequence[int]], int]) -> Walk:
@@ -113,7 +119,7 @@ def walk_with_others(
 ) -> Walk:
     """Drafts by the grammar, by copies, and by the block for what these leave.
 
-    Where they leave all of it the block is a tree.
+    The block is a tree, unless a copy is sure.
 
     Args:
         example: The answer.
@@ -126,11 +132,16 @@ def walk_with_others(
     matcher = _matcher(example, grammars)
     place = verifies = 0
     while place < len(answer):
-        begin = _begin(copier, matcher, most, SURER_COPY if drafted.branch else SURE_COPY)
-        if begin or drafted.branch is None:
+        forced = matcher.likely_forced()[:most] if matcher else []
+        copy = copier.propose(most)
+        sure = copy.match_length >= (SURER_COPY if drafted.grown else SURE_COPY)
+        if drafted.grown is None or (sure and not forced):
+            begin = forced or (copy.tokens if sure else ())
             agreed = _agreed(_draft(begin, matcher, drafted, place, most), answer[place:])
         else:
-            tree = _grafted(drafted.branch(place), copier, most)
+            grafted = copy.tokens if copy.match_length >= LEAST_COPY else ()
+            grown = drafted.grown(place, forced)
+            tree = make_draft_tree(Beginning(forced), grown, grafted, matcher, most)
             agreed = agreed_with(tree, answer[place:], most)
         gained = min(1 + agreed, len(answer) - place)
         copier.extend(answer[place : place + gained])
@@ -139,22 +150,6 @@ def walk_with_others(
         place += gained
         verifies += 1
     return Walk(verifies, len(answer))
-
-
-def _grafted(tree: Tree, copier: Copier, most: int) -> Tree:
-    """A tree with what may be a copy."""
-    copy = copier.propose(most)
-    if copy.match_length < LIKELY_COPY:
-        return tree
-    return make_tree(*graft(*picks_of(tree), copy.tokens, len(tree)))
-
-
-def _begin(copier: Copier, matcher: Matcher | None, most: int, sure: int) -> list[int]:
-    """What a draft begins with, whatever the drafter says."""
-    if matcher is not None and (forced := matcher.likely_forced()[:most]):
-        return forced
-    copy = copier.propose(most)
-    return list(copy.tokens) if copy.match_length >= sure else []
 
 
 def _draft(

@@ -214,9 +214,10 @@ struct Frontier {
   }
 };
 
-// The tree of a row, grown by likelihood: tokens [count], then their parents' numbers, in the order
-// in which they are picked. As `choose_row`; shared: RANK floats, LISTS, a frontier and 8 of what a
-// row is told. All warps pick the same, each for itself, so nobody waits for it.
+// The tree of a row, grown by likelihood behind the tokens that stand: tokens [count], then their
+// parents' numbers, in the order in which they are picked. As `choose_row`; shared: RANK floats,
+// LISTS, a frontier and what a row is told. All warps pick the same, each for itself, so nobody
+// waits for it.
 template <int VOCABULARY, int RANK>
 __device__ void grow_row(const bf16* gates, const bf16* before, const bf16* after,
                          const Blocks& blocks, int row, int count, const float2* candidates,
@@ -227,11 +228,14 @@ __device__ void grow_row(const bf16* gates, const bf16* before, const bf16* afte
   Frontier open(lists + LISTS);
   int* own = reinterpret_cast<int*>(lists + LISTS + 4 * Frontier::ROOM);
   int* parents = chosen + count;
-  if (thread < 1 + MOST_BANNED) own[thread] = blocks.row(row)[thread];
-  Candidate<RANK> here;
-  here.load(candidates + slots * CHOOSERS + thread, after, VOCABULARY);
+  for (int i = thread; i < blocks.told(); i += CHOOSERS) own[i] = blocks.row(row)[i];
   __syncthreads();
-  int previous = own[0], depth = 0, loaded = 0, picked = 0;
+  const int* given = own + 1 + MOST_BANNED;
+  int first = 0;
+  while (first < width && given[first] >= 0) first++;
+  Candidate<RANK> here;
+  if (first < width) here.load(candidates + (slots + first) * CHOOSERS + thread, after, VOCABULARY);
+  int previous = first ? given[first - 1] : own[0], depth = first, loaded = first, picked = 0;
   float path = 0;
   while (picked < count) {
     if (depth < width) {
@@ -243,7 +247,7 @@ __device__ void grow_row(const bf16* gates, const bf16* before, const bf16* afte
       if (best.token < VOCABULARY) {
         best.value = here.score(wanted);
         for (int i = 0; i < MOST_BANNED; i++)
-          if (depth == 0 && own[1 + i] == static_cast<int>(best.token))
+          if (depth == first && own[1 + i] == static_cast<int>(best.token))
             best.value = -as_float(0x7f800000u);
       }
       loaded = depth + 1;  // most often what follows is next: on its way meanwhile
