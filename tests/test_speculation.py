@@ -17,7 +17,8 @@ from pipeline.engine.acceptance import (
     tokens_expected,
 )
 from pipeline.engine.cost import Shape, StepCosts
-from pipeline.engine.plan import RowView
+from pipeline.engine.plan import Outcome, RowView
+from pipeline.engine.prices import Prices
 from pipeline.engine.retries import LONGEST, Retries
 from pipeline.engine.speculation import MARGIN, Speculation
 from tests.simulated import World, compute_bound, launch_bound, table
@@ -91,6 +92,7 @@ def test_planning_beside_the_drafter_costs_nothing(chance: float, *, planned_fir
 
 def test_the_drafter_begins_early_but_not_where_plain_decoding_is_tried() -> None:
     world = gpu(8, chance=0.8)
+    world.planning = 0.4
     model = Speculation(world.costs())
     early, tried = 0, 0
     for _ in range(500):
@@ -159,14 +161,23 @@ def test_a_busier_machine_changes_no_plan_and_no_gain(
 ) -> None:
     world = world_of(rows, chance=chance)
     model = Speculation(world.costs())
-    quiet = world.run(model, 300)
+    quiet = world.run(model, 600)
     before = model.stats()
     world.load = 4.0
-    busy = world.run(model, 300)
+    busy = world.run(model, 600)
     after = model.stats()
     gain = (after.plain_ms - before.plain_ms) / (after.step_ms - before.step_ms)
     assert busy > 0.95 * quiet
     assert gain == pytest.approx(busy / world.plain_rate(), rel=0.25)
+
+
+def test_the_drafter_does_not_begin_early_where_planning_takes_no_time() -> None:
+    world = cpu(1, chance=0.8)
+    model = Speculation(world.costs())
+    assert sum(world.step(model).uses_drafter and model.goes_on() for _ in range(300)) == 0
+    world.planning = 30.0
+    world.run(model, 300)
+    assert sum(world.step(model).uses_drafter and model.goes_on() for _ in range(300)) > 200
 
 
 def test_copies_win_without_the_drafter() -> None:
@@ -212,6 +223,48 @@ def test_a_table_that_slanders_wide_steps_is_found_out() -> None:
     model = Speculation(StepCosts(lie, table(world.draft, (1,))))
     world.run(model, 6 * LONGEST)
     assert world.run(model, 300) > 0.9 * world.best_fixed_rate()
+
+
+def test_a_forward_that_ran_meanwhile_makes_plain_decoding_no_cheaper() -> None:
+    prices = Prices(StepCosts({Shape(1, 1, 1024): 60.0}))
+
+    def plain_ms() -> float:
+        return prices.of(1, 1024, drafter=False, trees=False)[0][0]
+
+    for step in range(100):
+        prices.rested(1, 60.0 if step % 4 else 5.0)  # a prompt was read before it, say
+    assert plain_ms() == pytest.approx(60)
+    for _ in range(100):
+        prices.rested(1, 48.0)
+    assert plain_ms() == pytest.approx(48, rel=0.02)
+
+
+def test_no_trial_counts_twice() -> None:
+    """A lone row is all that is known of its task, and of all: three misfortunes are just three."""
+    acceptance = Acceptance()
+    for _ in range(3):
+        acceptance.record("a", "t", BLOCK, 0)
+    first = acceptance.expected("a", "t", BLOCK)[1] - 1
+    assert first == pytest.approx(0.72 * 4 / (4 + 3), rel=0.05)
+    assert acceptance.expected("b", "t", BLOCK)[1] - 1 == pytest.approx(
+        0.72 * 5 / (5 + 3), rel=0.05
+    )
+    other = acceptance.expected("c", "u", BLOCK)[1] - 1
+    assert other == pytest.approx(0.72 * 12 / (12 + 3), rel=0.05)
+
+
+def test_what_is_forced_is_no_merit_of_the_tree_behind_it() -> None:
+    model = Speculation(StepCosts({Shape(1, 1, 1024): 1.0}))
+    tree = Offer("tree", 15, 15, 5)
+    for _ in range(40):
+        model.record(Outcome("a", "t", tree, 6, 5))  # what follows is wrong
+        model.record(Outcome("a", "t", tree, 15, 15, used=False))
+        model.record(Outcome("a", "t", tree, 3, 2))  # what was forced was wrong: another matter
+    curve = model._curve(RowView("a", "t", 100), tree)
+    assert len(curve) == 16
+    assert curve[5] == pytest.approx(6, abs=0.6)
+    assert curve[5] == curve[7]
+    assert curve[5] + 3 < curve[15] < curve[5] + 6
 
 
 def test_tasks_and_rows_differ() -> None:

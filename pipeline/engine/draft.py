@@ -29,11 +29,9 @@ from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
 MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.
 A look learns as much, and no forward waits for it."""
-LOOK_EVERY = 4
-"""Steps of a rest, from its end, where there are more rows: with few the host has time to spare."""
-MOST_LOOKED = 8
-"""Rows that are looked at in a step: each takes 10 us, and many more would take longer than the
-forward of a small model on a fast GPU."""
+LOOK_EVERY, MOST_LOOKED = 8, 8
+"""A row is looked at in so many steps, and so many rows in a step: each takes 10 us, and beside the
+forward of a small model on a fast GPU there is not much time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +72,8 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = 0  # since then
-        self._likely = 0.0  # rows with a likely draft at the last plan
-        self._seen = 0.0  # those when somebody last looked
+        self._likely = 0  # rows with a likely draft at the last plan
+        self._seen = 0  # those when somebody last looked
         self._looked = 0  # rows, in all
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
@@ -138,10 +136,8 @@ class Drafts:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
         if self._plan is not None:
             if self._plan.shape.width == 1:
-                self._seen = self._count_likely(rows)
-                self._likely, self._looks = self._seen + _noise(rows), 0
-            return
-        if len(rows) > MOST_LOOKED and self._rest % LOOK_EVERY > 1:
+                self._seen = self._likely = self._count_likely(rows)
+                self._looks = 0
             return
         self._seen = self._count_likely(rows)
         if (self._rest <= 1 or self._seen > self._likely) and self._looks < MOST_LOOKS:
@@ -152,13 +148,16 @@ class Drafts:
             }
             if not self._speculation.pays(views):
                 self._rest = min(self._rest, 1) + self._rested
-                self._likely = self._seen + _noise(rows)
+                self._likely = self._seen
 
-    def _count_likely(self, rows: Sequence[Row]) -> float:
+    def _count_likely(self, rows: Sequence[Row]) -> int:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
-        first, self._looked = self._looked, self._looked + MOST_LOOKED
-        some = [rows[(first + i) % len(rows)] for i in range(min(MOST_LOOKED, len(rows)))]
-        return sum(map(has_likely, some)) * len(rows) / max(1, len(some))
+        first, count = self._looked, min(MOST_LOOKED, -(-len(rows) // LOOK_EVERY))
+        self._looked += count
+        for i in range(first, first + count):
+            row = rows[i % len(rows)]
+            row.likely = has_likely(row)
+        return sum(row.likely for row in rows)
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained.
@@ -278,11 +277,6 @@ def make_drafts(
     if options.draft_always:
         return Drafts(EverySpeculation(), drafter)
     return Drafts(Speculation(known_costs(model, options, target, drafter, progress)), drafter)
-
-
-def _noise(rows: Sequence[Row]) -> float:
-    """By how much a count by a look at a few rows is off where that few are others."""
-    return max(0.0, len(rows) / MOST_LOOKED - 1)
 
 
 def _anchors(rows: Sequence[Row]) -> list[int]:

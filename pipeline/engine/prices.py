@@ -5,11 +5,15 @@ the tables don't know is learnt here: that a plain step at rest is cheaper than 
 that trees cost more than chains, how long planning takes, and how far promises are kept.
 """
 
+from statistics import median
+
 from pipeline.engine.candidates import Costs
 from pipeline.engine.cost import Shape, StepCosts
 from pipeline.engine.trust import Trust
 
-LEAST_RESTED = 8  # steps that tell what a rest saves
+LEAST_RESTED = 9
+"""Steps whose median tells what a rest saves: a forward that has run while a prompt was read, say,
+seems to take no time."""
 REST_RATE = 0.4  # part of a seen error that is corrected at once
 TREE_RATE = 0.1
 MOST_OF_TREES = 2.0
@@ -35,7 +39,7 @@ class Prices:
         self.trust = Trust()
         self.planning_ms = 0.0
         self._at_rest = 1.0  # what a plain step costs at rest, of one with a plan
-        self._rested = (0, 0, 0.0)  # such steps since that was corrected, their rows, their ms
+        self._rested: list[float] = []  # so much did such steps cost, since that was corrected
         self._trees = 1.0  # what a step with trees costs, of one with chains
         self._context = 0
 
@@ -90,10 +94,7 @@ class Prices:
 
     def rested(self, rows: int, ms: float) -> None:
         """Takes the time of a plain step whose forward had begun before the step."""
-        steps, all_rows, all_ms = self._rested
-        self._rested = steps, all_rows, all_ms = steps + 1, all_rows + rows, all_ms + ms
-        if steps >= LEAST_RESTED:
-            rows = round(all_rows / steps)
-            whole_ms = steps * self._costs.verify.predict(rows, 1, self._context)
-            self._at_rest += REST_RATE * (min(1.0, all_ms / whole_ms) - self._at_rest)
-            self._rested = 0, 0, 0.0
+        self._rested.append(ms / self._costs.verify.predict(rows, 1, self._context))
+        if len(self._rested) == LEAST_RESTED:
+            self._at_rest += REST_RATE * (min(1.0, median(self._rested)) - self._at_rest)
+            self._rested.clear()

@@ -49,6 +49,7 @@ class Row:
         branches: Whether its drafts may be trees: the likeliest token, if it is allowed, is its
             choice wherever it stands.
         ahead: So many of the tokens that it takes next it has gone on by.
+        likely: Whether it had a likely draft when somebody last looked.
     """
 
     request: Request
@@ -70,6 +71,7 @@ class Row:
     needs_masks: bool = field(init=False)
     branches: bool = field(init=False)
     ahead: int = 0
+    likely: bool = False
     _sent: int = 0
     _held: int = field(init=False)  # characters that a stop string may have begun with
     _asked: NDArray[np.int32] = field(init=False)

@@ -43,6 +43,7 @@ MARGIN = 1.02  # how much better than the width in use another one must look
 HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
+STOPS, STOPS_RATE = 0.1, 0.05
 LEAST_REST, MOST_REST = 2, 64  # steps without a plan, in which a forward begins before the next
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
@@ -65,6 +66,8 @@ class Speculation:
         self._best_rate = 0.0  # its tokens per millisecond
         self._seen_ms: float | None = None
         self._drafted = False  # in the last step
+        self._used = False  # the drafter, by the last plan
+        self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
@@ -82,6 +85,9 @@ class Speculation:
             self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
         self._best_rate = best.tokens / best.ms
+        if self._used:
+            self._stops += STOPS_RATE * ((not chosen.drafter) - self._stops)
+        self._used = chosen.drafter
         self._last = Plan(
             shape=Shape(len(rows), WIDTHS[chosen.width], context),
             offers=tuple(self._assign(view, chosen, arm) for view in rows),
@@ -94,14 +100,18 @@ class Speculation:
         return self._last
 
     def goes_on(self) -> bool:
-        """Whether the next plan, like the last, will run the drafter: nothing else is due.
+        """Whether the drafter should begin before there is a plan: the next will likely use it.
 
-        A drafter that began for a step that then is plain would count as a part of it, and plain
-        decoding would look slow.
+        Nothing else may be due: a drafter that began for a step that then is plain would count as a
+        part of it, and plain decoding would look slow. And planning must take longer than what is
+        lost where the drafter is not used.
         """
         last = self._last
         others = set(self._retries.due(ahead=1)) - {"drafter"}
-        return last is not None and last.uses_drafter and last.retry is None and not others
+        if last is None or not last.uses_drafter or last.retry is not None or others:
+            return False
+        lost_ms = self._stops * self._prices.draft_ms(last.shape.rows, last.shape.context)
+        return self._prices.planning_ms > lost_ms
 
     def pays(self, rows: Sequence[RowView]) -> bool:
         """Whether a plan for these rows would run drafts, or meet a task; no plan comes of it."""
