@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.engine.acceptance import Offer, tokens_expected
 from pipeline.engine.cost import CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
-from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.speculation import Speculation
 
 Latency = Callable[[int, int, int], float]
@@ -86,7 +86,7 @@ class World:
         ms = self.verify(self.rows, 1, self.context)
         self.ms += ms
         self.tokens += self.rows
-        model.rested(self.rows, ms)
+        model.rested([Idle(self.rows, ms, ahead=False)])
 
     def step(self, model: Speculation) -> Plan:
         views = [self.view(row) for row in range(self.rows)]

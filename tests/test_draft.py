@@ -1,13 +1,13 @@
 """Speculation, whole: whatever is drafted, the answers are those of plain decoding."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from pipeline.engine import draft
 from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
 from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
@@ -15,7 +15,7 @@ from pipeline.engine.draft import MOST_LOOKS, Drafts
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
-from pipeline.engine.matcher import guide_alone
+from pipeline.engine.mending import mend_tree
 from pipeline.engine.plan import Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
@@ -107,27 +107,6 @@ def test_a_missing_drafter_is_told(model: Path, tmp_path: Path) -> None:
         Core(describe_model(model), replace(PLAIN, speculate=True, drafter=str(tmp_path / "no")))
 
 
-def test_a_draft_is_made_to_keep_to_the_grammar(model: Path) -> None:
-    grammars = Grammars(str(model / "tokenizer.json"), 512, [2])
-    matcher = grammars.matcher(SCHEMA)
-    forced = matcher.forced()
-    assert forced
-    picks: list[int] = []
-
-    def repick(place: int, mask: object) -> int | None:
-        picks.append(place)
-        return None
-
-    # What is forced takes the place of anything else, and the state stays as it was.
-    assert guide_alone(matcher.guide([7] * len(forced)), repick) == forced
-    assert matcher.forced() == forced
-    # Past it there is a choice: a forbidden token is picked anew, or the draft ends.
-    guided = guide_alone(matcher.guide([*forced, 2, 2]), repick)
-    assert guided == forced
-    assert picks == [len(forced)]
-    assert guide_alone(matcher.guide(forced[:1]), repick) == forced[:1]
-
-
 def test_what_was_forced_before_is_remembered_and_harmless_where_it_is_wrong(model: Path) -> None:
     grammars = Grammars(str(model / "tokenizer.json"), 512, [2])
     matcher, other = grammars.matcher(SCHEMA), grammars.matcher(SCHEMA)
@@ -136,16 +115,8 @@ def test_what_was_forced_before_is_remembered_and_harmless_where_it_is_wrong(mod
     (remembered,) = other._forced  # they are of one grammar
     other._forced[remembered] = [7, 7]
     assert other.likely_forced() == [7, 7]
-    asked: list[int] = []
-
-    def repick(place: int, mask: NDArray[np.int32]) -> int | None:
-        asked.append(place)
-        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-        assert bits.nonzero()[0].tolist() == forced[:1]  # the mask knows better
-        return forced[0]
-
-    assert guide_alone(other.guide([2]), repick) == forced[:1]
-    assert asked == [0]
+    tokens, parents = mend_tree(other, [7, forced[0], 8], [0, 0, 1], 3)  # it is not believed
+    assert (tokens[0], parents[0]) == (forced[0], 0)
 
 
 class Resting(Speculation):
@@ -164,19 +135,24 @@ class Resting(Speculation):
         return 50
 
 
-def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
-    def row(name: str, tokens: list[int]) -> Row:
-        request = ask(name, "x", 64)
-        history = History(request.sampling)
-        return Row(
-            request,
-            tokens,
-            lambda _: None,
-            Detokenizer(bytes, strip_first_space=False),
-            history,
-            None,
-            copier=Copier(tokens),
-        )
+def a_row(name: str, tokens: list[int]) -> Row:
+    request = ask(name, "x", 64)
+    history = History(request.sampling)
+    return Row(
+        request,
+        tokens,
+        lambda _: None,
+        Detokenizer(bytes, strip_first_space=False),
+        history,
+        None,
+        copier=Copier(tokens),
+    )
+
+
+def test_a_rest_ends_where_more_rows_have_something_to_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draft, "LOOKING", 1e9)  # these steps take no time
 
     def say(rows: list[Row], *tokens: int) -> int:
         """Decodes a step; tells how many plans were made until then."""
@@ -189,13 +165,31 @@ def test_a_rest_ends_where_more_rows_have_something_to_copy() -> None:
 
     speculation = Resting()
     drafts = Drafts(speculation, None)
-    rows = [row("a", list(range(100, 140))), row("b", list(range(200, 240)))]
+    rows = [a_row("a", list(range(100, 140))), a_row("b", list(range(200, 240)))]
     assert say(rows, 1, 2) == 1
     assert [say(rows, 110 + n, 3 + n) for n in range(6)] == [1] * 6
     assert say(rows, 116, 9) == 2  # five tokens of the first row stood in its prompt
     assert [say(rows, 117 + n, 210 + n) for n in range(6)] == [2] * 6
     assert say(rows, 123, 216) == 3  # and of the second
     assert [say(rows, 124 + n, 217 + n) for n in range(5)] == [3] * 5
+
+
+def test_looks_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Row] = []
+    now_s = [0.0]
+    monkeypatch.setattr(draft, "has_likely", lambda row: bool(looked.append(row)))
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
+    drafts = Drafts(Resting(), None)
+    rows = [a_row(name, [1, 2, 3]) for name in "abcdef"]
+    for step_ms, steps, least, most in ((1.0, 40, 20, 30), (100.0, 3, 12, 18)):
+        looked.clear()
+        for _ in range(steps):
+            drafts.propose(rows)
+            drafts.look(rows)
+            now_s[0] += step_ms / 1e3
+            drafts.learn([[1]] * len(rows))
+        assert least <= len(looked) <= most
+        assert len({row.request.id for row in looked}) == 6  # in turns
 
 
 def test_a_rest_goes_on_where_a_look_finds_nothing_but_not_for_ever() -> None:

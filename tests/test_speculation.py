@@ -17,7 +17,7 @@ from pipeline.engine.acceptance import (
     tokens_expected,
 )
 from pipeline.engine.cost import Shape, StepCosts
-from pipeline.engine.plan import Outcome, RowView
+from pipeline.engine.plan import Idle, Outcome, RowView
 from pipeline.engine.prices import Prices
 from pipeline.engine.retries import LONGEST, Retries
 from pipeline.engine.speculation import MARGIN, Speculation
@@ -232,10 +232,10 @@ def test_a_forward_that_ran_meanwhile_makes_plain_decoding_no_cheaper() -> None:
         return prices.of(1, 1024, drafter=False, trees=False)[0][0]
 
     for step in range(100):
-        prices.rested(1, 60.0 if step % 4 else 5.0)  # a prompt was read before it, say
+        prices.rested([Idle(1, 60.0 if step % 4 else 5.0, ahead=True)])  # a prompt was read, say
     assert plain_ms() == pytest.approx(60)
     for _ in range(100):
-        prices.rested(1, 48.0)
+        prices.rested([Idle(1, 48.0, ahead=True)])
     assert plain_ms() == pytest.approx(48, rel=0.02)
 
 

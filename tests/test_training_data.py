@@ -350,7 +350,8 @@ def test_the_grammar_forces_and_picks(target: Path) -> None:
         matcher.consume(forced)
         written += forced
     example = make_example("a", [5, 6, *written], 2, schema=json.dumps(schema))
-    nothing = Drafted(np.full((len(written), 15), 9, np.int32))
+    wrong = np.array([[9] * 15, range(15)], np.int32)
+    nothing = Drafted(np.full((len(written), 15), 9, np.int32), lambda *_: wrong)
     alone, added = (
         walk_alone(example, nothing, 15),
         walk_with_others(example, nothing, 15, grammars),

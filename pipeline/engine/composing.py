@@ -4,9 +4,7 @@ In: blocks that the drafter has begun, and what is known of each row's draft. Ou
 """
 
 from collections.abc import Sequence
-from functools import partial
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +12,11 @@ from pipeline.engine.acceptance import Offer
 from pipeline.engine.candidates import NEEDS_DRAFTER
 from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.growing import Beginning
-from pipeline.engine.matcher import Guide, Matcher, run_guides
+from pipeline.engine.matcher import Matcher
 from pipeline.engine.mending import mend_tree
 from pipeline.engine.offering import Known, copy_of, start_of
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import choose_allowed
-from pipeline.engine.tree import LARGEST, Tree, behind, cut_tree, graft, picked_of
+from pipeline.engine.tree import LARGEST, Tree, behind, cut_tree, graft, main_path, picked_of
 
 
 def compose(
@@ -41,25 +38,30 @@ def compose(
     drafts: list[Sequence[int]] = list(map(start_of, offers, known))
     begun = list(map(_beginning, rows, drafts))
     made = {b: offer for b, offer in enumerate(offers) if offer and offer.source in NEEDS_DRAFTER}
-    sizes = {b: offer.length for b, offer in made.items() if offer.source == "tree"}
-    if sizes:
+    # A grammar picks among what a tree offers, also where a chain is wanted.
+    trees = {b for b, offer in made.items() if offer.source == "tree" or rows[b].matcher}
+    if trees:
         grown = drafter.grow(blocks, begun, LARGEST)
-        for b, size in sizes.items():
-            copy = copy_of(known[b])
-            drafts[b] = make_draft_tree(begun[b], grown[b], copy, rows[b].matcher, size)
-    if len(sizes) == len(made):
-        return drafts
-    tokens = drafter.finish(blocks, begun).tolist()
-    guides: dict[int, Guide] = {}
-    for b, offer in made.items():
-        if offer.source != "tree":
-            begin, matcher = drafts[b], rows[b].matcher
-            drafts[b] = [*begin, *tokens[b][len(begin) :]][: offer.length]
-            if matcher is not None:
-                guides[b] = matcher.guide(drafts[b])
-    for b, guided in run_guides(guides, partial(_repick, blocks.logits)).items():
-        drafts[b] = guided
+        for b in trees:
+            drafts[b] = _grown(rows[b], made[b], begun[b], grown[b], known[b])
+    if len(trees) < len(made):
+        tokens = drafter.finish(blocks, begun).tolist()
+        for b in made.keys() - trees:
+            begin = drafts[b]
+            drafts[b] = [*begin, *tokens[b][len(begin) :]][: made[b].length]
     return drafts
+
+
+def _beginning(row: Row, begin: Sequence[int]) -> Beginning:
+    return Beginning(begin, () if begin or row.matcher else row.history.banned())
+
+
+def _grown(
+    row: Row, offer: Offer, begin: Beginning, grown: NDArray[np.int32], known: Known
+) -> Sequence[int]:
+    if offer.source == "tree":
+        return make_draft_tree(begin, grown, copy_of(known), row.matcher, offer.length)
+    return main_path(make_draft_tree(begin, grown, (), row.matcher, LARGEST))[: offer.length]
 
 
 def make_draft_tree(
@@ -82,20 +84,3 @@ def make_draft_tree(
     if matcher is not None:
         picks = mend_tree(matcher, *picks, LARGEST)
     return cut_tree(*picks, size)
-
-
-def _beginning(row: Row, begin: Sequence[int]) -> Beginning:
-    return Beginning(begin, () if begin or row.matcher else row.history.banned())
-
-
-def _repick(
-    logits: mx.array, asked: dict[int, tuple[int, NDArray[np.int32]]]
-) -> dict[int, int | None]:
-    """The drafter's likeliest tokens among those that the grammars allow there."""
-    picked: dict[int, int | None] = dict.fromkeys(asked)
-    inside = [b for b, (place, _) in asked.items() if place < logits.shape[1]]
-    if inside:
-        lines = [b * logits.shape[1] + asked[b][0] for b in inside]
-        best = choose_allowed(logits, lines, np.stack([asked[b][1] for b in inside]))
-        picked |= dict(zip(inside, best.tolist(), strict=True))
-    return picked

@@ -18,8 +18,16 @@ from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.offering import SURE, Known, has_likely, known_drafts, start_of, view_of
-from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.offering import (
+    SURE,
+    Known,
+    has_likely,
+    is_likely,
+    known_drafts,
+    start_of,
+    view_of,
+)
+from pipeline.engine.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.row import Row
 from pipeline.engine.speculation import Speculation
 from pipeline.engine.speculation_stats import SpeculationStats
@@ -29,9 +37,12 @@ from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
 MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.
 A look learns as much, and no forward waits for it."""
-LOOK_EVERY, MOST_LOOKED = 8, 8
-"""A row is looked at in so many steps, and so many rows in a step: each takes 10 us, and beside the
-forward of a small model on a fast GPU there is not much time."""
+LOOKING, LOOK_MS, MOST_LOOKED = 0.006, 0.01, 8
+"""The part of plain decoding's time that may go into looks at rows, what one of them takes, and how
+many there are in a step at most: beside a small model on a fast GPU the host has no time to spare.
+"""
+MOST_IDLE = 16
+"""Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class Drafts:
         self._likely = 0  # rows with a likely draft at the last plan
         self._seen = 0  # those when somebody last looked
         self._looked = 0  # rows, in all
+        self._looking_ms = 0.0  # that may go into looks
+        self._idle: list[Idle] = []  # steps at rest that are not counted yet
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
         self._plan: Plan | None = None
@@ -102,6 +115,7 @@ class Drafts:
             self._rest = max(0, self._rest - 1)
             self._plan = None
             return [[] for _ in rows], 1
+        self._count_idle()
         self._begun = self._begin_blocks(rows)
         planning_s = time.perf_counter()
         self._take_in()
@@ -136,7 +150,7 @@ class Drafts:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
         if self._plan is not None:
             if self._plan.shape.width == 1:
-                self._seen = self._likely = self._count_likely(rows)
+                self._seen = self._likely = sum(row.likely for row in rows)
                 self._looks = 0
             return
         self._seen = self._count_likely(rows)
@@ -152,7 +166,8 @@ class Drafts:
 
     def _count_likely(self, rows: Sequence[Row]) -> int:
         """How many rows have a likely draft, by a look at a few of them, in turns."""
-        first, count = self._looked, min(MOST_LOOKED, -(-len(rows) // LOOK_EVERY))
+        first, count = self._looked, min(int(self._looking_ms / LOOK_MS), len(rows))
+        self._looking_ms -= count * LOOK_MS
         self._looked += count
         for i in range(first, first + count):
             row = rows[i % len(rows)]
@@ -166,8 +181,12 @@ class Drafts:
         """
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
-            self._speculation.rested(len(gained), spent_ms, ahead=self._ahead)
-            self._take_in_watched(gained)
+            self._idle.append(Idle(len(gained), spent_ms, self._ahead))
+            self._looking_ms = min(self._looking_ms + LOOKING * spent_ms, MOST_LOOKED * LOOK_MS)
+            if len(self._idle) == MOST_IDLE:
+                self._count_idle()
+            if self._watched:
+                self._take_in_watched(gained)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -179,9 +198,14 @@ class Drafts:
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
 
+    def _count_idle(self) -> None:
+        if self._idle:
+            self._speculation.rested(self._idle)
+            self._idle = []
+
     def _take_in_watched(self, gained: Sequence[Sequence[int]]) -> None:
         watched, self._watched = self._watched, {}
-        for row, tokens in zip(self._rows, gained, strict=True) if watched else ():
+        for row, tokens in zip(self._rows, gained, strict=True):
             if tokens and (seen := watched.get(row.request.id)):
                 for offer, draft in seen[1]:
                     self._record(seen[0], offer, draft, tokens, used=False)
@@ -215,6 +239,7 @@ class Drafts:
     def stats(self) -> SpeculationStats:
         """What was chosen and what it gained."""
         self._take_in()
+        self._count_idle()
         return self._speculation.stats()
 
     def _begin_blocks(self, rows: Sequence[Row]) -> Blocks | None:
@@ -226,6 +251,8 @@ class Drafts:
 
     def _views(self, rows: Sequence[Row]) -> tuple[list[Known], list[RowView]]:
         known = [known_drafts(row) for row in rows]
+        for row, drafts in zip(rows, known, strict=True):
+            row.likely = is_likely(drafts)
         block = 0 if self._drafter is None else self._drafter.block
         trees = self._drafter is not None and self._drafter.branches and len(rows) <= MOST_TREES
         views = [

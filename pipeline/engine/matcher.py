@@ -1,16 +1,13 @@
-"""The state of one row's grammar: what may come next, drafts mended, an answer closed early.
+"""The state of one row's grammar: what may come next, an answer closed early.
 
-In: a compiled grammar, see `grammar`, and tokens. Out: forced tokens, lengths of drafts that it
-allows, and drafts mended.
+In: a compiled grammar, see `grammar`, and tokens. Out: forced tokens, and lengths of drafts that it
+allows.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
-import numpy as np
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.numpy import fill_next_token_bitmask
-from numpy.typing import NDArray
 
 from pipeline.errors import RequestError
 
@@ -18,9 +15,6 @@ MOST_REMEMBERED = 1024
 """Different bytes that a grammar forces, of which the tokens are remembered."""
 CLOSING_TOKENS = 512
 """The most tokens that `Matcher.close` adds."""
-
-Guide = Generator[tuple[int, NDArray[np.int32]], int | None, list[int]]
-"""See `Matcher.guide`."""
 
 
 class Matcher:
@@ -96,42 +90,6 @@ class Matcher:
             self._forced[bytes_] = self._matcher.compute_ff_tokens()
         return self._forced[bytes_]
 
-    def guide(self, draft: Sequence[int]) -> Guide:
-        """A draft made to keep to the grammar; the state is as it was once this has ended.
-
-        Where a drafted token is forbidden, what the grammar forces takes its place, or another
-        token is asked for.
-
-        Args:
-            draft: Proposed tokens after the current state.
-
-        Yields:
-            A place in the draft and the mask there; is sent one of the allowed tokens or None.
-
-        Returns:
-            At most as many tokens, all allowed.
-        """
-        guided: list[int] = []
-        while not self._matcher.is_stopped():
-            rest = list(draft[len(guided) :])
-            guided += rest[: self._matcher.try_consume_tokens(rest)]
-            if len(guided) == len(draft) or self._matcher.is_stopped():
-                break
-            tokens = self.likely_forced()[: len(draft) - len(guided)]
-            taken = self._matcher.try_consume_tokens(tokens) if tokens else 0
-            if not taken:
-                mask = np.zeros((1, self._words), np.int32)
-                fill_next_token_bitmask(self._matcher, mask, 0)
-                picked = yield len(guided), mask[0]
-                tokens = [] if picked is None else [picked]
-                taken = self._matcher.try_consume_tokens(tokens)
-            guided += tokens[:taken]
-            if not tokens or taken < len(tokens):
-                break
-        if guided:
-            self._matcher.rollback(len(guided))
-        return guided
-
     def consume(self, tokens: Sequence[int]) -> None:
         """Moves on by tokens that were accepted under the masks.
 
@@ -196,36 +154,3 @@ class Matcher:
     def _allows(self, text: str) -> bool:
         tokens = self._spell(text)
         return self._matcher.validate_tokens(tokens) == len(tokens)
-
-
-def run_guides(
-    guides: Mapping[int, Guide],
-    repick: Callable[[dict[int, tuple[int, NDArray[np.int32]]]], dict[int, int | None]],
-) -> dict[int, list[int]]:
-    """Runs guides to their ends; what they ask at the same time is answered at once.
-
-    Args:
-        guides: By row.
-        repick: Gets by row a place in the draft and the mask there, and gives tokens or None.
-
-    Returns:
-        By row what its guide returns.
-    """
-    found: dict[int, list[int]] = {}
-    picked: dict[int, int | None] = dict.fromkeys(guides)
-    while picked:
-        asked: dict[int, tuple[int, NDArray[np.int32]]] = {}
-        for row, token in picked.items():
-            try:
-                asked[row] = guides[row].send(token)
-            except StopIteration as end:
-                found[row] = end.value
-        picked = repick(asked)
-    return found
-
-
-def guide_alone(guide: Guide, repick: Callable[[int, NDArray[np.int32]], int | None]) -> list[int]:
-    """Runs one guide to its end; `repick` answers what it asks."""
-    return run_guides(
-        {0: guide}, lambda asked: {row: repick(place, mask) for row, (place, mask) in asked.items()}
-    )[0]

@@ -53,6 +53,14 @@ def has_likely(row: Row) -> bool:
     )
 
 
+def is_likely(known: Known) -> bool:
+    """As `has_likely`, of a row's drafts that cost nothing."""
+    return any(
+        offer.match_length >= LIKELY if offer.source == "copy" else offer.length > 1
+        for offer, _ in known
+    )
+
+
 def known_drafts(row: Row) -> Known:
     """The drafts that cost nothing, the surest first."""
     room = min(POSITIONS, row.left - 1)

@@ -4,6 +4,7 @@ Plain data without mlx; `speculation.py` says how a plan is chosen.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.engine.acceptance import Offer
 from pipeline.engine.cost import Shape
@@ -55,6 +56,20 @@ class Plan:
     def rate(self) -> float:
         """Expected tokens per millisecond."""
         return self.tokens / self.ms
+
+
+class Idle(NamedTuple):
+    """A plain step without a plan.
+
+    Attributes:
+        rows: That it had.
+        ms: What it took.
+        ahead: Whether its forward had begun before the last step's tokens were seen.
+    """
+
+    rows: int
+    ms: float
+    ahead: bool
 
 
 @dataclass(frozen=True, slots=True)

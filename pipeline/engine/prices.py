@@ -5,10 +5,12 @@ the tables don't know is learnt here: that a plain step at rest is cheaper than 
 that trees cost more than chains, how long planning takes, and how far promises are kept.
 """
 
+from collections.abc import Sequence
 from statistics import median
 
 from pipeline.engine.candidates import Costs
 from pipeline.engine.cost import Shape, StepCosts
+from pipeline.engine.plan import Idle
 from pipeline.engine.trust import Trust
 
 LEAST_RESTED = 9
@@ -92,9 +94,11 @@ class Prices:
         chains = self._costs.verify.predict(*shape) + self.draft_ms(shape.rows, shape.context)
         self._trees += TREE_RATE * (min(ms / chains, MOST_OF_TREES) - self._trees)
 
-    def rested(self, rows: int, ms: float) -> None:
-        """Takes the time of a plain step whose forward had begun before the step."""
-        self._rested.append(ms / self._costs.verify.predict(rows, 1, self._context))
-        if len(self._rested) == LEAST_RESTED:
+    def rested(self, steps: Sequence[Idle]) -> None:
+        """Takes the times of plain steps whose forwards had begun before the step."""
+        foretold = {rows: self._costs.verify.predict(rows, 1, self._context)
+                    for rows in {step.rows for step in steps}}  # fmt: skip
+        self._rested += [step.ms / foretold[step.rows] for step in steps]
+        if len(self._rested) >= LEAST_RESTED:
             self._at_rest += REST_RATE * (min(1.0, median(self._rested)) - self._at_rest)
             self._rested.clear()

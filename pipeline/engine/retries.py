@@ -77,9 +77,9 @@ class Retries:
             return False
         return True
 
-    def rested(self, ms: float) -> None:
-        """Counts a step that was plain without a plan: time goes on, and is saved."""
-        self._step += 1
+    def rested(self, steps: int, ms: float) -> None:
+        """Counts steps that were plain without a plan: time goes on, and is saved."""
+        self._step += steps
         self._account_ms += SHARE_AT_REST * ms
 
     def settle(self, ms: float, worth_ms: float, arm: Arm | None) -> None:

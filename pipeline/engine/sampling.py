@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pipeline.engine.constraints import ALL_ALLOWED, Constraints
 from pipeline.engine.filters import draw_tokens
 from pipeline.engine.fused_choice import can_choose_at_once, choose_at_once, likeliest_at_once
-from pipeline.engine.interface import Sampling
 from pipeline.engine.shifts import shift_logits
 
 
@@ -76,24 +75,6 @@ def begin_choice(
         return tokens
 
     return Choice(wait, None)
-
-
-def choose_allowed(
-    logits: mx.array, lines: Sequence[int], masks: NDArray[np.int32]
-) -> NDArray[np.int32]:
-    """The best token [N] of each of some of the lines of logits [R, T, V], under its mask."""
-    count = len(lines)
-    under = Constraints(
-        masks=masks,
-        mask_of=np.arange(count, dtype=np.int32)[:, None],
-        penalties=np.ones((count, 1), np.float32),
-        recent=np.zeros((count, 0), np.int32),
-        windows=[0] * count,
-        shifts=[None] * count,
-        settings=[Sampling()] * count,
-        positions=[0] * count,
-    )
-    return choose_tokens(logits, under, lines)[:, 0]
 
 
 def _choose(logits: mx.array, constraints: Constraints) -> mx.array:

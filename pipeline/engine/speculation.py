@@ -33,7 +33,7 @@ from pipeline.engine.candidates import (
     is_worth,
 )
 from pipeline.engine.cost import WIDTHS, Shape, StepCosts
-from pipeline.engine.plan import Outcome, Plan, RowView
+from pipeline.engine.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.prices import Prices
 from pipeline.engine.retries import Arm, Retries
 from pipeline.engine.speculation_counts import SpeculationCounts
@@ -44,7 +44,7 @@ HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a 
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
 STOPS, STOPS_RATE = 0.1, 0.05
-LEAST_REST, MOST_REST = 2, 64  # steps without a plan, in which a forward begins before the next
+LEAST_REST, MOST_REST = 2, 128  # steps without a plan, in which a forward begins before the next
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
 
@@ -155,18 +155,12 @@ class Speculation:
         steps = int(self._prices.planning_ms / (PLANNING * last.ms))
         return min(max(LEAST_REST, steps), MOST_REST)
 
-    def rested(self, rows: int, ms: float, *, ahead: bool = False) -> None:
-        """Counts a step that was decoded plainly without a plan.
-
-        Args:
-            rows: That it had.
-            ms: What it took.
-            ahead: Whether its forward had begun before the last step's tokens were seen.
-        """
-        if ahead:
-            self._prices.rested(rows, ms)
-        self._counts.rest(rows, ms)
-        self._retries.rested(ms)
+    def rested(self, steps: Sequence[Idle]) -> None:
+        """Counts steps that were decoded plainly without a plan."""
+        self._prices.rested([step for step in steps if step.ahead])
+        ms = sum(step.ms for step in steps)
+        self._counts.rest(len(steps), sum(step.rows for step in steps), ms)
+        self._retries.rested(len(steps), ms)
         self._drafted = False
 
     def record(self, outcome: Outcome) -> None:

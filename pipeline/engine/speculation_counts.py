@@ -37,10 +37,10 @@ class SpeculationCounts:
         self._step_ms += ms
         self._plain_ms += tokens * self._plain_ms_per_token
 
-    def rest(self, rows: int, ms: float) -> None:
-        """Counts a plain step that was not planned."""
-        self._widths[1] += 1
-        self._tokens += rows
+    def rest(self, steps: int, tokens: int, ms: float) -> None:
+        """Counts plain steps that were not planned."""
+        self._widths[1] += steps
+        self._tokens += tokens
         self._step_ms += ms
         self._plain_ms += ms
 

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.growing import Beginning, grow_trees
 from pipeline.engine.markov import Chain, shortlist
+from pipeline.engine.sampling import likeliest_tokens
 from pipeline.engine.tree import LARGEST
 from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
@@ -25,8 +26,6 @@ ROWS = 8
 """Sequences whose hidden states are held at once."""
 BLOCKS = 512
 """Blocks of a forward, at most."""
-CANDIDATES = 32
-"""Tokens kept for each slot, to choose from under a grammar."""
 WIDTHS = (4, 8, 16)
 """Widths of a verify: the anchor and the first so many drafted tokens less one."""
 CONTEXTS = (("up to 400", 0, 400), ("400 to 800", 400, 800), ("over 800", 800, 10**9))
@@ -93,8 +92,7 @@ class Judge:
         self, parameters: Parameters, examples: Sequence[Example], *, others: bool = False
     ) -> Iterator[tuple[Example, Drafted]]:
         chain = self._drafter.chain(parameters)
-        # Those with a schema apart: only they need more than a slot's best token.
-        by_length = sorted(examples, key=lambda one: (bool(one.schema), len(one.tokens)))
+        by_length = sorted(examples, key=lambda one: len(one.tokens))
         for start in range(0, len(by_length), ROWS):
             batch = stack(by_length[start : start + ROWS])
             drafted = self._draft_batch(parameters, chain, batch, others=others)
@@ -105,11 +103,10 @@ class Judge:
     ) -> Iterator[Drafted]:
         features = self._features.of(batch)
         config = self._drafter.config
-        guided = others and any(one.schema for one in batch.examples)
         longest = max(len(one.tokens) - one.start for one in batch.examples)
         slots = slots_at_once(config.vocab_size)
         step = max(1, BLOCKS // len(batch.examples))
-        picked: list[tuple[np.ndarray, np.ndarray]] = []
+        picked: list[np.ndarray] = []
         lists: list[Listed] = []
         for start in range(0, longest, step):
             places = [_places(one, start, start + step) for one in batch.examples]
@@ -117,39 +114,26 @@ class Judge:
             hidden = self._drafter.hidden(parameters, Draft(features, blocks))
             if chain is not None or others:
                 lists.append(Listed(chain, self._drafter.scores, hidden, blocks.first, slots))
-            listed = lists[-1] if lists and chain is not None else None
-            picked.append(self._pick(hidden, listed, others=guided))
-        tokens, more = (np.concatenate(parts, axis=1) for parts in zip(*picked, strict=True))
+            picked.append(self._choose(hidden) if chain is None else lists[-1].tokens)
+        tokens = np.concatenate(picked, axis=1)
         for row, one in enumerate(batch.examples):
             count = len(one.tokens) - one.start
-            kept = more[row, :count] if others and one.schema else None
             go_on = partial(_go_on, lists, step, row) if chain is not None and others else None
             grow = partial(_grow, lists, step, row) if others else None
-            yield Drafted(tokens[row, :count], kept, grow and _remembered(grow), go_on)
+            yield Drafted(tokens[row, :count], grow and _remembered(grow), go_on)
 
-    def _pick(
-        self, hidden: mx.array, listed: "Listed | None", *, others: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `_choose`; but a Markov head's tokens, where there is one."""
-        if listed is None:
-            return self._choose(hidden, others=others)
-        more = self._choose(hidden, others=True)[1] if others else listed.tokens[..., None]
-        return listed.tokens, more
-
-    def _choose(self, hidden: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The likeliest tokens [B, A, T - 1], and some more of them, best first.
+    def _choose(self, hidden: mx.array) -> np.ndarray:
+        """The likeliest tokens [B, A, T - 1].
 
         Some slots at a time: all their logits at once would be gigabytes.
         """
-        shape, size = hidden.shape[:-1], hidden.shape[-1]
-        flat = hidden.reshape(-1, size)
+        flat = hidden.reshape(-1, hidden.shape[-1])
         step = slots_at_once(self._drafter.config.vocab_size)
         found = [
-            _likeliest(self._drafter.scores(flat[start : start + step]), others=others)
+            likeliest_tokens(self._drafter.scores(flat[None, start : start + step]))[0]
             for start in range(0, flat.shape[0], step)
         ]
-        best, more = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return best.reshape(shape), more.reshape(*shape, -1)
+        return np.concatenate(found).reshape(hidden.shape[:-1])
 
 
 class Listed:
@@ -226,19 +210,6 @@ def _remembered(grow: Callable[[int, Sequence[int]], Ints]) -> Callable[[int, Se
     """The same; walks of several widths ask for the same trees."""
     known = cache(grow)
     return lambda place, begin: known(place, tuple(begin))
-
-
-def _likeliest(logits: mx.array, *, others: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Of logits [N, V] the best token [N], and the best few [N, C]."""
-    best = mx.argmax(logits, axis=-1)
-    more = best[:, None]
-    if others:
-        most = min(CANDIDATES, logits.shape[-1])
-        picked = mx.argpartition(-logits, most - 1, axis=-1)[:, :most]
-        order = mx.argsort(-mx.take_along_axis(logits, picked, axis=-1), axis=-1)
-        more = mx.take_along_axis(picked, order, axis=-1)
-    mx.eval(best, more)
-    return np.array(best).astype(np.int32), np.array(more).astype(np.int32)
 
 
 def _places(example: Example, start: int, end: int) -> list[int]:

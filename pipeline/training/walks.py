@@ -11,16 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.engine.composing import make_draft_tree
 from pipeline.engine.copying import Copier
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.growing import Beginning
-from pipeline.engine.matcher import Matcher, guide_alone
+from pipeline.engine.matcher import Matcher
 from pipeline.engine.offering import LEAST_COPY
-from pipeline.engine.tree import agreed_with, make_tree, picked_of
+from pipeline.engine.tree import LARGEST, agreed_with, main_path, make_tree, picked_of
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY, SURER_COPY = 3, 9
@@ -33,8 +30,6 @@ class Drafted:
 
     Attributes:
         likeliest: [N, T - 1] tokens; row i is for the anchor i places after the last prompt token.
-        others: [N, T - 1, C] the likeliest candidates, best first, to choose from under a grammar;
-            None where there is none.
         grown: The largest tree at a place, behind given tokens, as `growing.grow_trees` gives it;
             None where none is asked for.
         go_on: The block at a place, if it begins with given tokens; None where it makes no
@@ -42,7 +37,6 @@ class Drafted:
     """
 
     likeliest: Ints
-    others: Ints | None = None
     grown: Callable[[int, Sequence[int]], Ints] | None = None
     go_on: Callable[[int, Sequence[int]], list[int]] | None = None
 
@@ -154,21 +148,14 @@ def walk_with_others(
 
 def _draft(
     begin: Sequence[int], matcher: Matcher | None, drafted: Drafted, place: int, most: int
-) -> list[int]:
-    tokens = drafted.block(place, begin, most)
+) -> Sequence[int]:
     if matcher is None:
-        return tokens
-
-    def repick(at: int, mask: NDArray[np.int32]) -> int | None:
-        if drafted.others is None or at >= drafted.others.shape[1]:
-            return None
-        words = mask.view(np.uint32)
-        for token in drafted.others[place, at].tolist():
-            if words[token >> 5] >> np.uint32(token & 31) & np.uint32(1):
-                return token
-        return None
-
-    return guide_alone(matcher.guide(tokens), repick)
+        return drafted.block(place, begin, most)
+    if drafted.grown is None:
+        tokens = drafted.block(place, begin, most)
+        return tokens[: matcher.count_allowed(tokens)]
+    grown = drafted.grown(place, begin)
+    return main_path(make_draft_tree(Beginning(begin), grown, (), matcher, LARGEST))[:most]
 
 
 def _matcher(example: Example, grammars: Grammars | None) -> Matcher | None:
