@@ -13,6 +13,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import Literal
 
 Source = Literal["dflash", "tree", "copy", "forced", "spliced"]
@@ -64,9 +66,10 @@ class Offer:
 class Counts:
     """Trials and hits of each position, the older the lighter."""
 
-    __slots__ = ("hits", "keep", "strength", "trials")
+    __slots__ = ("above", "hits", "keep", "strength", "trials")
 
-    def __init__(self, window: int, strength: float) -> None:
+    def __init__(self, window: int, strength: float, above: "Counts | None" = None) -> None:
+        self.above = above  # those that count all of these as well, and forget them later
         self.hits = [0.0] * POSITIONS
         self.trials = [0.0] * POSITIONS
         self.keep = 1 - 1 / window
@@ -85,30 +88,28 @@ class Counts:
         Args:
             prior: What is believed without these counts.
             own: Of them those that are not to count: who leans on what others did, and has
-                taken part in it, would else count each of its trials twice. They fade sooner.
+                taken part in it, would else count each of its trials twice.
         """
         strength = self.strength
-        if own is None:
+        if own is None or own.above is not self:  # these were begun anew in between
             return [
                 (hit + strength * p) / (trial + strength)
                 for hit, trial, p in zip(self.hits, self.trials, prior, strict=True)
             ]
-        found: list[float] = []
         parts = zip(self.hits, self.trials, own.hits, own.trials, prior, strict=True)
-        for hit, trial, own_hit, own_trial, p in parts:
-            others = max(0.0, trial - own_trial)  # a task may have been forgotten in between
-            right = min(max(0.0, hit - own_hit), others)
-            found.append((right + strength * p) / (others + strength))
-        return found
+        return [
+            (hit - own_hit + strength * p) / (trial - own_trial + strength)
+            for hit, trial, own_hit, own_trial, p in parts
+        ]
 
 
 WINDOWS = {"all": (1024, 12.0), "task": (256, 5.0), "row": (32, 4.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
 
 _Key = tuple[Source, int]
-_TREE_KEYS: list[_Key] = [
-    ("tree", Offer("tree", size, size).bucket) for size in range(POSITIONS + 1)
-]
+_TREE_BUCKETS = [Offer("tree", size, size).bucket for size in range(POSITIONS + 1)]
+LEAST_TREE_BUCKET = _TREE_BUCKETS[LEAST_TREE]
+_TREE_KEYS: list[_Key] = [("tree", bucket) for bucket in range(len(MATCHES))]
 
 
 class Acceptance:
@@ -121,7 +122,7 @@ class Acceptance:
         self._all: dict[_Key, Counts] = {}
         self._tasks: OrderedDict[str, dict[_Key, Counts]] = OrderedDict()
         self._rows: dict[str, dict[_Key, Counts]] = {}
-        self._priors: dict[tuple[str, _Key], list[float]] = {}  # by row
+        self._priors: dict[tuple[str, _Key], list[float]] = {}  # by row, and by task
         self._curves: dict[str, dict[_Key, tuple[float, ...]]] = {}
         self._recorded = 0
 
@@ -136,9 +137,10 @@ class Acceptance:
         """
         key = (offer.source, offer.bucket)
         length = offer.length
-        _counts(self._all, key, "all").add(length, accepted)
-        _counts(self._task(task), key, "task").add(length, accepted)
-        _counts(self._rows.setdefault(row, {}), key, "row").add(length, accepted)
+        every = _counts(self._all, key, "all")
+        tasks = _counts(self._task(task), key, "task", every)
+        for counts in every, tasks, _counts(self._rows.setdefault(row, {}), key, "row", tasks):
+            counts.add(length, accepted)
         if row in self._curves:
             self._curves[row].pop(key, None)
         self._recorded += 1
@@ -158,8 +160,9 @@ class Acceptance:
 
     def _expected_of_trees(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
         """As `expected`: of trees of so many tokens, which are deep or not."""
-        sizes = range(LEAST_TREE, offer.length - offer.sure + 1)
-        trees = [self._curve(row, task, _TREE_KEYS[size])[-1] for size in sizes]
+        wholes = [self._curve(row, task, key)[-1] for key in _TREE_KEYS[LEAST_TREE_BUCKET:]]
+        buckets = _TREE_BUCKETS[LEAST_TREE : offer.length - offer.sure + 1]
+        trees = [wholes[bucket - LEAST_TREE_BUCKET] for bucket in buckets]
         if not offer.sure:
             return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
         forced = self._curve(row, task, ("forced", 0))[: offer.sure + 1]
@@ -202,27 +205,29 @@ class Acceptance:
     def _prior(self, row: str, task: str, key: _Key) -> list[float]:
         """What is believed of a row by what others did, as of the last refresh."""
         if (row, key) not in self._priors:
-            levels = (self._all, self._tasks.get(task, {}), self._rows.get(row, {}))
-            every, tasks, own = (level.get(key) for level in levels)
-            chances = prior_chances(*key)
-            chances = every.chances(chances, tasks) if every else chances
+            tasks, own = self._tasks.get(task, {}).get(key), self._rows.get(row, {}).get(key)
+            chances = self._prior_of_task(task, tasks, key)
             self._priors[row, key] = tasks.chances(chances, own) if tasks else chances
         return self._priors[row, key]
 
+    def _prior_of_task(self, task: str, tasks: Counts | None, key: _Key) -> list[float]:
+        """What is believed of a task by what others did."""
+        name = f"task {task}"
+        if (name, key) not in self._priors:
+            every, chances = self._all.get(key), prior_chances(*key)
+            self._priors[name, key] = every.chances(chances, tasks) if every else chances
+        return self._priors[name, key]
 
-def _counts(level: dict[_Key, Counts], key: _Key, name: str) -> Counts:
+
+def _counts(level: dict[_Key, Counts], key: _Key, name: str, above: Counts | None = None) -> Counts:
     if key not in level:
-        level[key] = Counts(*WINDOWS[name])
+        level[key] = Counts(*WINDOWS[name], above)
     return level[key]
 
 
 def tokens_expected(chances: list[float]) -> tuple[float, ...]:
     """One token of the target's own, and each drafted one with the chance that it survives."""
-    curve, survival = [1.0], 1.0
-    for chance in chances:
-        survival *= chance
-        curve.append(curve[-1] + survival)
-    return tuple(curve)
+    return tuple(accumulate(accumulate(chances, mul, initial=1.0)))
 
 
 def prior_chances(source: Source, bucket: int) -> list[float]:

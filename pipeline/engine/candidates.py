@@ -22,6 +22,10 @@ WAYS = ((False, False), (True, False), (True, True))
 """Those: with the drafter or not, with trees or not."""
 
 
+WAY_OF: dict[Source, int] = {"forced": 0, "copy": 0, "dflash": 1, "spliced": 1, "tree": 2}
+"""The first of them that has such drafts."""
+
+
 class Candidate(NamedTuple):
     """A plan: `width` is an index in `WIDTHS`; what it should give, and take."""
 

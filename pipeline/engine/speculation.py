@@ -21,10 +21,13 @@ After a plan without any drafts, some steps are decoded without planning.
 """
 
 from collections.abc import Sequence
+from operator import add
 
 from pipeline.engine.acceptance import POSITIONS, Acceptance, Offer, tokens_expected
 from pipeline.engine.candidates import (
     NEEDS_DRAFTER,
+    WAY_OF,
+    WAYS,
     Candidate,
     Costs,
     Yields,
@@ -211,22 +214,19 @@ class Speculation:
 
     def _yields(self, rows: Sequence[RowView], *, hope: bool) -> Yields:
         """Expected tokens of the batch by width: without the drafter, with chains, with trees."""
-        without, chains, whole = ([0.0] * len(WIDTHS) for _ in range(3))
+        sums = [[0.0] * len(WIDTHS) for _ in WAYS]
         for view in rows:
-            plain = some = every = [1.0] * len(WIDTHS)
+            bests: list[list[float] | None] = [[1.0] * len(WIDTHS), None, None]
             for offer in view.offers:
                 curve = HOPE if hope else self._curve(view, offer)
                 values = [curve[drafted] for drafted in _DRAFTED[offer.length]]
-                every = list(map(max, every, values))
-                if offer.source != "tree":
-                    some = list(map(max, some, values))
-                if offer.source not in NEEDS_DRAFTER:
-                    plain = list(map(max, plain, values))
-            for i, value in enumerate(plain):
-                without[i] += value
-                chains[i] += some[i]
-                whole[i] += every[i]
-        return without, chains, whole
+                best = bests[way := WAY_OF[offer.source]]
+                bests[way] = list(map(max, best, values)) if best else values
+            every = [0.0] * len(WIDTHS)
+            for way, best in enumerate(bests):
+                every = list(map(max, every, best)) if best else every
+                sums[way] = list(map(add, sums[way], every))
+        return sums[0], sums[1], sums[2]
 
     def _curve(self, view: RowView, offer: Offer) -> tuple[float, ...]:
         return self._acceptance.expected(view.row, view.task, offer)
