@@ -3,10 +3,11 @@
 In: the running rows and their drafts. Out: `Constraints`, and how much of each draft the rows'
 grammars allow.
 
-A grammar's mask takes 10 to 400 us, so at drafted positions none is made where it can be done
+A grammar's mask takes 10 to 400 us, so in steps with drafts none is made where it can be done
 without: the likeliest of all tokens, if the grammar allows it, is also the likeliest of those that
 it allows. `Verifier` checks that, and chooses again under a mask where it is not so. Draws,
 probabilities, and penalties under a grammar (which hold only where it leaves a choice) need all.
+A plain step has its masks: the next forward may begin with what is chosen under them.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,11 @@ from pipeline.engine.tokenizer import ChatTokenizer
 
 FREE_CHOICE = 64
 """Where the grammar allows fewer tokens than this, penalties stay off: it is structure."""
+
+
+def does_without(row: Row, width: int) -> bool:
+    """Whether nothing is made of a row's grammar, in a verify so wide, before it is chosen."""
+    return width > 1 and row.matcher is not None and row.branches
 
 
 class Constrainer:
@@ -57,7 +63,7 @@ class Constrainer:
             drafts: A proposal for each.
             width: T.
             whole: Whether every mask is wanted; else only those of rows that need them, and of the
-                first position.
+                first position of those that don't do without, see `does_without`.
 
         Returns:
             The constraints, and how many leading tokens of each draft may be accepted.
@@ -70,7 +76,9 @@ class Constrainer:
             len(draft) if row.matcher is None else row.matcher.count_allowed(draft)
             for row, draft in zip(rows, drafts, strict=True)
         ]
-        masks = _Masks(self._grammars, rows, under, self._words)
+        bare = [not whole and does_without(row, width) for row in rows]
+        guided = [b for b, row in enumerate(rows) if row.matcher is not None and not bare[b]]
+        masks = _Masks(self._grammars, rows, guided, under, self._words)
         mask_of = np.full((len(rows), width), -1, np.int32)
         penalties = np.ones((len(rows), width), np.float32)
         shifts: list[Shifts | None] = [None] * len(rows)
@@ -78,7 +86,7 @@ class Constrainer:
             free = [row.matcher is None] * width
             known = min(allowed[b], len(under[b]))
             sampling = row.request.sampling
-            for t in range(1 + known):
+            for t in range(0 if bare[b] else 1 + known):
                 if t:
                     row.history.push(draft[t - 1])
                 mask_of[b, t] = masks.number(b, t)
@@ -133,6 +141,7 @@ class _Masks:
     Args:
         grammars: Those that the rows' matchers are of.
         rows: [B].
+        guided: Those that have masks of their grammars.
         drafts: [B] drafted tokens under masks.
         words: [V/32].
     """
@@ -141,10 +150,10 @@ class _Masks:
         self,
         grammars: Grammars,
         rows: Sequence[Row],
+        guided: Sequence[int],
         drafts: Sequence[Sequence[int]],
         words: int,
     ) -> None:
-        guided = [b for b, row in enumerate(rows) if row.matcher is not None]
         deep = 1 + max((len(drafts[b]) for b in guided), default=0)
         masks = np.full((len(guided), deep, words), ALL_ALLOWED, np.int32)
         if guided:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
-from pipeline.engine.constrain import Constrainer
+from pipeline.engine.constrain import Constrainer, does_without
 from pipeline.engine.constraints import Constraints
 from pipeline.engine.filters import draw_scores
 from pipeline.engine.grammar import Grammars
@@ -165,6 +165,7 @@ class Verifier:
         """Sees what holds after the first tokens of a draft, and leaves the row there."""
         if walk.row.matcher is None or walk.row.needs_masks:  # takes nothing, or the masks tell
             return
+        walk.places.append(None if walk.sure else self._place_of(walk.row))
         for token in main_path(walk.draft)[:AHEAD]:
             if not walk.go_on([token]):
                 break
@@ -198,10 +199,10 @@ class Verifier:
             Whether it stands; None if the row's grammar has failed on the way.
         """
         row, here = walk.row, len(walk.gained)
-        known = 0 < here <= len(walk.places) and walk.on_main_path
-        if not known and not walk.catch_up():
+        place = walk.places[here] if here < len(walk.places) and walk.on_main_path else None
+        if place is None and not walk.catch_up():
             return None
-        place = walk.places[here - 1] if known else self._place_of(row)
+        place = place or self._place_of(row)
         if place.complete:
             walk.over = True
             return True
@@ -255,7 +256,7 @@ def _walks(
             row=row,
             place=place,
             draft=draft if isinstance(draft, Tree) else draft[:known],
-            sure=width if row.needs_masks else 1,
+            sure=width if row.needs_masks else 0 if does_without(row, width) else 1,
         )
         for place, (row, draft, known) in enumerate(zip(rows, drafts, allowed, strict=True))
     ]

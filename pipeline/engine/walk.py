@@ -40,7 +40,7 @@ class Walk:
         picked: What was chosen at each position, once that is known.
         path: The positions that it has passed, which are 0, 1, 2... but in a tree.
         over: Nothing may follow.
-        places: What is known of the places after its first drafted tokens.
+        places: What is known of the places after none of its drafted tokens, the first, and so on.
         gained: The target's choices so far.
         gone: By these tokens the row went on, to see what may come next; its grammar takes none
             of them twice.
@@ -53,7 +53,7 @@ class Walk:
     picked: list[int] = field(default_factory=list[int])
     path: list[int] = field(default_factory=lambda: [0])
     over: bool = False
-    places: list[Place] = field(default_factory=list[Place])
+    places: list[Place | None] = field(default_factory=list[Place | None])
     gained: list[int] = field(default_factory=list[int])
     gone: list[int] = field(default_factory=list[int])
 
