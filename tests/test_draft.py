@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import draft
+from pipeline.engine import looks
 from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
 from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
-from pipeline.engine.draft import MOST_LOOKS, Drafts
+from pipeline.engine.draft import Drafts
 from pipeline.engine.grammar import Grammars
 from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
+from pipeline.engine.looks import MOST_LOOKS
 from pipeline.engine.mending import mend_tree
 from pipeline.engine.plan import Plan, RowView
 from pipeline.engine.row import Row
@@ -152,7 +153,8 @@ def a_row(name: str, tokens: list[int]) -> Row:
 def test_a_rest_ends_where_more_rows_have_something_to_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(draft, "LOOKING", 1e9)  # these steps take no time
+    monkeypatch.setattr(looks, "LOOKING", 1e9)  # these steps take no time
+    monkeypatch.setattr(looks, "EARLY", 1e9)
 
     def say(rows: list[Row], *tokens: int) -> int:
         """Decodes a step; tells how many plans were made until then."""
@@ -177,7 +179,7 @@ def test_a_rest_ends_where_more_rows_have_something_to_copy(
 def test_looks_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Row] = []
     now_s = [0.0]
-    monkeypatch.setattr(draft, "has_likely", lambda row: bool(looked.append(row)))
+    monkeypatch.setattr(looks, "has_likely", lambda row: bool(looked.append(row)))
     monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
     drafts = Drafts(Resting(), None)
     rows = [a_row(name, [1, 2, 3]) for name in "abcdef"]

@@ -18,10 +18,10 @@ from pipeline.engine.drafter import Blocks, Drafter
 from pipeline.engine.drafter_loader import load_drafter
 from pipeline.engine.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.looks import Looks
 from pipeline.engine.offering import (
     SURE,
     Known,
-    has_likely,
     is_likely,
     known_drafts,
     start_of,
@@ -34,13 +34,6 @@ from pipeline.engine.speculation_stats import SpeculationStats
 from pipeline.engine.target import Target
 from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
 
-MOST_LOOKS = 16
-"""After so many looks that found no plan worth making one is made: it also tries what is left out.
-A look learns as much, and no forward waits for it."""
-LOOKING, LOOK_MS, MOST_LOOKED = 0.006, 0.01, 8
-"""The part of plain decoding's time that may go into looks at rows, what one of them takes, and how
-many there are in a step at most: beside a small model on a fast GPU the host has no time to spare.
-"""
 MOST_IDLE = 16
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
@@ -82,11 +75,7 @@ class Drafts:
         self._began_s = 0.0
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
-        self._looks = 0  # since then
-        self._likely = 0  # rows with a likely draft at the last plan
-        self._seen = 0  # those when somebody last looked
-        self._looked = 0  # rows, in all
-        self._looking_ms = 0.0  # that may go into looks
+        self._looks = Looks()
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
@@ -137,7 +126,7 @@ class Drafts:
 
     @property
     def _is_resting(self) -> bool:
-        return self._rest > 0 and self._seen <= self._likely
+        return self._rest > 0 and not self._looks.wanted
 
     @property
     def rests(self) -> bool:
@@ -150,29 +139,18 @@ class Drafts:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
         if self._plan is not None:
             if self._plan.shape.width == 1:
-                self._seen = self._likely = sum(row.likely for row in rows)
-                self._looks = 0
+                self._looks.plan(rows)
             return
-        self._seen = self._count_likely(rows)
-        if (self._rest <= 1 or self._seen > self._likely) and self._looks < MOST_LOOKS:
-            self._looks += 1
-            known, views = self._views(rows)
-            self._watched = {
-                view.row: (view, mine) for view, mine in zip(views, known, strict=True)
-            }
-            if not self._speculation.pays(views):
-                self._rest = min(self._rest, 1) + self._rested
-                self._likely = self._seen
-
-    def _count_likely(self, rows: Sequence[Row]) -> int:
-        """How many rows have a likely draft, by a look at a few of them, in turns."""
-        first, count = self._looked, min(int(self._looking_ms / LOOK_MS), len(rows))
-        self._looking_ms -= count * LOOK_MS
-        self._looked += count
-        for i in range(first, first + count):
-            row = rows[i % len(rows)]
-            row.likely = has_likely(row)
-        return sum(row.likely for row in rows)
+        early = self._rest > 1
+        if not self._looks.due(rows, early=early):
+            return
+        began_s = time.perf_counter()
+        known, views = self._views(rows)
+        self._watched = {view.row: (view, mine) for view, mine in zip(views, known, strict=True)}
+        pays = self._speculation.pays(views)
+        if not pays:
+            self._rest = min(self._rest, 1) + self._rested
+        self._looks.found(_ms_since(began_s), early=early, pays=pays)
 
     def learn(self, gained: Sequence[Sequence[int]]) -> None:
         """Takes the tokens that each row of the last `propose` gained.
@@ -182,7 +160,7 @@ class Drafts:
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
             self._idle.append(Idle(len(gained), spent_ms, self._ahead))
-            self._looking_ms = min(self._looking_ms + LOOKING * spent_ms, MOST_LOOKED * LOOK_MS)
+            self._looks.earn(spent_ms)
             if len(self._idle) == MOST_IDLE:
                 self._count_idle()
             if self._watched:

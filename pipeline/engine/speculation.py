@@ -47,6 +47,7 @@ HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a 
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
 STOPS, STOPS_RATE = 0.1, 0.05
+"""How often a drafter that began early is not used, at first, and how fast that is learnt."""
 LEAST_REST, MOST_REST = 2, 128  # steps without a plan, in which a forward begins before the next
 _CUTS = tuple(width - 1 for width in WIDTHS)
 _DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
