@@ -187,6 +187,16 @@ def test_copies_win_without_the_drafter() -> None:
     assert model.stats().drafter_steps < 15
 
 
+@pytest.mark.parametrize("rows", [8, 32])
+def test_a_drafter_that_is_dearer_than_foretold_does_not_make_copies_look_dear(rows: int) -> None:
+    world = World(launch_bound, lambda *_: 12.0, rows, chance=0.3, copy_share=0.8)
+    model = Speculation(StepCosts(table(world.verify), table(lambda *_: 0.5, (1,))))
+    with_drafter = world.run(model, 300)
+    alone = World(launch_bound, rows=rows, chance=0.0, copy_share=0.8)
+    assert with_drafter > 0.94 * alone.run(Speculation(StepCosts(table(alone.verify))), 300)
+    assert model.stats().drafter_steps < 20
+
+
 def test_a_table_that_flatters_wide_steps_is_seen_through() -> None:
     """Its forwards of more than one token take 80 ms in place of 15."""
     world = World(lambda rows, width, context: 12.0 if width == 1 else 80.0, rows=8)

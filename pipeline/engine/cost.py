@@ -99,6 +99,11 @@ class LatencyTable:
             for base in range(0, len(log), size)
         ]
 
+    def knows(self, shape: Shape) -> bool:
+        """Whether what a shape takes was foretold well of late."""
+        nearest = max(self._corners(shape), key=lambda corner: corner[1])[0]
+        return (nearest, shape.rows) in self._known
+
     def is_new(self, rows: int, width: int) -> bool:
         """Notes a shape; true the first time, when compiling is most of what is seen."""
         known = len(self._seen)
@@ -225,14 +230,19 @@ class StepCosts:
             shape: Rows, width and context of the verify.
             ms: What the step took.
             drafted: Whether `ms` includes a forward of the drafter. Both run without a pause
-                between them, so their sum is all that is known: the error is shared in proportion.
+                between them, so their sum is all that is known: the error is shared in proportion,
+                once the verify is known well. Before, what is too much is the drafter's: its tokens
+                take the host longer than copies, and those should not look dear.
         """
         if self.meet(shape, drafted=drafted) or not 0 < ms < float("inf"):
             return
         verify_ms = self.verify.predict(*shape)
         draft_ms = self.draft.predict(shape.rows, 1, shape.context) if drafted else 0.0
         ratio = ms / (verify_ms + draft_ms)
-        self.verify.observe(shape, verify_ms * ratio)
+        if drafted and ratio > 1 and not self.verify.knows(shape):
+            ratio = (ms - verify_ms) / draft_ms
+        else:
+            self.verify.observe(shape, verify_ms * ratio)
         if drafted:
             self.draft.observe(Shape(shape.rows, 1, shape.context), draft_ms * ratio)
 
