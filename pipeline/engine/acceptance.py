@@ -108,7 +108,7 @@ WINDOWS = {"all": (1024, 12.0), "task": (256, 5.0), "row": (32, 4.0)}
 
 _Key = tuple[Source, int]
 _TREE_BUCKETS = [Offer("tree", size, size).bucket for size in range(POSITIONS + 1)]
-LEAST_TREE_BUCKET = _TREE_BUCKETS[LEAST_TREE]
+_LEAST_BUCKET = _TREE_BUCKETS[LEAST_TREE]
 _TREE_KEYS: list[_Key] = [("tree", bucket) for bucket in range(len(MATCHES))]
 
 
@@ -160,9 +160,9 @@ class Acceptance:
 
     def _expected_of_trees(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
         """As `expected`: of trees of so many tokens, which are deep or not."""
-        wholes = [self._curve(row, task, key)[-1] for key in _TREE_KEYS[LEAST_TREE_BUCKET:]]
+        wholes = [self._curve(row, task, key)[-1] for key in _TREE_KEYS[_LEAST_BUCKET:]]
         buckets = _TREE_BUCKETS[LEAST_TREE : offer.length - offer.sure + 1]
-        trees = [wholes[bucket - LEAST_TREE_BUCKET] for bucket in buckets]
+        trees = [wholes[bucket - _LEAST_BUCKET] for bucket in buckets]
         if not offer.sure:
             return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
         forced = self._curve(row, task, ("forced", 0))[: offer.sure + 1]

@@ -101,8 +101,7 @@ class LatencyTable:
 
     def knows(self, shape: Shape) -> bool:
         """Whether what a shape takes was foretold well of late."""
-        nearest = max(self._corners(shape), key=lambda corner: corner[1])[0]
-        return (nearest, shape.rows) in self._known
+        return _place(shape, self._corners(shape)) in self._known
 
     def is_new(self, rows: int, width: int) -> bool:
         """Notes a shape; true the first time, when compiling is most of what is seen."""
@@ -122,8 +121,7 @@ class LatencyTable:
         corners = self._corners(shape)
         if shape.width == 1:
             self._ask_plain(log2(ms) - self._load - self._known_log(corners))
-        nearest = max(corners, key=lambda corner: corner[1])[0]
-        place = (nearest, shape.rows)
+        place = _place(shape, corners)
         recent = self._recent_times(place)
         recent.append(log2(ms) - self._load)
         if len(recent) == 1:  # nothing to judge it by
@@ -245,6 +243,11 @@ class StepCosts:
             self.verify.observe(shape, verify_ms * ratio)
         if drafted:
             self.draft.observe(Shape(shape.rows, 1, shape.context), draft_ms * ratio)
+
+
+def _place(shape: Shape, corners: list[tuple[int, float]]) -> tuple[int, int]:
+    """What a shape's times are kept under: the nearest of its corners, and its rows."""
+    return max(corners, key=lambda corner: corner[1])[0], shape.rows
 
 
 def corners_of(rows: int, context: int) -> list[tuple[int, float]]:

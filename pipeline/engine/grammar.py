@@ -46,7 +46,6 @@ class Grammars:
             tokenizer_json, n_vocab=vocabulary, eos_token=sorted(stop_tokens)
         )
         self._stop = frozenset(stop_tokens)
-        self._words = (vocabulary + 31) // 32
         self._executor = LLExecutor(min(MASK_THREADS, os.cpu_count() or 1))
         self._compile = lru_cache(maxsize=64)(self._compile_text)
         # About 6 MB each for a source of 1,500 tokens, and 20 to 30 ms to compile.
@@ -72,7 +71,6 @@ class Grammars:
         return Matcher(
             compiled.grammar.deep_copy(),
             self._tokenizer,
-            self._words,
             self._stop,
             compiled.forced,
             quotes=quotes,

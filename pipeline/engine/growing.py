@@ -63,15 +63,11 @@ def grow_trees(
     mx.eval(values, ids)
     scores, tokens = np.array(values.astype(mx.float32)), np.array(ids)
     grown = np.full((len(anchors), 2, count), NONE, np.int32)
-    for b, anchor in enumerate(anchors):
-        first = len(known[b].tokens)
-        shift_ = shifts[b] if shifts else None
-        follows = _children(scores[b], tokens[b], known[b], shift_)
-        for line, numbers in zip(
-            grown[b],
-            grow(known[b].last(anchor), count, len(tokens[b]) - first, follows),
-            strict=True,
-        ):
+    for b, (anchor, begin) in enumerate(zip(anchors, known, strict=True)):
+        follows = _children(scores[b], tokens[b], begin, shifts[b] if shifts else None)
+        depth = len(tokens[b]) - len(begin.tokens)
+        picked = grow(begin.last(anchor), count, depth, follows)
+        for line, numbers in zip(grown[b], picked, strict=True):
             line[: len(numbers)] = numbers
     return grown
 

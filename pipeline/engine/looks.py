@@ -52,7 +52,7 @@ class Looks:
 
         Args:
             rows: The running rows.
-            early: Whether the rest goes on, unless it does.
+            early: Whether the rest goes on, unless a plan would pay.
         """
         self._seen = self._count_likely(rows)
         more = self._seen > self._likely

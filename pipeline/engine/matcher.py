@@ -28,7 +28,6 @@ class Matcher:
         self,
         matcher: LLMatcher,
         tokenizer: LLTokenizer,
-        words: int,
         stop: frozenset[int],
         forced: dict[bytes, list[int]],
         *,
@@ -39,7 +38,6 @@ class Matcher:
         self._matcher = matcher
         self._stop = stop
         self._spell: Callable[[str], list[int]] = cache(tokenizer.tokenize_str)
-        self._words = words
 
     @property
     def inner(self) -> LLMatcher:
@@ -49,7 +47,7 @@ class Matcher:
     def count_allowed(self, draft: Sequence[int]) -> int:
         """How many leading tokens of a draft the grammar allows; none that ends the answer."""
         taken = self.count_taken(draft) if draft else 0
-        return next((i for i, token in enumerate(draft[:taken]) if token in self._stop), taken)
+        return next((i for i, token in enumerate(draft[:taken]) if self.ends(token)), taken)
 
     def count_taken(self, tokens: Sequence[int]) -> int:
         """How many tokens may follow one another, what ends the answer included.

@@ -149,11 +149,8 @@ def walk_with_others(
 def _draft(
     begin: Sequence[int], matcher: Matcher | None, drafted: Drafted, place: int, most: int
 ) -> Sequence[int]:
-    if matcher is None:
+    if matcher is None or drafted.grown is None:
         return drafted.block(place, begin, most)
-    if drafted.grown is None:
-        tokens = drafted.block(place, begin, most)
-        return tokens[: matcher.count_allowed(tokens)]
     grown = drafted.grown(place, begin)
     return main_path(make_draft_tree(Beginning(begin), grown, (), matcher, LARGEST))[:most]
 
