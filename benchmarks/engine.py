@@ -39,10 +39,10 @@ from engine_summary import summarise
 from engine_systems import SYSTEMS, Answers, System, make_system
 from machine import describe_surroundings, say
 
-from pipeline.engine.blas import LAUNCHES, serving_environment, uses_cuda
-from pipeline.engine.heap import keep_for_good
-from pipeline.engine.models import resolve_model
-from pipeline.engine.shipped import drafter_of
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.shipped import drafter_of
+from pipeline.engine.machine.blas import LAUNCHES, serving_environment, uses_cuda
+from pipeline.engine.machine.heap import keep_for_good
 from pipeline.settings import EMBEDDED_MODEL
 from pipeline.training.shards import repeats_itself
 

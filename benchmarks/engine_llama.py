@@ -36,10 +36,10 @@ class LlamaCpp:
     """
 
     def __init__(self, info: "ModelInfo") -> None:
-        from pipeline.engine.blas import MALLOC, usable_cores, uses_cpu
-        from pipeline.engine.embedded import find_gguf
-        from pipeline.engine.target import stop_tokens
-        from pipeline.engine.tokenizer import ChatTokenizer
+        from pipeline.engine.loading.embedded import find_gguf
+        from pipeline.engine.loading.tokenizer import ChatTokenizer
+        from pipeline.engine.machine.blas import MALLOC, usable_cores, uses_cpu
+        from pipeline.engine.targets.target import stop_tokens
         from pipeline.settings import EMBEDDED_MODEL
 
         if info.name != EMBEDDED_MODEL:

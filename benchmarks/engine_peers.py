@@ -22,8 +22,8 @@ from engine_systems import Answers, System
 from mlx_lm.utils import load
 
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import stop_tokens
 
 PACKAGES = {  # by the name of the system
     "dflash": "dflash",

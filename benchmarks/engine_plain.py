@@ -24,10 +24,10 @@ from typing import Any, Self
 from machine import describe_surroundings
 
 from pipeline.documents import Selection, find_documents
-from pipeline.engine.blas import blas_status, engine_environment, usable_cores
 from pipeline.engine.interface import Message
-from pipeline.engine.models import resolve_model
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.machine.blas import blas_status, engine_environment, usable_cores
 from pipeline.errors import DocumentError
 from pipeline.reader import Reader
 from pipeline.records import FoundFile
@@ -295,7 +295,7 @@ def make_mlx_lm() -> Callable[[dict[str, Any]], dict[str, Any]]:
     from mlx_lm.generate import GenerationBatch, batch_generate, generate_step
     from mlx_lm.utils import load_model
 
-    from pipeline.engine.target import stop_tokens
+    from pipeline.engine.targets.target import stop_tokens
 
     info = resolve_model(EMBEDDED_MODEL)
     model, _ = load_model(Path(info.folder))

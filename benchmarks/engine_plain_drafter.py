@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.drafter_tensors import read_tensors
-from pipeline.engine.taps import find_embedding
+from pipeline.engine.drafters.drafter_tensors import read_tensors
+from pipeline.engine.targets.taps import find_embedding
 
 QUANTISED = (".scales", ".biases")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.documents import Selection, find_documents
 from pipeline.engine.interface import Message, Sampling
-from pipeline.engine.models import resolve_model
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.errors import DocumentError
 from pipeline.messages import ask_about
 from pipeline.prompts import load_tasks

@@ -11,10 +11,9 @@ from engine_prompts import Prompt
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.utils import load_model
 
-from pipeline.engine.cache import RaggedCache
+from pipeline.engine.choosing.fused_choice import Chooser
 from pipeline.engine.core import Core
-from pipeline.engine.drafter import Drafter
-from pipeline.engine.fused_choice import Chooser
+from pipeline.engine.drafters.drafter import Drafter
 from pipeline.engine.interface import (
     CoreOptions,
     Done,
@@ -26,8 +25,9 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
-from pipeline.engine.target import Target, stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.targets.target import Target, stop_tokens
 
 SYSTEMS = ("mlx_lm_serial", "mlx_lm_batch", "plain", "copies", "drafter")
 KV_BYTES = 8 << 30

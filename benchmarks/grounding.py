@@ -32,8 +32,8 @@ from pipeline.chunks import cut_chunks  # noqa: E402
 from pipeline.contents import FileBytes, make_document  # noqa: E402
 from pipeline.engine.client import EngineClient  # noqa: E402
 from pipeline.engine.interface import ModelInfo  # noqa: E402
-from pipeline.engine.launch import stop_engine  # noqa: E402
-from pipeline.engine.models import resolve_model  # noqa: E402
+from pipeline.engine.loading.models import resolve_model  # noqa: E402
+from pipeline.engine.serving.launch import stop_engine  # noqa: E402
 from pipeline.errors import ResultError  # noqa: E402
 from pipeline.pages import read_contents  # noqa: E402
 from pipeline.prompts import load_tasks  # noqa: E402

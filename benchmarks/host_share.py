@@ -26,11 +26,11 @@ from engine_prompts import Prompt, make_prompts
 from engine_systems import KV_BYTES, Ours
 from machine import describe_surroundings
 
-from pipeline.engine.blas import serving_environment
-from pipeline.engine.heap import keep_for_good
 from pipeline.engine.interface import CoreOptions
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import Target
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.machine.blas import serving_environment
+from pipeline.engine.machine.heap import keep_for_good
+from pipeline.engine.targets.target import Target
 from pipeline.settings import EMBEDDED_MODEL
 
 OUT = Path(__file__).with_suffix(".json")

@@ -29,13 +29,13 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import qwen3
 from mlx_lm.utils import quantize_model, save_config, save_model
 
-from pipeline.engine.calibrate import pretend
-from pipeline.engine.drafter import Drafter
-from pipeline.engine.drafter_config import read_config
-from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.drafter_loader import load_drafter
+from pipeline.engine.drafters.drafter import Drafter
+from pipeline.engine.drafters.drafter_config import read_config
+from pipeline.engine.drafters.drafter_layers import Weights
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafting.calibrate import pretend
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import Target
+from pipeline.engine.targets.target import Target
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4,

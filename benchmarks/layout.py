@@ -24,7 +24,7 @@ from pipeline.budget import chunk_limits
 from pipeline.chunks import cut_chunks
 from pipeline.contents import FileBytes, make_document
 from pipeline.engine.interface import Completion, ModelInfo, Request
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.errors import ResultError
 from pipeline.evaluation.answers import Found
 from pipeline.evaluation.gold import load_gold

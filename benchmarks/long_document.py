@@ -25,7 +25,7 @@ from machine import describe_surroundings
 from memory import cache_folder, watch
 from one_sentence_model import write_model
 
-from pipeline.engine.embedded import ensure_embedded
+from pipeline.engine.loading.embedded import ensure_embedded
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

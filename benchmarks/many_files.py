@@ -26,7 +26,7 @@ from typing import Any
 from machine import describe_surroundings
 
 from pipeline.documents import find_documents
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.folder_run import FolderRun
 from pipeline.ingest import Search
 from pipeline.progress import Progress

@@ -24,7 +24,7 @@ from machine import describe_surroundings
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, Done, Event, Request, TextDelta
 from pipeline.engine.loader import bound_cache
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.settings import EMBEDDED_MODEL
 
 KV_BYTES = 8 << 30

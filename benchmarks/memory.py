@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 from machine import describe_surroundings
 
-from pipeline.engine.embedded import ensure_embedded
+from pipeline.engine.loading.embedded import ensure_embedded
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,8 +39,8 @@ LOOK_S = 0.25
 KINDS = {
     "flows.api_server": "Prefect server",
     "pipeline.readserver": "readers",
-    "pipeline.engine.host": "engine",
-    "pipeline.engine.convert": "converter",
+    "pipeline.engine.serving.host": "engine",
+    "pipeline.engine.loading.convert": "converter",
 }
 
 

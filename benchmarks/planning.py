@@ -21,7 +21,7 @@ from pathlib import Path
 
 from machine import describe_surroundings
 
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.folder_run import FolderRun
 from pipeline.ingest import Search
 from pipeline.progress import Progress

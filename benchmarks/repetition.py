@@ -23,11 +23,11 @@ import mlx.core as mx
 from machine import describe_surroundings
 from tokenizers import Tokenizer
 
-from pipeline.engine.drafter_config import read_config
+from pipeline.engine.drafters.drafter_config import read_config
 from pipeline.engine.interface import CoreOptions, ModelInfo, Sampling
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import Target, stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import Target, stop_tokens
 from pipeline.linking import link_sentences
 from pipeline.prompts import load_tasks
 from pipeline.settings import EMBEDDED_MODEL

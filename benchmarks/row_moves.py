@@ -20,10 +20,10 @@ import numpy as np
 from machine import describe_surroundings, say
 from numpy.typing import NDArray
 
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.fused_kernels import HEAD, device_blocks
-from pipeline.engine.fused_rows import FusedMoves
-from pipeline.engine.prefix import Prefix
+from pipeline.engine.cuda.fused_kernels import HEAD, device_blocks
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.prefix import Prefix
+from pipeline.engine.targets.fused_rows import FusedMoves
 
 LAYERS, HEADS, ROWS, COLUMNS = 30 + 3, 3, 8, 1024
 LENGTHS = (1, 7, 128, 300, 1000)

@@ -28,7 +28,7 @@ from pipeline.chunks import cut_chunks
 from pipeline.contents import FileBytes, make_document, read_plain
 from pipeline.engine.client import EngineClient
 from pipeline.engine.interface import Message, Request, Sampling
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.evaluation.answers import identify
 from pipeline.evaluation.gold import load_gold
 from pipeline.evaluation.rouge import coverage, rouge_l

@@ -24,9 +24,9 @@ import mlx.core as mx
 import numpy as np
 from machine import describe_surroundings
 
-from pipeline.engine.blas import engine_environment
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import Target
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.machine.blas import engine_environment
+from pipeline.engine.targets.target import Target
 from pipeline.settings import EMBEDDED_MODEL
 from pipeline.training.examples import Batches, Example, stack
 from pipeline.training.features import Teacher

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.engine.drafter_config import DrafterConfig
+from pipeline.engine.drafters.drafter_config import DrafterConfig
 from pipeline.training.examples import Blocks
 
 

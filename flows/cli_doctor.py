@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli_output import print_json, print_table, stderr_console
-from pipeline.engine.bench import BenchJob, start_bench
-from pipeline.engine.shipped import drafter_of
+from pipeline.engine.checking.bench import BenchJob, start_bench
+from pipeline.engine.loading.shipped import drafter_of
 from pipeline.errors import DocflashError
 from pipeline.settings import EMBEDDED_MODEL, cache_folder, out_folder, runtime_folder, state_folder
 
@@ -150,14 +150,14 @@ def _check_folder(name: str, folder: Path) -> Check:
 
 def _check_model() -> Check:
     """The embedded model is installed; whether it has been converted is told, too."""
-    from pipeline.engine.embedded import device_dtype, find_gguf
+    from pipeline.engine.loading.embedded import device_dtype, find_gguf
 
     weights = find_gguf()
     return Check("embedded model", "ok", f"{weights.name}, used as {device_dtype()}")
 
 
 def _check_blas() -> Check:
-    from pipeline.engine.blas import blas_status
+    from pipeline.engine.machine.blas import blas_status
 
     found = blas_status()
     if "slow" in found:
@@ -167,8 +167,8 @@ def _check_blas() -> Check:
 
 def _check_engine() -> Check:
     """The engine's socket has a usable path, and who answers on it is this user's engine."""
-    from pipeline.engine.endpoint import socket_path
-    from pipeline.engine.launch import engine_status
+    from pipeline.engine.serving.endpoint import socket_path
+    from pipeline.engine.serving.launch import engine_status
 
     status = engine_status()
     if status is None:

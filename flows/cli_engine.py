@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli_output import make_app, print_json, print_table, stderr_console
-from pipeline.engine.shipped import absolute_drafter, drafter_of
+from pipeline.engine.loading.shipped import absolute_drafter, drafter_of
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL
 
@@ -43,7 +43,7 @@ def start(
 
     Example: `docflash engine start --model ~/models/Qwen3-4B-4bit --drafter ~/models/Qwen3-DFlash`
     """
-    from pipeline.engine.launch import start_engine
+    from pipeline.engine.serving.launch import start_engine
 
     console = stderr_console()
     told: set[str] = set()
@@ -76,7 +76,7 @@ def stop(
 
     Example: `docflash engine stop --now`
     """
-    from pipeline.engine.launch import stop_engine
+    from pipeline.engine.serving.launch import stop_engine
 
     was_running = stop_engine(now=now)
     if as_json:
@@ -91,7 +91,7 @@ def status(as_json: Json = False) -> None:
 
     Example: `docflash engine status --json`
     """
-    from pipeline.engine.launch import engine_status
+    from pipeline.engine.serving.launch import engine_status
 
     found = engine_status()
     if as_json:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli_output import make_app, print_json, print_table, stderr_console
-from pipeline.engine.shipped import absolute_drafter, drafter_of
+from pipeline.engine.loading.shipped import absolute_drafter, drafter_of
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL
 
 if TYPE_CHECKING:
-    from pipeline.engine.check import CheckReport
+    from pipeline.engine.checking.check import CheckReport
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MOST_SHOWN = 40
@@ -55,7 +55,7 @@ def check(  # noqa: PLR0913, PLR0917  a command's options
 
     Example: `docflash model check --drafter ~/models/drafter --generations 200 --resume part.jsonl`
     """
-    from pipeline.engine.check import CheckJob, start_check
+    from pipeline.engine.checking.check import CheckJob, start_check
 
     job = CheckJob(
         model=model,
@@ -82,7 +82,7 @@ def list_models(as_json: Json = False) -> None:
 
     Example: `docflash model list`
     """
-    from pipeline.engine.hub import found_models
+    from pipeline.engine.loading.hub import found_models
 
     found = found_models()
     if as_json:
@@ -101,7 +101,7 @@ def pull(
 
     Example: `docflash model pull mlx-community/Qwen3-4B-4bit`
     """
-    from pipeline.engine.hub import pull_model
+    from pipeline.engine.loading.hub import pull_model
 
     folder = pull_model(name)
     if as_json:

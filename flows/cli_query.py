@@ -149,11 +149,11 @@ def status(
 
 
 def _engine_state() -> str:
-    from pipeline.engine.endpoint import is_listening
+    from pipeline.engine.serving.endpoint import is_listening
 
     if not is_listening():  # what asks it takes a while to load
         return "not running"
-    from pipeline.engine.launch import engine_status
+    from pipeline.engine.serving.launch import engine_status
 
     engine = engine_status()
     return "not running" if engine is None else f"{engine.state}, pid {engine.pid}"

@@ -15,7 +15,7 @@ from pipeline.answers import answer_job
 from pipeline.cutting import Cutting
 from pipeline.engine.client import EngineClient
 from pipeline.engine.interface import Engine
-from pipeline.engine.launch import start_engine
+from pipeline.engine.serving.launch import start_engine
 from pipeline.errors import (
     DocflashError,
     DocumentError,

@@ -11,7 +11,7 @@ from pipeline.budget import chunk_limits
 from pipeline.calibration import Calibration
 from pipeline.calibration_file import load_calibrations
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
 from pipeline.ingest import Search
 from pipeline.jobs import DocumentEntry, chunking_fingerprint
 from pipeline.prompts import choose_tasks, class_task, load_tasks, task_applies

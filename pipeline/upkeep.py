@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.launch import engine_status, stop_engine
+from pipeline.engine.serving.launch import engine_status, stop_engine
 from pipeline.errors import InputError
 from pipeline.parquet import publish_without
 from pipeline.store import Store, Traces

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pipeline.engine.blas import engine_environment
+from pipeline.engine.machine.blas import engine_environment
 from tests.home import Home, bare_environment, end_engine, serve_prefect
 
 # How fast the machine is just now is no property of the code.

@@ -17,15 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.engine import (
-    fused,
-    fused_choice,
-    fused_drafter,
-    fused_kernels,
-    fused_markov,
-    fused_rows,
-    target,
-)
+from pipeline.engine.choosing import fused_choice
+from pipeline.engine.cuda import fused_kernels
+from pipeline.engine.drafters import fused_drafter, fused_markov
+from pipeline.engine.targets import fused, fused_rows, target
 from tests.emulated import SOURCES, compile_source
 
 BLOCKS = 2

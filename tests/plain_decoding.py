@@ -30,8 +30,8 @@ from pipeline.engine.interface import (
     Sampling,
     TextDelta,
 )
-from pipeline.engine.target import stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import stop_tokens
 from pipeline.errors import RequestError
 
 MOST_STEPS = 20_000

@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.engine.acceptance import Offer, tokens_expected
-from pipeline.engine.cost import CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
-from pipeline.engine.plan import Idle, Outcome, Plan, RowView
-from pipeline.engine.speculation import Speculation
+from pipeline.engine.planning.acceptance import Offer, tokens_expected
+from pipeline.engine.planning.cost import CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
+from pipeline.engine.planning.speculation import Speculation
 
 Latency = Callable[[int, int, int], float]
 

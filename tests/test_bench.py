@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.bench import BenchJob, start_bench
-from pipeline.engine.bench_run import run_bench
+from pipeline.engine.checking.bench import BenchJob, start_bench
+from pipeline.engine.checking.bench_run import run_bench
 from pipeline.errors import InputError
 from tests.tiny import write_llama
 from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter

@@ -21,8 +21,8 @@ from mlx_lm.generate import generate_step
 from mlx_lm.utils import load
 
 from pipeline.engine.interface import Sampling
-from pipeline.engine.models import resolve_model
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.prompts import load_tasks
 from tests.tiny import CORPUS, write_llama
 from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter

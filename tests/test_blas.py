@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import blas
-from pipeline.engine.blas_threads import BlasThreads, CpuSeconds, read_cpu_seconds
+from pipeline.engine.machine import blas
+from pipeline.engine.machine.blas_threads import BlasThreads, CpuSeconds, read_cpu_seconds
 
 WHEELS = {
     "ngsolve-openblas": [

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.calibrate import known_costs
-from pipeline.engine.cost import Shape
+from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.target import Target
+from pipeline.engine.planning.cost import Shape
+from pipeline.engine.targets.target import Target
 from tests.tiny import write_llama
 
 

@@ -11,8 +11,7 @@ import mlx.core as mx
 import pytest
 
 from pipeline.engine import row as row_module
-from pipeline.engine import walk
-from pipeline.engine.check import (
+from pipeline.engine.checking.check import (
     CheckJob,
     CheckReport,
     Divergence,
@@ -20,13 +19,14 @@ from pipeline.engine.check import (
     parse_report,
     start_check,
 )
-from pipeline.engine.check_requests import check_requests
-from pipeline.engine.check_run import run_check
-from pipeline.engine.hub import found_models, pull_model
+from pipeline.engine.checking.check_requests import check_requests
+from pipeline.engine.checking.check_run import run_check
+from pipeline.engine.loading.hub import found_models, pull_model
+from pipeline.engine.loading.shipped import SHIPPED_DRAFTER
 from pipeline.engine.row import Row
-from pipeline.engine.shipped import SHIPPED_DRAFTER
-from pipeline.engine.target import Target
-from pipeline.engine.verify import Verifier
+from pipeline.engine.targets.target import Target
+from pipeline.engine.verifying import walk
+from pipeline.engine.verifying.verify import Verifier
 from pipeline.errors import InputError
 from pipeline.settings import EMBEDDED_MODEL
 from tests.tiny import write_llama

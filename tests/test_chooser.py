@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine import fused_choice
-from pipeline.engine.fused_choice import Chooser
+from pipeline.engine.choosing import fused_choice
+from pipeline.engine.choosing.fused_choice import Chooser
 
 TOKENS = [[7, 0, 3], [49151, 2, 5]]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mlx import nn
 
-from pipeline.engine import cpu_math
+from pipeline.engine.targets import cpu_math
 
 KEYS = 192
 

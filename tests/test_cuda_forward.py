@@ -12,19 +12,19 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.llama import Model, ModelArgs
 from numpy.typing import NDArray
 
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.constraints import Constraints
-from pipeline.engine.drafter_config import DrafterConfig
-from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.fused import forward_source, sizes_of
-from pipeline.engine.fused_choice import plan_of
-from pipeline.engine.fused_drafter import pack_drafter
-from pipeline.engine.fused_kernels import Sizes, pack_layers, turns
-from pipeline.engine.growing import Beginning
+from pipeline.engine.choosing.constraints import Constraints
+from pipeline.engine.choosing.fused_choice import plan_of
+from pipeline.engine.choosing.sampling import choose_tokens
+from pipeline.engine.cuda.fused_kernels import Sizes, pack_layers, turns
+from pipeline.engine.drafters.drafter_config import DrafterConfig
+from pipeline.engine.drafters.drafter_layers import Weights
+from pipeline.engine.drafters.fused_drafter import pack_drafter
+from pipeline.engine.drafters.growing import Beginning
+from pipeline.engine.drafters.markov import Chain
+from pipeline.engine.drafters.markov import plan_of as chain_plan
 from pipeline.engine.interface import Sampling
-from pipeline.engine.markov import Chain
-from pipeline.engine.markov import plan_of as chain_plan
-from pipeline.engine.sampling import choose_tokens
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.targets.fused import forward_source, sizes_of
 from tests.emulated import (
     SOURCES,
     Words,

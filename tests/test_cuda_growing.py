@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.engine.fused_markov import MOST_GROWN, FusedChain
-from pipeline.engine.growing import Beginning
+from pipeline.engine.drafters.fused_markov import MOST_GROWN, FusedChain
+from pipeline.engine.drafters.growing import Beginning
 from pipeline.engine.tree import CHILDREN, NONE, grow
 from tests import emulated_gpu
 from tests.emulated import needs_compiler

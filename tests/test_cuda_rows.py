@@ -10,9 +10,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine import fused_rows
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.fused_rows import FusedMoves
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.targets import fused_rows
+from pipeline.engine.targets.fused_rows import FusedMoves
 from tests import emulated_gpu
 from tests.emulated import needs_compiler
 

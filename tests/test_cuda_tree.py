@@ -7,12 +7,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine import fused_drafter, fused_kernels
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.fused import Fused
-from pipeline.engine.fused_drafter import pack_drafter
-from pipeline.engine.fused_kernels import ROOM_FOR_TREES, WIDEST_TREE, Inbox, Place
-from pipeline.engine.moves import buffers_of
+from pipeline.engine.cuda import fused_kernels
+from pipeline.engine.cuda.fused_kernels import ROOM_FOR_TREES, WIDEST_TREE, Inbox, Place
+from pipeline.engine.drafters import fused_drafter
+from pipeline.engine.drafters.fused_drafter import pack_drafter
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.moves import buffers_of
+from pipeline.engine.targets.fused import Fused
 from pipeline.engine.tree import Branches
 from tests import emulated_gpu
 from tests.emulated import Words, needs_compiler, words

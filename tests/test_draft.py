@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import looks
+from pipeline.engine.choosing.history import History
 from pipeline.engine.copying import Copier
 from pipeline.engine.core import Core
-from pipeline.engine.cost import CONTEXTS, Shape, StepCosts
-from pipeline.engine.draft import Drafts
-from pipeline.engine.grammar import Grammars
-from pipeline.engine.history import History
+from pipeline.engine.drafting import looks
+from pipeline.engine.drafting.draft import Drafts
+from pipeline.engine.drafting.looks import MOST_LOOKS
+from pipeline.engine.drafting.mending import mend_tree
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
-from pipeline.engine.looks import MOST_LOOKS
-from pipeline.engine.mending import mend_tree
-from pipeline.engine.plan import Plan, RowView
+from pipeline.engine.loading.tokenizer import Detokenizer
+from pipeline.engine.planning.cost import CONTEXTS, Shape, StepCosts
+from pipeline.engine.planning.plan import Plan, RowView
+from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.row import Row
-from pipeline.engine.speculation import Speculation
-from pipeline.engine.tokenizer import Detokenizer
 from pipeline.errors import InputError
 from tests.plain_decoding import Desk, ask, describe_model
 from tests.tiny import CORPUS, write_llama

@@ -13,10 +13,10 @@ from mlx_lm.models.cache import KVCache
 from mlx_lm.tokenizer_utils import load as load_tokenizer
 from mlx_lm.utils import load_model
 
-from pipeline.engine.drafter import Drafter
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.target import Target
-from pipeline.engine.window import Shapes
+from pipeline.engine.drafters.drafter import Drafter
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.memory.window import Shapes
+from pipeline.engine.targets.target import Target
 from pipeline.errors import InputError
 from tests.tiny import SHAPES, target_of, write_llama
 from tests.tiny_drafter import FEW, drafter_config, drafter_tensors, write_drafter, write_target

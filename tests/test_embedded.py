@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from pipeline.engine import embedded
 from pipeline.engine.client import EngineClient
-from pipeline.engine.embedded import ensure_embedded, find_gguf, is_whole
 from pipeline.engine.interface import Message, Request
-from pipeline.engine.launch import stop_engine
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading import embedded
+from pipeline.engine.loading.embedded import ensure_embedded, find_gguf, is_whole
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.serving.launch import stop_engine
 from pipeline.errors import InputError
 
 SOURCE = b"GGUF, so to speak"

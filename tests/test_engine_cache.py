@@ -9,8 +9,8 @@ import pytest
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.window import Shapes
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.window import Shapes
 from tests.tiny import SHAPES, target_of, write_llama
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, Done, Failed, Message, Request, Sampling
-from pipeline.engine.models import resolve_model
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
-from pipeline.engine.target import Target
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import Branches, Tree, make_tree
 from pipeline.errors import RequestError
 from pipeline.settings import EMBEDDED_MODEL

@@ -10,8 +10,8 @@ import pytest
 from llguidance.numpy import fill_next_token_bitmask
 from tokenizers import Tokenizer
 
-from pipeline.engine.grammar import Grammars
-from pipeline.engine.history import History
+from pipeline.engine.choosing.history import History
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import (
     Done,
     Event,
@@ -21,8 +21,8 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import UNDONE_TOKENS, Row
-from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.errors import RequestError
 from pipeline.schema import answer_schema
 from pipeline.task_files import read_task

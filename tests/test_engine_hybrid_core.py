@@ -20,7 +20,7 @@ from pipeline.engine.interface import (
     Request,
 )
 from pipeline.engine.row import Row
-from pipeline.engine.target import Target
+from pipeline.engine.targets.target import Target
 from pipeline.errors import InputError
 from tests.tiny_hybrid import CONFIGS, write_model
 

@@ -14,8 +14,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import Target
-from pipeline.engine.window import Shapes
+from pipeline.engine.memory.window import Shapes
+from pipeline.engine.targets.target import Target
 from tests.tiny import SHAPES
 from tests.tiny_hybrid import CONFIGS, HYBRID, WINDOW, write_model
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.client import EngineClient
-from pipeline.engine.endpoint import lock_holder, socket_path
 from pipeline.engine.interface import Message, Request
 from pipeline.engine.journal import log_path
-from pipeline.engine.launch import engine_status, start_engine, stop_engine
+from pipeline.engine.serving.endpoint import lock_holder, socket_path
+from pipeline.engine.serving.launch import engine_status, start_engine, stop_engine
 from pipeline.errors import EngineError, InputError, RequestError
 from tests.scripted_core import WAIT_S
 from tests.tiny import write_llama
@@ -67,7 +67,9 @@ def wait_until_busy() -> int:
 
 def test_many_starters_make_one_engine(home: Path, models: list[str]) -> None:
     told: list[str] = []
-    code = f"from pipeline.engine.launch import start_engine as s; print(s({models[0]!r}).pid)"
+    code = (
+        f"from pipeline.engine.serving.launch import start_engine as s; print(s({models[0]!r}).pid)"
+    )
     others = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -89,7 +91,7 @@ def test_many_starters_make_one_engine(home: Path, models: list[str]) -> None:
 def test_a_second_host_leaves_quietly(home: Path, models: list[str]) -> None:
     pid = start_engine(models[0]).pid
     second = subprocess.run(
-        [sys.executable, "-m", "pipeline.engine.host"],
+        [sys.executable, "-m", "pipeline.engine.serving.host"],
         capture_output=True,
         timeout=WAIT_S,
         check=False,

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from pipeline.engine.core import Core
-from pipeline.engine.grammar import Grammars
+from pipeline.engine.grammars.grammar import Grammars
+from pipeline.engine.grammars.matcher import Matcher
 from pipeline.engine.interface import CoreOptions, Message, Request
-from pipeline.engine.matcher import Matcher
-from pipeline.engine.wire import parse_chat, request_body
+from pipeline.engine.serving.wire import parse_chat, request_body
 from pipeline.errors import RequestError
 from tests.byte_tokenizer import write_tokenizer
 from tests.plain_decoding import Desk, ask, describe_model

@@ -5,9 +5,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from pipeline.engine import target
-from pipeline.engine.joined import Shared
-from pipeline.engine.window import Shapes
+from pipeline.engine.memory.window import Shapes
+from pipeline.engine.targets import target
+from pipeline.engine.targets.joined import Shared
 from tests.plain_decoding import PlainDecoder, describe_model
 from tests.test_engine_core import Guesser, assert_as_alone, open_desk, ragged_requests
 from tests.tiny import write_llama

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.engine import turns
-from pipeline.engine.calls import CallBounds
-from pipeline.engine.engine_thread import EngineThread
 from pipeline.engine.interface import Done, Event, Failed, TextDelta
-from pipeline.engine.turns import Waiting, whose_turn
+from pipeline.engine.serving import turns
+from pipeline.engine.serving.calls import CallBounds
+from pipeline.engine.serving.engine_thread import EngineThread
+from pipeline.engine.serving.turns import Waiting, whose_turn
 from pipeline.errors import RequestError
 from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from pipeline.engine.interface import Message
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.errors import InputError, RequestError
 from tests.tiny import write_tokenizer
 

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.calls import CallBounds
 from pipeline.engine.client import EngineClient
-from pipeline.engine.endpoint import socket_path
-from pipeline.engine.engine_thread import EngineThread
 from pipeline.engine.interface import Event
-from pipeline.engine.launch import engine_status, open_http, start_engine, stop_engine
-from pipeline.engine.wire_body import UNDERSTOOD
+from pipeline.engine.serving.calls import CallBounds
+from pipeline.engine.serving.endpoint import socket_path
+from pipeline.engine.serving.engine_thread import EngineThread
+from pipeline.engine.serving.launch import engine_status, open_http, start_engine, stop_engine
+from pipeline.engine.serving.wire_body import UNDERSTOOD
 from pipeline.errors import InputError, RequestError
 from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 from tests.test_engine_process import question

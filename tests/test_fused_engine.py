@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo, Request
-from pipeline.engine.target import PIECE
+from pipeline.engine.targets.target import PIECE
 from pipeline.training.full_core import FullCore
 from tests import emulated_gpu
 from tests.emulated import needs_compiler

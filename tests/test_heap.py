@@ -7,13 +7,13 @@ import sys
 import mlx.core as mx
 import pytest
 
-from pipeline.engine.heap import keep_for_good
 from pipeline.engine.interface import CoreOptions
 from pipeline.engine.loader import CACHE_BYTES, MlxLoader, bound_cache
+from pipeline.engine.machine.heap import keep_for_good
 
 HOLES = """
 import ctypes, psutil
-from pipeline.engine.heap import trim_heap
+from pipeline.engine.machine.heap import trim_heap
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

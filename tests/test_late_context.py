@@ -8,10 +8,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine import late_context
-from pipeline.engine.cache import RaggedCache
-from pipeline.engine.late_context import TOGETHER, LateContext
-from pipeline.engine.window import Shapes, window_of_row, window_of_rows
+from pipeline.engine.drafters import late_context
+from pipeline.engine.drafters.late_context import TOGETHER, LateContext
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.window import Shapes, window_of_row, window_of_rows
 
 COLUMNS = 4096
 

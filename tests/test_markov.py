@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mlx import nn
 
-from pipeline.engine.drafter_config import read_config
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.growing import Beginning
-from pipeline.engine.markov import CLASSES, Chain, Markov, shortlist
+from pipeline.engine.drafters.drafter_config import read_config
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafters.growing import Beginning
+from pipeline.engine.drafters.markov import CLASSES, Chain, Markov, shortlist
 from pipeline.errors import InputError
 from pipeline.training import model
 from pipeline.training.examples import Blocks, Example, make_blocks, stack

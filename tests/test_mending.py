@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pipeline.engine.matcher import Matcher
-from pipeline.engine.mending import mend_tree
+from pipeline.engine.drafting.mending import mend_tree
+from pipeline.engine.grammars.matcher import Matcher
 from tests.test_engine_grammar import ANSWER, SCHEMA, STOP, Bench
 
 

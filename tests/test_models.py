@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import models
-from pipeline.engine.models import model_stamp, resolve_model
+from pipeline.engine.loading import models
+from pipeline.engine.loading.models import model_stamp, resolve_model
 from pipeline.errors import InputError
 
 

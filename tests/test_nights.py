@@ -281,7 +281,7 @@ def _processes(home: Home) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             is_ours = process.environ().get("DOCFLASH_STATE") == state
-            if is_ours and "pipeline.engine.host" not in process.cmdline():
+            if is_ours and "pipeline.engine.serving.host" not in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

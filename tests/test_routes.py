@@ -15,12 +15,12 @@ import pytest
 import uvicorn
 
 from pipeline.engine import client as client_module
-from pipeline.engine.calls import CallBounds
 from pipeline.engine.client import EngineClient
-from pipeline.engine.endpoint import listen
-from pipeline.engine.engine_thread import EngineThread
-from pipeline.engine.launch import open_http
-from pipeline.engine.routes import Routes
+from pipeline.engine.serving.calls import CallBounds
+from pipeline.engine.serving.endpoint import listen
+from pipeline.engine.serving.engine_thread import EngineThread
+from pipeline.engine.serving.launch import open_http
+from pipeline.engine.serving.routes import Routes
 from pipeline.errors import EngineError, InputError, RequestError
 from tests.scripted_core import WAIT_S, ScriptedLoader, ask
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.engine import sampling
-from pipeline.engine.constraints import ALL_ALLOWED, Constraints, recent_tokens
+from pipeline.engine.choosing import sampling
+from pipeline.engine.choosing.constraints import ALL_ALLOWED, Constraints, recent_tokens
+from pipeline.engine.choosing.filters import draw_tokens, keep_likely
+from pipeline.engine.choosing.fused_choice import Chosen
+from pipeline.engine.choosing.history import History
+from pipeline.engine.choosing.sampling import choose_tokens
+from pipeline.engine.choosing.shifts import row_shifts
 from pipeline.engine.core import Core
-from pipeline.engine.filters import draw_tokens, keep_likely
-from pipeline.engine.fused_choice import Chosen
-from pipeline.engine.history import History
 from pipeline.engine.interface import CoreOptions, Request, Sampling
 from pipeline.engine.row import Row
-from pipeline.engine.sampling import choose_tokens
-from pipeline.engine.shifts import row_shifts
-from pipeline.engine.target import Target
+from pipeline.engine.targets.target import Target
 from pipeline.errors import RequestError
 from tests.plain_decoding import Desk, ask, describe_model
 from tests.test_engine_core import SCHEMAS, Guesser

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.engine.calls import CallBounds
-from pipeline.engine.engine_thread import EngineThread
 from pipeline.engine.interface import Done, Event, Failed, TextDelta
+from pipeline.engine.serving.calls import CallBounds
+from pipeline.engine.serving.engine_thread import EngineThread
 from pipeline.errors import RequestError
 from tests.scripted_core import ScriptedLoader, ask
 

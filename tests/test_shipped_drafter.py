@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.drafter_config import read_config
+from pipeline.engine.drafters.drafter_config import read_config
 from pipeline.engine.interface import CoreOptions
 from pipeline.engine.loader import MlxLoader
-from pipeline.engine.shipped import (
+from pipeline.engine.loading.shipped import (
     NO_DRAFTER,
     SHIPPED_DRAFTER,
     THE_SHIPPED,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.acceptance import (
+from pipeline.engine.planning.acceptance import (
     MOST_TASKS,
     Acceptance,
     Offer,
@@ -16,11 +16,11 @@ from pipeline.engine.acceptance import (
     prior_chances,
     tokens_expected,
 )
-from pipeline.engine.cost import Shape, StepCosts
-from pipeline.engine.plan import Idle, Outcome, RowView
-from pipeline.engine.prices import Prices
-from pipeline.engine.retries import LONGEST, Retries
-from pipeline.engine.speculation import MARGIN, Speculation
+from pipeline.engine.planning.cost import Shape, StepCosts
+from pipeline.engine.planning.plan import Idle, Outcome, RowView
+from pipeline.engine.planning.prices import Prices
+from pipeline.engine.planning.retries import LONGEST, Retries
+from pipeline.engine.planning.speculation import MARGIN, Speculation
 from tests.simulated import World, compute_bound, launch_bound, table
 
 BLOCK = Offer("dflash", 15)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.engine.drafter_config import read_config
+from pipeline.engine.drafters.drafter_config import read_config
 from pipeline.errors import EngineError, InputError
 from pipeline.training import checkpoint as training_room
 from pipeline.training import judge, trainer

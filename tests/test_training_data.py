@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from pipeline.engine.grammar import Grammars
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions
-from pipeline.engine.window import Shapes
+from pipeline.engine.memory.window import Shapes
 from pipeline.errors import InputError
 from pipeline.prompts import load_tasks
 from pipeline.training.examples import Batches, Example, choose_examples, stack

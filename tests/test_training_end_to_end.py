@@ -18,14 +18,14 @@ import psutil
 import pytest
 from dflash import model_mlx as reference
 
-from pipeline.engine.acceptance import Offer, Source
 from pipeline.engine.core import Core
-from pipeline.engine.drafter_config import read_config
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.every_draft import EverySpeculation
+from pipeline.engine.drafters.drafter_config import read_config
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafting.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, Done, Event, Message, Request
-from pipeline.engine.plan import RowView
-from pipeline.engine.target import Target
+from pipeline.engine.planning.acceptance import Offer, Source
+from pipeline.engine.planning.plan import RowView
+from pipeline.engine.targets.target import Target
 from pipeline.errors import BusyError, EngineError, InputError
 from pipeline.training import processes
 from pipeline.training.card import EARLIER, earlier_rounds

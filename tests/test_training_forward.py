@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine.drafter_config import read_config
-from pipeline.engine.drafter_loader import load_drafter
+from pipeline.engine.drafters.drafter_config import read_config
+from pipeline.engine.drafters.drafter_loader import load_drafter
 from pipeline.training import examples, forward, loss, model
 from pipeline.training.examples import Example, make_blocks, stack
 from pipeline.training.features import Features, Teacher

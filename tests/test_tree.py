@@ -9,11 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pipeline.engine.drafter import Drafter
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.growing import Beginning, grow_trees
-from pipeline.engine.positions import ALL_BY_ROPE
-from pipeline.engine.target import Target
+from pipeline.engine.drafters.drafter import Drafter
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafters.growing import Beginning, grow_trees
+from pipeline.engine.targets.positions import ALL_BY_ROPE
+from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import (
     NONE,
     Tree,

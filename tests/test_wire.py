@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.interface import Completion, Message, Request, Sampling, TokenLogprob
-from pipeline.engine.wire import ChatCall, parse_chat, parse_json, request_body
-from pipeline.engine.wire_answers import (
+from pipeline.engine.serving.wire import ChatCall, parse_chat, parse_json, request_body
+from pipeline.engine.serving.wire_answers import (
     completion_body,
     error_body,
     error_status,

@@ -11,8 +11,8 @@ from mlx_lm.models import llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.target import Target
-from pipeline.engine.window import Shapes
+from pipeline.engine.memory.window import Shapes
+from pipeline.engine.targets.target import Target
 
 SHAPES = (Shapes(), Shapes(column_step=64), Shapes(few=True, mask_dtype=mx.float32))
 """What devices like: a CPU, Metal, CUDA."""

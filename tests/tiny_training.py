@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from pipeline.engine.interface import ModelInfo
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import Target
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.targets.target import Target
 from pipeline.prompts import load_tasks
 from pipeline.training.examples import Example
 from pipeline.training.features import Teacher

@@ -14,13 +14,13 @@ from typing import Self
 
 import httpx
 
-from pipeline.engine.embedded import no_progress
-from pipeline.engine.endpoint import is_listening
 from pipeline.engine.interface import Completion, Request
 from pipeline.engine.journal import log_path
-from pipeline.engine.launch import open_http, start_engine
-from pipeline.engine.wire import BODY_BYTES, GRACE_S, SHORTEST_TIMEOUT_S, request_body
-from pipeline.engine.wire_answers import parse_completion, parse_error
+from pipeline.engine.loading.embedded import no_progress
+from pipeline.engine.serving.endpoint import is_listening
+from pipeline.engine.serving.launch import open_http, start_engine
+from pipeline.engine.serving.wire import BODY_BYTES, GRACE_S, SHORTEST_TIMEOUT_S, request_body
+from pipeline.engine.serving.wire_answers import parse_completion, parse_error
 from pipeline.errors import (
     EngineError,
     EngineLostError,

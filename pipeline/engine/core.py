@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.engine.core_counts import CoreCounts
-from pipeline.engine.draft import make_drafts
-from pipeline.engine.grammar import Grammars
+from pipeline.engine.drafting.draft import make_drafts
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.intake import Coming, Intake
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, Failed, ModelInfo, Request
 from pipeline.engine.kv_room import KvRoom
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
-from pipeline.engine.target import Target, stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
-from pipeline.engine.verify import Verifier
+from pipeline.engine.targets.target import Target, stop_tokens
+from pipeline.engine.verifying.verify import Verifier
 from pipeline.errors import RequestError
 
 OUT_OF_MEMORY = re.compile(r"malloc|allocat|out of memory|insufficient memory", re.IGNORECASE)

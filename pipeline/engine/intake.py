@@ -10,14 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pipeline.engine.choosing.history import History
 from pipeline.engine.copying import Copier
-from pipeline.engine.grammar import Grammars
-from pipeline.engine.history import History
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import Event, Request
 from pipeline.engine.journal import fault_of, note_fault
 from pipeline.engine.kv_room import KvRoom
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
-from pipeline.engine.tokenizer import ChatTokenizer
 from pipeline.errors import RequestError
 
 

@@ -6,7 +6,7 @@ Plain records without mlx, shared by the client (any process) and the host (the 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pipeline.engine.speculation_stats import SpeculationStats
+from pipeline.engine.planning.speculation_stats import SpeculationStats
 from pipeline.errors import RequestError
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from pipeline.engine.cache import GROWTH_COLUMNS
 from pipeline.engine.interface import CoreOptions, Message
-from pipeline.engine.prefix import PrefixCache, as_tokens
+from pipeline.engine.memory.cache import GROWTH_COLUMNS
+from pipeline.engine.memory.prefix import PrefixCache, as_tokens
+from pipeline.engine.memory.window import round_up
 from pipeline.engine.row import Row
-from pipeline.engine.target import Target
-from pipeline.engine.window import round_up
+from pipeline.engine.targets.target import Target
 from pipeline.errors import RequestError
 
 BLOCK_COLUMNS = 16

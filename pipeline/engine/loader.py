@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from pipeline.engine.heap import keep_for_good
 from pipeline.engine.interface import CoreOptions, EngineStats, Event, Request
-from pipeline.engine.models import resolve_model
-from pipeline.engine.shipped import drafter_of
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.shipped import drafter_of
+from pipeline.engine.machine.heap import keep_for_good
 
 NO_STATS = EngineStats(0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0, 0)
 LIBRARY_SETTINGS = {

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.choosing.history import History
 from pipeline.engine.copying import Copier
-from pipeline.engine.history import History
+from pipeline.engine.grammars.matcher import Matcher
 from pipeline.engine.interface import (
     Completion,
     Done,
@@ -18,9 +19,8 @@ from pipeline.engine.interface import (
     TextDelta,
     TokenLogprob,
 )
-from pipeline.engine.matcher import Matcher
-from pipeline.engine.prefix import as_tokens, common_length
-from pipeline.engine.tokenizer import Detokenizer
+from pipeline.engine.loading.tokenizer import Detokenizer
+from pipeline.engine.memory.prefix import as_tokens, common_length
 from pipeline.errors import RequestError
 
 INSTRUCTION_TOKENS = 24

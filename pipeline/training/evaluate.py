@@ -9,15 +9,15 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pipeline.engine.calibrate import known_costs
-from pipeline.engine.cost import StepCosts
-from pipeline.engine.drafter_config import check_fit, read_config
-from pipeline.engine.drafter_loader import load_drafter
-from pipeline.engine.grammar import Grammars
+from pipeline.engine.drafters.drafter_config import check_fit, read_config
+from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafting.calibrate import known_costs
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.taps import model_layers
-from pipeline.engine.target import Target, stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.planning.cost import StepCosts
+from pipeline.engine.targets.taps import model_layers
+from pipeline.engine.targets.target import Target, stop_tokens
 from pipeline.training.examples import Chosen
 from pipeline.training.features import Features, Teacher
 from pipeline.training.judge import Judge

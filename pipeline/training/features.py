@@ -11,8 +11,8 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.taps import Taps, find_embedding, find_head
-from pipeline.engine.target import Target
+from pipeline.engine.targets.taps import Taps, find_embedding, find_head
+from pipeline.engine.targets.target import Target
 from pipeline.errors import InputError
 from pipeline.settings import private_folder
 from pipeline.training.examples import Batch, Example, stack

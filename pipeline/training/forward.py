@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.drafter_config import DrafterConfig
-from pipeline.engine.drafter_layers import Attention, FeedForward, Weights
+from pipeline.engine.drafters.drafter_config import DrafterConfig
+from pipeline.engine.drafters.drafter_layers import Attention, FeedForward, Weights
 
 Context = list[tuple[mx.array, mx.array]]
 """Per layer the keys, at their positions, and the values of the context: [B, G, L, d]."""

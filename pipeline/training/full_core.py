@@ -13,8 +13,8 @@ import mlx.core as mx
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.kv_room import BLOCK_COLUMNS
+from pipeline.engine.memory.window import ScatteredWindow, Window, window_of_rows
 from pipeline.engine.row import Row
-from pipeline.engine.window import ScatteredWindow, Window, window_of_rows
 
 TOGETHER = 32
 """Prompts of a forward, at most, where each new shape costs."""

@@ -17,9 +17,9 @@ from typing import Any
 import mlx.core as mx
 
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import stop_tokens
 from pipeline.messages import MESSAGES_VERSION
 from pipeline.prompts import load_tasks
 from pipeline.records import Task

@@ -10,10 +10,10 @@ from functools import cache, partial
 import mlx.core as mx
 import numpy as np
 
-from pipeline.engine.grammar import Grammars
-from pipeline.engine.growing import Beginning, grow_trees
-from pipeline.engine.markov import Chain, shortlist
-from pipeline.engine.sampling import likeliest_tokens
+from pipeline.engine.choosing.sampling import likeliest_tokens
+from pipeline.engine.drafters.growing import Beginning, grow_trees
+from pipeline.engine.drafters.markov import Chain, shortlist
+from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.tree import LARGEST
 from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features

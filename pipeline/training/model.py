@@ -12,10 +12,10 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from pipeline.engine.drafter_config import DrafterConfig
-from pipeline.engine.drafter_layers import Weights
-from pipeline.engine.drafter_tensors import check_tensors, quantize_like, read_tensors
-from pipeline.engine.markov import Chain
+from pipeline.engine.drafters.drafter_config import DrafterConfig
+from pipeline.engine.drafters.drafter_layers import Weights
+from pipeline.engine.drafters.drafter_tensors import check_tensors, quantize_like, read_tensors
+from pipeline.engine.drafters.markov import Chain
 from pipeline.training.examples import Blocks
 from pipeline.training.features import Teacher
 from pipeline.training.forward import draft_hidden, project_context

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.child import PROGRESS
+from pipeline.engine.machine.child import PROGRESS
 from pipeline.errors import DocflashError
 from pipeline.training.gather import write_share
 from pipeline.training.recipe import EvaluateJob, TrainJob, WriteJob, parse_record

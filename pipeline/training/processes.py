@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline.engine.blas import launch_settings
-from pipeline.engine.child import follow, hand_over
+from pipeline.engine.machine.blas import launch_settings
+from pipeline.engine.machine.child import follow, hand_over
 from pipeline.training.recipe import WriteJob
 from pipeline.training.regenerate import Written
 from pipeline.training.start import STOPPING_S, read_report, spawn

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.errors import InputError
 
 MOST_BLOCK = 16
-"""The engine drafts no more: see `pipeline.engine.acceptance.POSITIONS`."""
+"""The engine drafts no more: see `pipeline.engine.planning.acceptance.POSITIONS`."""
 BITS = (0, 4, 8)
 MOST_WRITERS = 64
 
@@ -33,7 +33,7 @@ class Recipe:
         anchors: Blocks of a sequence in a step.
         reuse: Steps that each forward of the target serves, with new anchors every time.
         length: Longest sequence, prompt and answer, in tokens; longer ones are left out.
-        markov_rank: Of the Markov head, see `pipeline.engine.markov`; 0 makes none.
+        markov_rank: Of the Markov head, see `pipeline.engine.drafters.markov`; 0 makes none.
         soft: Part of the loss that follows the target's probabilities instead of its answer.
         seed: Of the first weights, the order of the data and the anchors.
         evaluate_every: Steps between two evaluations and checkpoints; 0 makes it 20 in all.

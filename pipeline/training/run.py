@@ -18,12 +18,12 @@ from typing import Any
 import mlx.core as mx
 import psutil
 
-from pipeline.engine.drafter_config import DrafterConfig, read_config
+from pipeline.engine.drafters.drafter_config import DrafterConfig, read_config
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.loader import LIBRARY_SETTINGS
-from pipeline.engine.models import resolve_model
-from pipeline.engine.target import Target, stop_tokens
-from pipeline.engine.tokenizer import ChatTokenizer
+from pipeline.engine.loading.models import resolve_model
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.targets.target import Target, stop_tokens
 from pipeline.errors import BusyError, InputError
 from pipeline.settings import private_folder
 from pipeline.training.card import model_card

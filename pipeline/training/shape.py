@@ -1,7 +1,7 @@
 """The shape of a new drafter: that of its target, with fewer layers.
 
 In: a target's config and a recipe. Out: the drafter's `config.json` in the published format, which
-`pipeline.engine.drafter_config` and the authors' package `dflash` read.
+`pipeline.engine.drafters.drafter_config` and the authors' package `dflash` read.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from pipeline.engine.drafter_config import DrafterConfig, read_config
+from pipeline.engine.drafters.drafter_config import DrafterConfig, read_config
 from pipeline.engine.interface import ModelInfo
 from pipeline.errors import InputError
 from pipeline.training.recipe import Recipe

@@ -16,8 +16,8 @@ from typing import Any
 
 import pipeline
 from pipeline import errors
-from pipeline.engine.blas import engine_environment
-from pipeline.engine.child import follow, hand_over
+from pipeline.engine.machine.blas import engine_environment
+from pipeline.engine.machine.child import follow, hand_over
 from pipeline.errors import DocflashError, EngineError
 from pipeline.settings import private_folder
 from pipeline.training.recipe import EvaluateJob, TrainJob

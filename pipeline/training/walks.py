@@ -2,7 +2,7 @@
 
 The target's own answer is what it would accept, so a draft's worth shows without running the target
 again: draft at the anchor, count what agrees, go on behind it. The loop's order and what it sees
-are those of `pipeline.engine.draft`; what is not played is the choice of widths.
+are those of `pipeline.engine.drafting.draft`; what is not played is the choice of widths.
 
 In: an answer and a block for every place in it. Out: verifies and tokens.
 """
@@ -11,12 +11,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.engine.composing import make_draft_tree
 from pipeline.engine.copying import Copier
-from pipeline.engine.grammar import Grammars
-from pipeline.engine.growing import Beginning
-from pipeline.engine.matcher import Matcher
-from pipeline.engine.offering import LEAST_COPY
+from pipeline.engine.drafters.growing import Beginning
+from pipeline.engine.drafting.composing import make_draft_tree
+from pipeline.engine.drafting.offering import LEAST_COPY
+from pipeline.engine.grammars.grammar import Grammars
+from pipeline.engine.grammars.matcher import Matcher
 from pipeline.engine.tree import LARGEST, agreed_with, main_path, make_tree, picked_of
 from pipeline.training.examples import Example, Ints
 

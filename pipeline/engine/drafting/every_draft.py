@@ -1,0 +1,65 @@
+"""The gate's choice of drafts: every source and width in turn, whether it pays or not.
+
+In the place of `Speculation`, which would leave out what is slow on the machine at hand, and so
+what the gate has to prove harmless.
+"""
+
+import random
+from collections.abc import Sequence
+
+from pipeline.engine.planning.acceptance import Offer
+from pipeline.engine.planning.candidates import NEEDS_DRAFTER
+from pipeline.engine.planning.cost import CONTEXTS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.plan import Plan, RowView
+from pipeline.engine.planning.speculation import Speculation
+
+SEED = 4
+
+
+class EverySpeculation(Speculation):
+    """Chooses by chance, the same way each time."""
+
+    def __init__(self) -> None:
+        super().__init__(StepCosts({Shape(1, 1, CONTEXTS[0]): 1.0}))
+        self._chance = random.Random(SEED)
+
+    def choose(self, rows: Sequence[RowView]) -> Plan:
+        """A plan for the next step, of any width above 1; see `Speculation.choose`."""
+        self._settle()
+        self._best_rate = 1.0
+        width = self._chance.choice(WIDTHS[1:])
+        offers = tuple(self._any_offer(view, width - 1) for view in rows)
+        context = max(view.context for view in rows)
+        self._last = Plan(
+            shape=Shape(len(rows), width, context),
+            offers=offers,
+            uses_drafter=any(offer and offer.source in NEEDS_DRAFTER for offer in offers),
+            tokens=len(rows),
+            ms=1.0,
+        )
+        self._counts.plan(self._last, 1.0)
+        return self._last
+
+    def goes_on(self) -> bool:
+        """As for `Speculation`; here nothing is tried in between."""
+        return self._last is not None and self._last.uses_drafter
+
+    def observe(
+        self,
+        shape: Shape,  # noqa: ARG002
+        ms: float,
+        *,
+        drafted: bool,  # noqa: ARG002
+        beside_ms: float = 0.0,  # noqa: ARG002
+    ) -> None:
+        """Takes a step's time; nothing is learnt from it."""
+        self._seen_ms = ms
+
+    def rest(self, planning_ms: float) -> int:  # noqa: ARG002
+        """None: every step drafts."""
+        return 0
+
+    def _any_offer(self, view: RowView, most: int) -> Offer | None:
+        if not view.offers:
+            return None
+        return self._chance.choice(view.offers).cut(most)

@@ -1,0 +1,1 @@
+"""What the engine asks of its machine: libraries for products, threads, memory, child processes."""

@@ -1,0 +1,75 @@
+"""Which forwards are worth measuring, and how they are timed.
+
+In: a callable that runs one forward of a given shape and blocks until the device is done. Out:
+milliseconds by shape, for `cost`. Knows nothing of mlx.
+"""
+
+from collections.abc import Callable, Iterable
+
+from pipeline.engine.planning.cost import CONTEXTS, ROWS, WIDTHS, LatencyTable, Shape
+
+REPEATS = 5
+ENOUGH_S = 0.1
+"""Repeated measurements of a point end after this long."""
+
+
+def plan_shapes(most_rows: int, most_context: int, widths: Iterable[int] = WIDTHS) -> list[Shape]:
+    """The points worth measuring, the most telling first.
+
+    One context, every second row count at both ends of the widths; then the widths between; then
+    the corners at the other contexts.
+    """
+    every = [rows for rows in ROWS if rows <= most_rows]
+    rows = sorted({*every[::2], every[-1]})
+    contexts = [context for context in CONTEXTS if context <= most_context] or [CONTEXTS[0]]
+    usual = contexts[min(1, len(contexts) - 1)]
+    ordered = sorted(widths, key=(1, 16, 4, 8, 2).index)
+    ends = ordered[:2]
+    plan = [Shape(r, w, usual) for r in rows for w in ends]
+    plan += [Shape(r, w, usual) for w in ordered[2:] for r in rows]
+    others = [context for context in reversed(contexts) if context != usual]
+    return plan + [
+        Shape(r, w, c) for c in others for r in sorted({rows[0], rows[-1]}) for w in ends
+    ]
+
+
+def measure(
+    run: Callable[[int, int, int], None],
+    shapes: Iterable[Shape],
+    budget_s: float,
+    clock: Callable[[], float],
+) -> dict[Shape, float]:
+    """Times forwards, each after a warm-up call, as the least of a few.
+
+    A point that by the others' times would not fit the rest of the budget is left out; the first
+    is always measured.
+
+    Args:
+        run: Runs a forward of (rows, width, context) and blocks until it is done.
+        shapes: The points, the most telling first.
+        budget_s: How long it may take, from the end of the first call, which
+            compiles kernels: half a minute on some machines.
+        clock: Seconds, rising.
+
+    Returns:
+        Milliseconds by shape.
+    """
+    found: dict[Shape, float] = {}
+    began = clock()
+    for shape in shapes:
+        foretold_s = LatencyTable(found).predict(*shape) / 1e3 if found else 0.0
+        if found and clock() - began + 3 * foretold_s > budget_s:
+            continue
+        run(*shape)
+        started = clock()
+        began = began if found else started
+        best_s = float("inf")
+        for i in range(REPEATS):
+            before = clock()
+            run(*shape)
+            now = clock()
+            best_s = min(best_s, now - before)
+            if (i and now - started > ENOUGH_S) or now - began > budget_s:
+                break
+        found[shape] = max(best_s * 1e3, 1e-3)
+    return found

@@ -1,0 +1,104 @@
+"""What a step would cost, by what it does: a width, with the drafter or without, chains or trees.
+
+In: the machine's cost tables, and what steps took. Out: milliseconds for each candidate plan. What
+the tables don't know is learnt here: that a plain step at rest is cheaper than one with a plan,
+that trees cost more than chains, how long planning takes, and how far promises are kept.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+from pipeline.engine.planning.candidates import Costs
+from pipeline.engine.planning.cost import Shape, StepCosts
+from pipeline.engine.planning.plan import Idle
+from pipeline.engine.planning.trust import Trust
+
+LEAST_RESTED = 9
+"""Steps whose median tells what a rest saves: a forward that has run while a prompt was read, say,
+seems to take no time."""
+REST_RATE = 0.4  # part of a seen error that is corrected at once
+TREE_RATE = 0.1
+MOST_OF_TREES = 2.0
+"""A step with trees that took more times its chain's price counts as this: it was compiled, say."""
+FORGOTTEN = 400
+"""In so many plans without trees what they cost more is forgotten."""
+RECENT = 0.9  # weight of the past in the running mean of a plan's own time
+
+
+class Prices:
+    """The costs of plans.
+
+    Args:
+        costs: Of the model on this machine.
+
+    Attributes:
+        trust: How far the promises of plans with drafts are kept.
+        planning_ms: The time of a plan, without forwards.
+    """
+
+    def __init__(self, costs: StepCosts) -> None:
+        self._costs = costs
+        self.trust = Trust()
+        self.planning_ms = 0.0
+        self._at_rest = 1.0  # what a plain step costs at rest, of one with a plan
+        self._rested: list[float] = []  # so much did such steps cost, since that was corrected
+        self._trees = 1.0  # what a step with trees costs, of one with chains
+        self._context = 0
+
+    def of(self, rows: int, context: int, *, drafter: bool, trees: bool) -> Costs:
+        """Milliseconds of a step by width: without the drafter, with its chains, with its trees.
+
+        Args:
+            rows: Of the step.
+            context: The longest of their contexts.
+            drafter: Whether any row could use it.
+            trees: Whether any row could have trees.
+        """
+        self._context = context
+        verify = self._costs.verify.predict_widths(rows, context)
+        free, made = (self.trust.factor(drafter=drafter) for drafter in (False, True))
+        plain = verify[0] * self._at_rest
+        beside = max(self.draft_ms(rows, context), self.planning_ms) if drafter else 0.0
+        chains = [plain, *((ms + beside) / made for ms in verify[1:])] if drafter else None
+        return (
+            [plain, *((ms + self.planning_ms) / free for ms in verify[1:])],
+            chains,
+            [ms * self._trees for ms in chains] if chains and trees else None,
+        )
+
+    def draft_ms(self, rows: int, context: int) -> float:
+        """What the drafter's forward takes."""
+        return self._costs.draft.predict(rows, 1, context)
+
+    @property
+    def doubts(self) -> bool:
+        """Whether the tables want to see a plain step again."""
+        return self._costs.verify.doubts
+
+    def plan(self, planning_ms: float) -> None:
+        """Takes what the last plan took, without forwards."""
+        mean = self.planning_ms or planning_ms
+        # Plans are few where they take long: the first, which does, must not be remembered.
+        self.planning_ms = min(planning_ms, RECENT * mean + (1 - RECENT) * planning_ms)
+
+    def meet(self, shape: Shape, *, drafted: bool) -> None:
+        """Notes a shape whose time tells nothing."""
+        self._costs.meet(shape, drafted=drafted)
+
+    def observe(self, shape: Shape, ms: float, *, drafted: bool, trees: bool) -> None:
+        """Takes a step's time, without the planning."""
+        if not trees:
+            self._trees += (1 - self._trees) / FORGOTTEN
+            self._costs.observe(shape, ms, drafted=drafted)
+            return
+        chains = self._costs.verify.predict(*shape) + self.draft_ms(shape.rows, shape.context)
+        self._trees += TREE_RATE * (min(ms / chains, MOST_OF_TREES) - self._trees)
+
+    def rested(self, steps: Sequence[Idle]) -> None:
+        """Takes the times of plain steps whose forwards had begun before the step."""
+        foretold = {rows: self._costs.verify.predict(rows, 1, self._context)
+                    for rows in {step.rows for step in steps}}  # fmt: skip
+        self._rested += [step.ms / foretold[step.rows] for step in steps]
+        if len(self._rested) >= LEAST_RESTED:
+            self._at_rest += REST_RATE * (min(1.0, median(self._rested)) - self._at_rest)
+            self._rested.clear()

@@ -1,0 +1,48 @@
+"""Positions of tokens that are no chain: several may have the same one, see `tree`.
+
+mlx-lm's attention turns queries and keys by `self.rope(x, offset=cache.offset)`, one token after
+the other. Here each token of a row is turned as a row of its own, by its own offset.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.targets.taps import model_layers
+
+ALL_BY_ROPE = {"llama", "qwen2", "qwen3", "qwen3_moe", "gemma3", "gemma3_text", "gpt_oss"}
+"""Model types whose tokens know their positions by the rotation alone, each proven by a test."""
+Turn = Callable[..., mx.array]
+
+
+def turn_each(turn: Turn, x: mx.array, positions: mx.array) -> mx.array:
+    """Rotates x [B, H, T, D] by positions [B T]."""
+    rows, heads, width, size = x.shape
+    flat = x.swapaxes(1, 2).reshape(rows * width, heads, 1, size)
+    return turn(flat, offset=positions).reshape(rows, width, heads, size).swapaxes(1, 2)
+
+
+def follow_branches(model: nn.Module, cache: RaggedCache) -> None:
+    """Has a model's layers turn the tokens of trees by the positions of the cache's window.
+
+    As with taps, no class is patched: each module gets one of its own.
+    """
+    for layer in model_layers(model):
+        attention: Any = layer.self_attn
+        _follow(attention.rope, cache)
+
+
+def _follow(rope: Any, cache: RaggedCache) -> None:
+    kind = type(rope)
+
+    def call(module: nn.Module, x: mx.array, offset: mx.array | int = 0) -> mx.array:
+        positions = cache.window.positions
+        if positions is None:
+            return kind.__call__(module, x, offset=offset)
+        return turn_each(lambda flat, offset: kind.__call__(module, flat, offset=offset),
+                         x, positions)  # fmt: skip
+
+    rope.__class__ = type(kind.__name__, (kind,), {"__call__": call})

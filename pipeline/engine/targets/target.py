@@ -1,0 +1,303 @@
+"""The target model: weights, forward passes over the ragged cache, and what is asked of a model.
+
+Loads any mlx-lm model folder whose layers use plain or sliding-window attention, or the gated
+delta rule (the hybrid Qwen models).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import ArraysCache, make_prompt_cache
+from mlx_lm.utils import load_model
+
+from pipeline.engine.cuda.fused_kernels import device_blocks, fill_in
+from pipeline.engine.interface import ModelInfo
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.moves import Moves
+from pipeline.engine.memory.recurrent import STATES_PER_ROW
+from pipeline.engine.memory.window import Shapes, device_shapes
+from pipeline.engine.targets.cpu_math import use_on_cpu
+from pipeline.engine.targets.fused import Fused, Tokens, sizes_of
+from pipeline.engine.targets.fused_rows import FusedMoves
+from pipeline.engine.targets.joined import join_products
+from pipeline.engine.targets.positions import ALL_BY_ROPE, follow_branches
+from pipeline.engine.targets.taps import Taps
+from pipeline.engine.tree import Branches
+from pipeline.errors import InputError
+
+PIECE, FUSED_PIECE = 512, 1024
+GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
+
+
+class Target:
+    """A loaded model and the cache of its running rows.
+
+    Args:
+        info: The model folder.
+
+    Attributes:
+        branches: Whether `forward` takes trees.
+
+    Raises:
+        InputError: The folder can't be loaded, or the model's layers keep a state that the ragged
+            cache can't hold.
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+        use_on_cpu()
+        try:
+            self.model: nn.Module
+            self.model, self.config = load_model(Path(info.folder))
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            raise InputError(
+                f"the model folder={info.folder!r} can't be loaded ({_one_line(error)}); check "
+                "that the files are complete and that mlx-lm knows the architecture"
+            ) from error
+        self.model.eval()
+        caches = make_prompt_cache(self.model)
+        mixers = self._mixers(caches)
+        shapes = device_shapes()
+        if mixers and shapes.few:
+            shapes = Shapes(column_step=128)  # states have no room for tokens that don't count
+        self._fused = self._fuse() if device_blocks() else None
+        if self._fused:
+            shapes = Shapes()
+        elif shapes.few:
+            join_products(self.model)
+        by_rope = self.config.get("model_type") in ALL_BY_ROPE
+        self.branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
+        self.cache = RaggedCache(len(caches), shapes, mixers)
+        if self._fused:
+            self.cache.moves = FusedMoves()
+        if self.branches and not self._fused:
+            follow_branches(self.model, self.cache)
+        self._taps: Taps | None = None
+        self._tapped: tuple[int, ...] = ()
+        self._ran: mx.array | None = None  # what the last forward is done with
+        self._observe: Callable[[list[mx.array]], Any] = lambda _: []
+        self._observed: Any = []
+        self.weights_bytes = _weights_bytes(self.model)
+        self.vocabulary, self.kv_bytes_per_token, self.state_bytes_per_row = self._probe()
+
+    def _mixers(self, caches: Sequence[Any]) -> dict[int, nn.Module]:
+        """The modules of recurrent layers, by layer number; refuses what can't be batched."""
+        kinds = {type(cache).__name__ for cache in caches}
+        recurrent = [i for i, cache in enumerate(caches) if type(cache) is ArraysCache]
+        layers: Any = getattr(self.model, "layers", [])
+        mixers: dict[int, Any] = {i: getattr(layers[i], "linear_attn", None) for i in recurrent}
+        if (
+            kinds <= {"KVCache", "RotatingKVCache", "ArraysCache"}
+            and len(recurrent) < len(caches)
+            and all(type(mixer).__name__ in GATED_DELTA for mixer in mixers.values())
+        ):
+            return mixers
+        raise InputError(
+            f"model_type={self.config.get('model_type')!r} keeps a state "
+            f"({', '.join(sorted(kinds))}) that docflash can't batch yet; choose a model with "
+            "plain or sliding attention, or a hybrid Qwen model"
+        )
+
+    def _fuse(self) -> Fused | None:
+        sizes = sizes_of(self.model, self.config)
+        return Fused(self.model, sizes, self.info.context_tokens) if sizes else None
+
+    @property
+    def fused_table(self) -> mx.array | None:
+        """The head's weights [V, D], if the model runs as one kernel."""
+        return self._fused.table if self._fused else None
+
+    @property
+    def prompt_piece(self) -> int:
+        """How many tokens of a prompt to run at once: one kernel has tiles for many."""
+        return FUSED_PIECE if self._fused else PIECE
+
+    def unfuse(self) -> None:
+        """Leaves the forward to MLX's own operations, for a drafter that needs them."""
+        if self._fused is None:
+            return
+        self._fused, self.branches = None, False
+        self.cache.shapes, self.cache.moves = device_shapes(), Moves()
+        join_products(self.model)
+        self._probe()
+
+    def _probe(self) -> tuple[int, int, int]:
+        """Runs one token through, to learn V, and the bytes per token and to reserve per row."""
+        self.cache.resize(1, 1)
+        self.cache.look_at_row(0, 1)
+        logits = self.model(mx.array([[0]]), cache=self.cache.layers)
+        mx.eval(logits)
+        self.cache.lengths[0] = 1
+        self.cache.settle()
+        if self.cache.shapes.few and (keys := self.cache.attention[0].keys) is not None:
+            self.cache.shapes = replace(self.cache.shapes, mask_dtype=keys.dtype)
+        per_row = self.cache.state_bytes
+        per_token = (self.cache.size_bytes - per_row) // (self.cache.rows * self.cache.columns)
+        self.cache.release()
+        return int(logits.shape[-1]), per_token, per_row * STATES_PER_ROW
+
+    def reserved_bytes(self, rows: int, columns: int) -> int:
+        """Memory that a cache of this size takes: what a token costs, and what a row costs."""
+        return rows * (columns * self.kv_bytes_per_token + self.state_bytes_per_row)
+
+    def prefill(
+        self, slot: int, tokens: Sequence[int], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Runs prompt tokens of one row into the cache; their logits are never computed.
+
+        Args:
+            slot: The row.
+            tokens: The next L tokens of its prompt.
+            meanwhile: Work for the host while a piece of them runs, done as well if there are none.
+        """
+        left = list(tokens)
+        if not left:
+            meanwhile()
+        while left:
+            piece = left[: self.cache.piece(slot, len(left))]
+            free = self.cache.columns - self.cache.lengths[slot]
+            width = self.cache.shapes.prompt_width(len(piece), free)
+            self.cache.look_at_row(slot, width, whole=True)
+            padded = piece + [0] * (width - len(piece))  # too many: overwritten
+            self.read([padded], meanwhile)
+            self.cache.lengths[slot] += len(piece)
+            self.cache.settle()
+            left = left[len(piece) :]
+
+    def read(
+        self, tokens: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Runs prompt tokens of the rows that the cache looks at; gives no logits.
+
+        Args:
+            tokens: [B, T].
+            meanwhile: Work for the host while they run.
+        """
+        self._run(tokens, logits=False)
+        computed = self.cache.state(), self._observed, self._ran
+        mx.async_eval(*computed)
+        meanwhile()
+        mx.eval(*computed)
+
+    @property
+    def goes_ahead(self) -> bool:
+        """Whether `forward_chosen` can be used."""
+        return self.cache.states is None and not self.cache.shapes.few
+
+    def forward_chosen(self, tokens: mx.array, rows: int) -> mx.array:
+        """Runs one token of each row that is still being chosen, of a forward with that width.
+
+        What that ran is not counted yet: each row is taken to be one longer.
+
+        Args:
+            tokens: Of rows 0..B-1, as `sampling.Choice` has them.
+            rows: B.
+
+        Returns:
+            Logits [B, 1, V], being computed.
+        """
+        self.cache.look_at_rows(rows, 1, ahead=1)
+        return self._begin(self._run(tokens))
+
+    def forward(
+        self, tokens: Sequence[Sequence[int]], branches: Branches | None = None
+    ) -> mx.array:
+        """Runs new tokens of rows 0..B-1; the caller then counts how many of them stay.
+
+        Args:
+            tokens: [B, T].
+            branches: How they follow each other, where some are no chains.
+
+        Returns:
+            Logits [B, T, V], being computed.
+
+        Raises:
+            ValueError: There are branches, and this model or device takes none.
+        """
+        if branches is not None and not self.branches:
+            raise ValueError("branches are for models that take them, see `Target.branches`")
+        rows, width = len(tokens), self.cache.shapes.width(len(tokens[0]))
+        run = self.cache.look_at_rows(rows, width)
+        if branches is not None:
+            self.cache.window = replace(self.cache.window, branches=branches)
+        padded = [[*row, *[0] * (width - len(row))] for row in tokens]
+        logits = self._run(padded + [[0] * width] * (run - rows))
+        logits = (
+            logits[:rows, : len(tokens[0])] if (run, width) != (rows, len(tokens[0])) else logits
+        )
+        return self._begin(logits)
+
+    def _begin(self, logits: mx.array) -> mx.array:
+        if self._fused is None or self._observed:  # else it runs already
+            mx.async_eval(logits, self._observed)
+        return logits
+
+    def tap(self, layer_ids: Sequence[int], observe: Callable[[list[mx.array]], Any]) -> None:
+        """Shows a drafter the hidden states after some layers, in every forward from now on.
+
+        Args:
+            layer_ids: The layers, counted from 0.
+            observe: Gets one [B, T, D] per layer id (a fused target: all in one [L B, T, D]) while
+                the forward is laid out and nothing is computed; returns arrays to compute along
+                with the logits.
+        """
+        self._tapped, self._observe = tuple(layer_ids), observe
+        if self._fused is None:
+            self._taps = Taps(self.model, layer_ids)
+
+    def _run(self, tokens: Tokens, *, logits: bool = True) -> mx.array:
+        if self._fused is not None:
+            return self._run_fused(self._fused, tokens, logits=logits)
+        return self._run_layers(tokens)
+
+    def _run_fused(self, fused: Fused, tokens: Tokens, *, logits: bool) -> mx.array:
+        cache = self.cache
+        layers = cache.attention[: fused.sizes.layers]
+        fill_in(layers, fused.sizes.groups)
+        places, taps = cache.window.places, self._tapped
+        self._ran, tapped = fused.forward(
+            tokens, places, layers, taps, logits=logits, branches=cache.window.branches
+        )
+        mx.async_eval(self._ran)  # and what is tapped: it runs while the rest is laid out
+        self._observed = self._observe([tapped]) if taps else []
+        self._observed = [array for array in self._observed if array is not tapped]
+        return self._ran
+
+    def _run_layers(self, tokens: Tokens) -> mx.array:
+        if not isinstance(tokens, mx.array):
+            tokens = mx.array([list(row) for row in tokens])
+        found: mx.array = self.model(tokens, cache=self.cache.layers)
+        if self._taps is not None:
+            self._observed = self._observe(self._taps.take())
+        return found
+
+
+def _weights_bytes(model: nn.Module) -> int:
+    leaves: Any = tree_flatten(model.parameters())
+    return sum(int(array.nbytes) for _, array in leaves)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def stop_tokens(folder: str, tokenizer_eos: Sequence[int]) -> frozenset[int]:
+    """Tokens that end an answer: the tokenizer's, and those that the model's config names.
+
+    Args:
+        folder: The model folder.
+        tokenizer_eos: What the tokenizer calls its end token.
+    """
+    found = set(tokenizer_eos)
+    for name in ("config.json", "generation_config.json"):
+        path = Path(folder) / name
+        if path.is_file():
+            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            found.update([value] if isinstance(value, int) else value or [])
+    return frozenset(found)

@@ -1,0 +1,187 @@
+"""What shapes the choice at every position of a verify, prepared while the forward runs.
+
+In: the running rows and their drafts. Out: `Constraints`, and how much of each draft the rows'
+grammars allow.
+
+A grammar's mask takes 10 to 400 us, so in steps with drafts none is made where it can be done
+without: the likeliest of all tokens, if the grammar allows it, is also the likeliest of those that
+it allows. `Verifier` checks that, and chooses again under a mask where it is not so. Draws,
+probabilities, and penalties under a grammar (which hold only where it leaves a choice) need all.
+A plain step has its masks: the next forward may begin with what is chosen under them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.engine.choosing.constraints import ALL_ALLOWED, Constraints, ban_tokens, recent_tokens
+from pipeline.engine.choosing.shifts import Shifts, row_shifts
+from pipeline.engine.grammars.grammar import Grammars
+from pipeline.engine.loading.tokenizer import ChatTokenizer
+from pipeline.engine.row import Row
+
+FREE_CHOICE = 64
+"""Where the grammar allows fewer tokens than this, penalties stay off: it is structure."""
+
+
+def does_without(row: Row, width: int) -> bool:
+    """Whether nothing is made of a row's grammar, in a verify so wide, before it is chosen."""
+    return width > 1 and row.matcher is not None and row.branches
+
+
+class Constrainer:
+    """Prepares constraints for rows of one model.
+
+    Args:
+        tokenizer: Its tokenizer.
+        grammars: Those that the rows' matchers are of.
+        stop_tokens: Tokens that end an answer.
+        vocabulary: V.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        grammars: Grammars,
+        stop_tokens: frozenset[int],
+        vocabulary: int,
+    ) -> None:
+        self._grammars = grammars
+        self._stop = tuple(stop_tokens)
+        self._words = (vocabulary + 31) // 32
+        self._has_quote: Callable[[int], bool] = cache(lambda t: '"' in tokenizer.token_text(t))
+
+    def prepare(
+        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int, *, whole: bool
+    ) -> tuple[Constraints, list[int]]:
+        """What shapes the choice at every position.
+
+        Args:
+            rows: The rows, in the logits' order.
+            drafts: A proposal for each.
+            width: T.
+            whole: Whether every mask is wanted; else only those of rows that need them, and of the
+                first position of those that don't do without, see `does_without`.
+
+        Returns:
+            The constraints, and how many leading tokens of each draft may be accepted.
+        """
+        under = [
+            draft if whole or row.needs_masks else []
+            for row, draft in zip(rows, drafts, strict=True)
+        ]
+        allowed = [
+            len(draft) if row.matcher is None else row.matcher.count_allowed(draft)
+            for row, draft in zip(rows, drafts, strict=True)
+        ]
+        bare = [not whole and does_without(row, width) for row in rows]
+        guided = [b for b, row in enumerate(rows) if row.matcher is not None and not bare[b]]
+        masks = _Masks(self._grammars, rows, guided, under, self._words)
+        mask_of = np.full((len(rows), width), -1, np.int32)
+        penalties = np.ones((len(rows), width), np.float32)
+        shifts: list[Shifts | None] = [None] * len(rows)
+        for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+            free = [row.matcher is None] * width
+            known = min(allowed[b], len(under[b]))
+            sampling = row.request.sampling
+            for t in range(0 if bare[b] else 1 + known):
+                if t:
+                    row.history.push(draft[t - 1])
+                mask_of[b, t] = masks.number(b, t)
+                free[t] = masks.leaves_choice(mask_of[b, t])
+                if free[t] and (banned := self.banned(row)):
+                    mask_of[b, t] = masks.ban(mask_of[b, t], banned, self._stop)
+            for _ in range(known):
+                row.history.pop()
+            if sampling.repetition_penalty != 1:
+                penalties[b, free] = sampling.repetition_penalty
+            if sampling.logit_bias or row.history.counted:
+                shifts[b] = self._shifts(row, draft[: allowed[b]], free)
+        histories = [row.history for row in rows]
+        recent, windows = recent_tokens(histories, drafts, width, self._exempt(rows, penalties))
+        return (
+            Constraints(
+                masks=masks.all(),
+                mask_of=mask_of,
+                penalties=penalties,
+                recent=recent,
+                windows=windows,
+                shifts=shifts,
+                settings=[row.request.sampling for row in rows],
+                positions=[len(row.history.tokens) for row in rows],
+            ),
+            allowed,
+        )
+
+    def banned(self, row: Row) -> list[int]:
+        """Tokens that may not come next, unless the grammar leaves no choice there."""
+        return row.history.banned(self._has_quote if row.matcher else None)
+
+    def _exempt(
+        self, rows: Sequence[Row], penalties: NDArray[np.float32]
+    ) -> list[Callable[[int], bool] | None]:
+        """Under a grammar tokens that close a string stay free, else strings would run on."""
+        return [
+            self._has_quote if row.matcher and (penalties[b] != 1).any() else None
+            for b, row in enumerate(rows)
+        ]
+
+    def _shifts(self, row: Row, draft: Sequence[int], free: Sequence[bool]) -> Shifts | None:
+        def is_open(token: int) -> bool:
+            return row.matcher is None or not self._has_quote(token)
+
+        return row_shifts(row.request.sampling, row.history.counts, draft, free, is_open)
+
+
+class _Masks:
+    """The masks of a forward: those of grammars, and others only where something is banned.
+
+    Args:
+        grammars: Those that the rows' matchers are of.
+        rows: [B].
+        guided: Those that have masks of their grammars.
+        drafts: [B] drafted tokens under masks.
+        words: [V/32].
+    """
+
+    def __init__(
+        self,
+        grammars: Grammars,
+        rows: Sequence[Row],
+        guided: Sequence[int],
+        drafts: Sequence[Sequence[int]],
+        words: int,
+    ) -> None:
+        deep = 1 + max((len(drafts[b]) for b in guided), default=0)
+        masks = np.full((len(guided), deep, words), ALL_ALLOWED, np.int32)
+        if guided:
+            matchers = [rows[b].matcher for b in guided]
+            grammars.fill_masks(masks, matchers, [drafts[b] for b in guided])
+        self._guided = masks.reshape(-1, words)
+        self._choices = np.bitwise_count(self._guided.view(np.uint32)).sum(axis=-1).tolist()
+        self._begins = {b: i * deep for i, b in enumerate(guided)}
+        self._others: list[NDArray[np.int32]] = []  # of places without a grammar
+
+    def number(self, b: int, t: int) -> int:
+        """Which of `all` a row's grammar has at a place; -1 if it has none: all is allowed."""
+        return self._begins[b] + t if b in self._begins else -1
+
+    def leaves_choice(self, number: int) -> bool:
+        """Whether a mask, before anything was banned, allows more than a structure does."""
+        return number < 0 or self._choices[number] >= FREE_CHOICE
+
+    def ban(self, number: int, tokens: Sequence[int], stop: Sequence[int]) -> int:
+        """Forbids tokens where this mask is, see `ban_tokens`; gives which mask is there now."""
+        if number < 0:
+            self._others.append(np.full(self._guided.shape[1], ALL_ALLOWED, np.int32))
+            number = len(self._guided) + len(self._others) - 1
+            ban_tokens(self._others[-1], tokens, stop)
+        else:
+            ban_tokens(self._guided[number], tokens, stop)
+        return number
+
+    def all(self) -> NDArray[np.int32]:
+        """The masks [M, V/32]."""
+        return np.stack([*self._guided, *self._others]) if self._others else self._guided
