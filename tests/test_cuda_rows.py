@@ -38,7 +38,7 @@ def filled(columns: int) -> RaggedCache:
     cache.add_layers(1)
     cache.resize(ROWS, columns)
     for layer, heads in zip(cache.attention, HEADS, strict=True):
-        for buffer in layer.buffers(heads, 64, mx.bfloat16):
+        for buffer in layer.buffers(heads, (64, 64), mx.bfloat16):
             buffer[:] = mx.array(rng.standard_normal(buffer.shape).astype(np.float32))
     mx.eval(cache.state())
     return cache
@@ -89,7 +89,7 @@ def test_a_layer_that_nobody_wrote_to_stays_so(moves: FusedMoves) -> None:
     assert not cache.state()
     with pytest.raises(ValueError, match="slot=1 holds nothing yet"):
         cache.copy_prefix(1, 5)
-    cache.attention[0].buffers(3, 64, mx.bfloat16)
+    cache.attention[0].buffers(3, (64, 64), mx.bfloat16)
     cache.copy_row(1, 0, 5)
     assert len(cache.state()) == 2
 

@@ -42,7 +42,7 @@ def filled(seed: int = 0) -> RaggedCache:
     cache = RaggedCache(SIZES.layers)
     cache.resize(ROWS, COLUMNS)
     for layer in cache.attention:
-        for buffer in layer.buffers(SIZES.groups, 64, mx.bfloat16):
+        for buffer in layer.buffers(SIZES.groups, (64, 64), mx.bfloat16):
             buffer[:] = mx.array(rng.standard_normal(buffer.shape).astype(np.float32))
     mx.eval(cache.state())
     return cache

@@ -76,7 +76,7 @@ def fill_in(layers: Sequence[LayerCache], groups: int) -> None:
     """Makes the buffers of layers that nobody has written to yet: kernels write into them."""
     for layer in layers:
         if layer.keys is None or layer.values is None:
-            mx.eval(layer.buffers(groups, HEAD, mx.bfloat16))
+            mx.eval(layer.buffers(groups, (HEAD, HEAD), mx.bfloat16))
 
 
 def shared_bytes(*, trees: bool) -> int:

@@ -71,25 +71,37 @@ class LayerCache:
 
         Args:
             keys: [B, H, T, D].
-            values: Likewise.
+            values: Likewise; their D may be another one.
 
         Returns:
             Keys and values, [B, H, K, D].
         """
-        own_keys, own_values = self.buffers(keys.shape[1], keys.shape[3], keys.dtype)
-        window = self._cache.window
-        self.keys = window.write(own_keys, keys)
-        self.values = window.write(own_values, values)
+        sizes = keys.shape[3], values.shape[3]
+        own_keys, own_values = self.buffers(keys.shape[1], sizes, keys.dtype)
+        self.keys = self._cache.window.write(own_keys, keys)
+        self.values = self._cache.window.write(own_values, values)
         if self._cache.shapes.early:
             mx.async_eval(self.keys, self.values)
-        rows, columns = window.rows, window.columns
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """All that the rows of the current forward may see; other layers may share it.
+
+        Raises:
+            ValueError: Nobody has written to them yet.
+        """
+        if self.keys is None or self.values is None:
+            raise ValueError("the layer holds nothing yet")
+        rows, columns = self._cache.window.rows, self._cache.window.columns
         return self.keys[rows, :, :columns], self.values[rows, :, :columns]
 
-    def buffers(self, heads: int, size: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+    def buffers(
+        self, heads: int, sizes: tuple[int, int], dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
         """Keys and values [R, H, K, D]; zeros where nobody has written to them yet."""
         if self.keys is None or self.values is None:
-            shape = (self._cache.rows, heads, self._cache.columns, size)
-            self.keys, self.values = mx.zeros(shape, dtype), mx.zeros(shape, dtype)
+            shape = (self._cache.rows, heads, self._cache.columns)
+            self.keys, self.values = (mx.zeros((*shape, size), dtype) for size in sizes)
         return self.keys, self.values
 
 

@@ -19,8 +19,10 @@ class Layer(Protocol):
     keys: mx.array | None
     values: mx.array | None
 
-    def buffers(self, heads: int, size: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
-        """Keys and values, made if there are none yet."""
+    def buffers(
+        self, heads: int, sizes: tuple[int, int], dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
+        """Keys and values of these sizes D, made if there are none yet."""
         ...
 
 
@@ -104,7 +106,8 @@ class Moves:
     ) -> None:
         """Gives a row the first `length` tokens of those that were copied out."""
         for layer, keys, values in zip(layers, kept[::2], kept[1::2], strict=True):
-            own = layer.buffers(keys.shape[1], keys.shape[3], keys.dtype)
+            sizes = keys.shape[3], values.shape[3]
+            own = layer.buffers(keys.shape[1], sizes, keys.dtype)
             for buffer, tokens in zip(own, (keys, values), strict=True):
                 buffer[slot : slot + 1, :, :length] = tokens[:, :, :length]
 

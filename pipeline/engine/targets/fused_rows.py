@@ -56,7 +56,7 @@ class FusedMoves(Moves):
     ) -> None:
         """See `Moves.copy_in`."""
         for layer, heads in zip(layers, self._heads, strict=True):
-            layer.buffers(heads, HEAD, mx.bfloat16)
+            layer.buffers(heads, (HEAD, HEAD), mx.bfloat16)
         plan = [length, slot, kept[0].shape[1]]
         self._launch("prefix_in", buffers_of(layers), plan, list(kept), [])
 

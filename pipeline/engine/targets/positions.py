@@ -13,7 +13,14 @@ from mlx import nn
 from pipeline.engine.memory.cache import RaggedCache
 from pipeline.engine.targets.taps import model_layers
 
-ALL_BY_ROPE = {"llama", "qwen2", "qwen3", "qwen3_moe", "gemma3", "gemma3_text", "gpt_oss"}
+ALL_BY_ROPE = {
+    "apertus", "cohere", "cohere2", "deepseek", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5",
+    "ernie4_5_moe", "gemma", "gemma2", "gemma3", "gemma3_text", "gemma4_text", "glm", "glm4",
+    "glm4_moe", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan", "hunyuan_v1_dense",
+    "internlm3", "llama", "mimo", "minicpm", "minicpm3", "mistral", "mixtral", "nemotron", "olmo2",
+    "olmo3", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+    "seed_oss", "smollm3", "stablelm", "starcoder2",
+}  # fmt: skip
 """Model types whose tokens know their positions by the rotation alone, each proven by a test."""
 Turn = Callable[..., mx.array]
 
@@ -30,9 +37,9 @@ def follow_branches(model: nn.Module, cache: RaggedCache) -> None:
 
     As with taps, no class is patched: each module gets one of its own.
     """
-    for layer in model_layers(model):
-        attention: Any = layer.self_attn
-        _follow(attention.rope, cache)
+    attentions: list[Any] = [layer.self_attn for layer in model_layers(model)]
+    for rope in {id(rope): rope for rope in (one.rope for one in attentions)}.values():
+        _follow(rope, cache)
 
 
 def _follow(rope: Any, cache: RaggedCache) -> None:

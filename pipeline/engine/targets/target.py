@@ -20,13 +20,14 @@ from pipeline.engine.cuda.fused_kernels import device_blocks, fill_in
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
 from pipeline.engine.memory.moves import Moves
-from pipeline.engine.memory.recurrent import STATES_PER_ROW
 from pipeline.engine.memory.window import Shapes, device_shapes
 from pipeline.engine.targets.cpu_math import use_on_cpu
 from pipeline.engine.targets.fused import Fused, Tokens, sizes_of
 from pipeline.engine.targets.fused_rows import FusedMoves
+from pipeline.engine.targets.grouped import GROUPED, spread_masks
 from pipeline.engine.targets.joined import join_products
 from pipeline.engine.targets.positions import ALL_BY_ROPE, follow_branches
+from pipeline.engine.targets.probe import Unfit, probe
 from pipeline.engine.targets.taps import Taps
 from pipeline.engine.tree import Branches
 from pipeline.errors import InputError
@@ -71,6 +72,8 @@ class Target:
             shapes = Shapes()
         elif shapes.few:
             join_products(self.model)
+        if self.config.get("model_type") in GROUPED:
+            spread_masks(self.model)
         by_rope = self.config.get("model_type") in ALL_BY_ROPE
         self.branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
         self.cache = RaggedCache(len(caches), shapes, mixers)
@@ -128,19 +131,13 @@ class Target:
         self._probe()
 
     def _probe(self) -> tuple[int, int, int]:
-        """Runs one token through, to learn V, and the bytes per token and to reserve per row."""
-        self.cache.resize(1, 1)
-        self.cache.look_at_row(0, 1)
-        logits = self.model(mx.array([[0]]), cache=self.cache.layers)
-        mx.eval(logits)
-        self.cache.lengths[0] = 1
-        self.cache.settle()
-        if self.cache.shapes.few and (keys := self.cache.attention[0].keys) is not None:
-            self.cache.shapes = replace(self.cache.shapes, mask_dtype=keys.dtype)
-        per_row = self.cache.state_bytes
-        per_token = (self.cache.size_bytes - per_row) // (self.cache.rows * self.cache.columns)
-        self.cache.release()
-        return int(logits.shape[-1]), per_token, per_row * STATES_PER_ROW
+        try:
+            return probe(self.model, self.cache)
+        except Unfit as error:
+            raise InputError(
+                f"model_type={self.config.get('model_type')!r}, as mlx-lm has it, can't run rows "
+                f"of different lengths at once ({error}); choose another model"
+            ) from error
 
     def reserved_bytes(self, rows: int, columns: int) -> int:
         """Memory that a cache of this size takes: what a token costs, and what a row costs."""

@@ -1,0 +1,93 @@
+"""The architectures that a user may bring: batched as they are alone, or refused by name."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import load_model
+from numpy.typing import NDArray
+
+from pipeline.engine.targets.positions import ALL_BY_ROPE
+from pipeline.engine.targets.target import Target
+from pipeline.engine.tree import branches_of
+from pipeline.errors import InputError
+from tests.test_tree import any_tree, path_to
+from tests.tiny import target_of
+from tests.tiny_hybrid import CONFIGS
+from tests.tiny_zoo import UNFIT, ZOO, write_zoo
+
+READ = (20, 33, 3)
+"""Tokens of the rows' prompts: one is longer than a window, one shorter."""
+STEPS = ((4, (2, 4, 1)), (1, (1, 1, 1)), (3, (3, 1, 2)))
+"""Forwards: how many tokens of each row are run, and how many of them stay."""
+FEW = 480
+
+
+def some_tokens(count: int, seed: int) -> list[int]:
+    chance = random.Random(seed)
+    return [chance.randrange(3, FEW) for _ in range(count)]
+
+
+def alone(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Logits [L, V] of mlx-lm's model over one sequence."""
+    model: Any = load_model(folder)[0]
+    return np.array(model(mx.array([list(tokens)]), cache=make_prompt_cache(model))[0])
+
+
+def filled(folder: Path, prompts: Sequence[Sequence[int]]) -> Target:
+    target = target_of(folder)
+    target.cache.resize(len(prompts), 64)
+    for slot, prompt in enumerate(prompts):
+        for start in range(0, len(prompt), 7):
+            target.prefill(slot, prompt[start : start + 7])
+    return target
+
+
+@pytest.mark.parametrize("kind", list(ZOO))
+def test_rows_of_different_lengths_get_what_each_gets_alone(kind: str, tmp_path: Path) -> None:
+    folder = write_zoo(tmp_path / kind, kind)
+    texts = [some_tokens(count + 12, count) for count in READ]
+    expected = [alone(folder, text) for text in texts]
+    target = filled(folder, [text[:count] for text, count in zip(texts, READ, strict=True)])
+    lengths = target.cache.lengths
+    for width, kept in STEPS:
+        tokens = [text[done : done + width] for text, done in zip(texts, lengths, strict=True)]
+        logits = np.array(target.forward(tokens))
+        for slot, stays in enumerate(kept):
+            done = lengths[slot]
+            np.testing.assert_allclose(
+                logits[slot], expected[slot][done : done + width], rtol=0, atol=5e-4
+            )
+            lengths[slot] += stays
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ZOO if kind in ALL_BY_ROPE])
+def test_a_token_of_a_tree_gets_what_its_path_alone_gives_it(kind: str, tmp_path: Path) -> None:
+    folder = write_zoo(tmp_path / kind, kind)
+    prompts = [some_tokens(count, count) for count in READ]
+    target, chance = filled(folder, prompts), random.Random(5)
+    drafts = [any_tree(chance, 12, FEW), [7, 9], any_tree(chance, 9, FEW)]
+    tokens = [[slot + 3, *draft, *[0] * (12 - len(draft))] for slot, draft in enumerate(drafts)]
+    logits = np.array(target.forward(tokens, branches_of(drafts, 13)))
+    for slot, draft in enumerate(drafts):
+        for number in range(len(draft) + 1):
+            path = [draft[place - 1] for place in path_to(draft, number)]
+            expected = alone(folder, [*prompts[slot], slot + 3, *path])[-1]
+            np.testing.assert_allclose(logits[slot, number], expected, rtol=0, atol=5e-4)
+
+
+def test_all_that_may_branch_are_tried() -> None:
+    assert ZOO.keys() | CONFIGS.keys() >= ALL_BY_ROPE
+
+
+@pytest.mark.parametrize("kind", list(UNFIT))
+def test_what_cannot_be_batched_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = write_zoo(tmp_path / kind, kind)
+    assert np.isfinite(alone(folder, [1, 2, 3])).all()
+    with pytest.raises(InputError, match=f"model_type='{kind}'.*different lengths"):
+        target_of(folder)
