@@ -15,16 +15,19 @@ from mlx.utils import tree_flatten
 from tests.tiny import write_tokenizer
 
 VOCABULARY, WINDOW = 512, 8
-SIZES: dict[str, int] = dict.fromkeys(("hidden_size", "d_model", "n_embd"), 64)
-SIZES |= dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers"), 4)
-SIZES |= dict.fromkeys(("intermediate_size", "n_inner"), 128)
-SIZES |= dict.fromkeys(("num_attention_heads", "n_head", "n_heads"), 4)
-SIZES |= dict.fromkeys(("num_key_value_heads", "n_kv_heads"), 2)
-SIZES |= dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts"), 4)
-SIZES |= dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "block_size"), 1024)
-SIZES |= dict.fromkeys(("sliding_window", "sliding_window_size"), WINDOW)
+SIZES = {
+    64: ("hidden_size", "d_model", "n_embd"),
+    4: (
+        "num_hidden_layers", "n_layer", "n_layers", "num_attention_heads", "n_head", "n_heads",
+        "num_experts", "n_routed_experts", "num_local_experts",
+    ),
+    2: ("num_key_value_heads", "n_kv_heads"),
+    128: ("intermediate_size", "n_inner"),
+    1024: ("max_position_embeddings", "n_positions", "n_ctx", "block_size"),
+    WINDOW: ("sliding_window", "sliding_window_size"),
+}  # fmt: skip
 FIELDS: dict[str, Any] = {
-    **SIZES,
+    **{name: size for size, names in SIZES.items() for name in names},
     "head_dim": 16,
     "vocab_size": VOCABULARY,
     "rope_theta": 10000.0,

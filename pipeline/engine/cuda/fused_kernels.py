@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.engine.cuda.mailbox import GrowingMailbox
-from pipeline.engine.memory.cache import LayerCache
+from pipeline.engine.memory.layer import LayerCache
 from pipeline.engine.tree import Branches
 
 SOURCES = Path(__file__).parent

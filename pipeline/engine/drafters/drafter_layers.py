@@ -14,7 +14,7 @@ from mlx_lm.models.rope_utils import initialize_rope
 
 from pipeline.engine.drafters.drafter_config import DrafterConfig
 from pipeline.engine.drafters.markov import Markov
-from pipeline.engine.memory.cache import LayerCache
+from pipeline.engine.memory.layer import LayerCache
 from pipeline.engine.targets.joined import Joined
 from pipeline.errors import InputError
 

@@ -12,7 +12,8 @@ from itertools import accumulate
 
 import mlx.core as mx
 
-from pipeline.engine.memory.cache import LayerCache, RaggedCache
+from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.memory.layer import LayerCache
 from pipeline.engine.memory.moves import Late
 from pipeline.engine.memory.window import ScatteredWindow
 

@@ -37,7 +37,7 @@ from pipeline.engine.cuda.fused_kernels import (
     turns,
     where,
 )
-from pipeline.engine.memory.cache import LayerCache
+from pipeline.engine.memory.layer import LayerCache
 from pipeline.engine.memory.moves import buffers_of
 from pipeline.engine.tree import Branches
 
