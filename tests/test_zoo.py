@@ -18,7 +18,7 @@ from pipeline.engine.tree import branches_of
 from pipeline.errors import InputError
 from tests.test_tree import any_tree, path_to
 from tests.tiny import target_of
-from tests.tiny_hybrid import CONFIGS
+from tests.tiny_hybrid import CONFIGS, write_model
 from tests.tiny_zoo import UNFIT, ZOO, write_zoo
 
 READ = (20, 33, 3)
@@ -85,9 +85,16 @@ def test_all_that_may_branch_are_tried() -> None:
     assert ZOO.keys() | CONFIGS.keys() >= ALL_BY_ROPE
 
 
+@pytest.mark.skipif(mx.default_device() != mx.cpu, reason="it can, on a GPU")
+def test_what_this_machine_cannot_compute_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "qwen3_moe", "qwen3_moe", dtype=mx.bfloat16)
+    with pytest.raises(InputError, match=r"qwen3_moe.*float32.*another model"):
+        target_of(folder)
+
+
 @pytest.mark.parametrize("kind", list(UNFIT))
 def test_what_cannot_be_batched_is_refused(kind: str, tmp_path: Path) -> None:
     folder = write_zoo(tmp_path / kind, kind)
     assert np.isfinite(alone(folder, [1, 2, 3])).all()
-    with pytest.raises(InputError, match=f"model_type='{kind}'.*different lengths"):
+    with pytest.raises(InputError, match=rf"{kind}.*different lengths"):
         target_of(folder)

@@ -20,8 +20,11 @@ EXACT, ROUNDED = 1e-3, 0.25
 other shapes round otherwise, in those by some hundredths, and by more where experts are chosen."""
 
 
+SEVERAL = "rows of different lengths at once: "
+
+
 class Unfit(Exception):  # noqa: N818 (a finding, not a fault)
-    """The model can't run rows of different lengths at once; the text says what went wrong."""
+    """The model can't be run here; the text says what fails."""
 
 
 def probe(model: Any, cache: RaggedCache) -> tuple[int, int, int]:
@@ -51,18 +54,21 @@ def probe(model: Any, cache: RaggedCache) -> tuple[int, int, int]:
     per_token = (cache.size_bytes - per_row) // (cache.rows * cache.columns)
     cache.resize(2, COUNT)
     rows = [tokens[-2:], tokens[:2]]
-    both = _run(model, cache, rows + [tokens[:2]] * (cache.look_at_rows(2, 2) - 2))
+    both = _run(model, cache, rows + [tokens[:2]] * (cache.look_at_rows(2, 2) - 2), SEVERAL)
     _compare(both[:2], mx.stack([alone[-2:], alone[:2]]))
     cache.release()
     return vocabulary, per_token, per_row * STATES_PER_ROW
 
 
-def _run(model: Any, cache: RaggedCache, tokens: Sequence[Sequence[int]]) -> mx.array:
+def _run(
+    model: Any, cache: RaggedCache, tokens: Sequence[Sequence[int]], what: str = ""
+) -> mx.array:
     try:
         logits = model(mx.array([list(row) for row in tokens]), cache=cache.layers)
         mx.eval(logits)
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise Unfit(" ".join(str(error).split())[:200] or type(error).__name__) from error
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Unfit(f"{what}{reason}") from error
     return logits
 
 
@@ -71,4 +77,4 @@ def _compare(found: mx.array, expected: mx.array) -> None:
     found, expected = found.astype(mx.float32), expected.astype(mx.float32)
     error: Any = (mx.abs(found - expected).mean() / mx.std(expected)).item()
     if error > most:
-        raise Unfit(f"they get other logits than alone, off by {error:.2g} deviations")
+        raise Unfit(f"{SEVERAL}their logits are not those of each alone, by {error:.2g} deviations")

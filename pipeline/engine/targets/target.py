@@ -135,8 +135,8 @@ class Target:
             return probe(self.model, self.cache)
         except Unfit as error:
             raise InputError(
-                f"model_type={self.config.get('model_type')!r}, as mlx-lm has it, can't run rows "
-                f"of different lengths at once ({error}); choose another model"
+                f"model_type={self.config.get('model_type')!r}, as mlx-lm has it, can't run here "
+                f"({error}); choose another model"
             ) from error
 
     def reserved_bytes(self, rows: int, columns: int) -> int:
