@@ -12,10 +12,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 from numpy.typing import NDArray
 
+from pipeline.engine.checking.check_run import run_check
 from pipeline.engine.targets.positions import ALL_BY_ROPE
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import branches_of
 from pipeline.errors import InputError
+from pipeline.training.features import Teacher
+from tests.test_check import job_for, random_drafter
 from tests.test_tree import any_tree, path_to
 from tests.tiny import target_of
 from tests.tiny_hybrid import CONFIGS, write_model
@@ -25,7 +28,7 @@ READ = (20, 33, 3)
 """Tokens of the rows' prompts: one is longer than a window, one shorter."""
 STEPS = ((4, (2, 4, 1)), (1, (1, 1, 1)), (3, (3, 1, 2)))
 """Forwards: how many tokens of each row are run, and how many of them stay."""
-FEW = 480
+FEW, LAYERS = 480, 4
 
 
 def some_tokens(count: int, seed: int) -> list[int]:
@@ -79,6 +82,28 @@ def test_a_token_of_a_tree_gets_what_its_path_alone_gives_it(kind: str, tmp_path
             path = [draft[place - 1] for place in path_to(draft, number)]
             expected = alone(folder, [*prompts[slot], slot + 3, *path])[-1]
             np.testing.assert_allclose(logits[slot, number], expected, rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("kind", list(ZOO))
+def test_a_drafter_changes_nothing_that_is_written(kind: str, tmp_path: Path) -> None:
+    folder = write_zoo(tmp_path / kind, kind)
+    report = run_check(job_for(folder, random_drafter(tmp_path / "drafter", LAYERS)))
+    assert report.divergences == ()
+    assert all(tokens > 80 for _, tokens in report.tokens)
+    drafted = {source: tokens for source, tokens, _ in report.drafts}
+    assert drafted["dflash"] > 50
+    assert ("tree" in drafted) == (kind in ALL_BY_ROPE)
+
+
+@pytest.mark.parametrize("kind", list(ZOO))
+def test_a_drafter_can_be_trained_for_it(kind: str, tmp_path: Path) -> None:
+    folder = write_zoo(tmp_path / kind, kind)
+    tokens = mx.array([some_tokens(9, 1), some_tokens(9, 2)])
+    model: Any = load_model(folder)[0]
+    teacher = Teacher(target_of(folder), (0, LAYERS - 1))
+    states = teacher.look(tokens)
+    assert states.shape == (2, 9, 2 * teacher.hidden_size)
+    assert teacher.head(states[0, :, : teacher.hidden_size]).shape == model(tokens)[0].shape
 
 
 def test_all_that_may_branch_are_tried() -> None:

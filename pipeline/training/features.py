@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx import nn
 
-from pipeline.engine.targets.taps import Taps, find_embedding, find_head
+from pipeline.engine.targets.taps import Taps, find_decoder, find_embedding, find_head
 from pipeline.engine.targets.target import Target
 from pipeline.errors import InputError
 from pipeline.settings import private_folder
@@ -65,20 +64,9 @@ class Teacher:
         Returns:
             [B, L, taps * D], or a D more for the last hidden state.
         """
-        last: mx.array = self._decoder(tokens)
+        last: mx.array = self._decoder(tokens, cache=None)  # some ask for it
         states = self._taps.take()
         return mx.concatenate([*states, *([last] if self._soft else [])], axis=-1)
-
-
-def find_decoder(model: nn.Module) -> Any:
-    """The part of a model from tokens to the last hidden state."""
-    found: Any = model
-    while not hasattr(found, "embed_tokens"):
-        inner = getattr(found, "language_model", None) or getattr(found, "model", None)
-        if inner is None:
-            raise ValueError(f"{type(found).__name__} has no embedding")
-        found = inner
-    return found
 
 
 class Features:

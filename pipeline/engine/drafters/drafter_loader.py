@@ -17,6 +17,7 @@ from pipeline.engine.drafters.fused_drafter import FusedDrafter, can_fuse
 from pipeline.engine.machine.blas import uses_cpu
 from pipeline.engine.targets.taps import find_embedding, model_layers
 from pipeline.engine.targets.target import Target
+from pipeline.errors import InputError
 
 
 def load_drafter(folder: Path, target: Target) -> Drafter:
@@ -31,12 +32,19 @@ def load_drafter(folder: Path, target: Target) -> Drafter:
             incomplete or corrupt; says what is missing.
     """
     config = read_config(folder)
-    embedding = find_embedding(target.model)(mx.array([[0]]))  # [1, 1, D]
+    try:
+        embedding = find_embedding(target.model)(mx.array([[0]]))  # [1, 1, D]
+        layers = len(model_layers(target.model))
+    except ValueError as error:
+        raise InputError(
+            f"model_type={target.config.get('model_type')!r} is not built as a drafter needs it "
+            f"({error}); go on without one: --drafter none"
+        ) from error
     check_fit(
         config,
         vocabulary=target.vocabulary,
         hidden_size=int(embedding.shape[-1]),
-        layers=len(model_layers(target.model)),
+        layers=layers,
     )
     weights = Weights(config)
     tensors = read_tensors(folder)

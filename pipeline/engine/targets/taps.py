@@ -10,6 +10,10 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
+EMBEDDINGS = ("embed_tokens", "wte", "tok_embeddings", "embed_in", "word_embeddings")
+HEADS = ("lm_head", "embed_out", "output")
+"""What mlx-lm's models call them."""
+
 
 class Taps:
     """Remembers the outputs of some layers of a model, in every forward.
@@ -53,32 +57,39 @@ def model_layers(model: nn.Module) -> Sequence[nn.Module]:
     return found.layers
 
 
+def find_decoder(model: nn.Module) -> Any:
+    """The part of a model that has its embedding: from tokens to the last hidden state."""
+    found: Any = model
+    while not any(hasattr(found, name) for name in EMBEDDINGS):
+        found = _inside(found)
+    return found
+
+
 def find_embedding(model: nn.Module) -> nn.Module:
     """The module whose call turns tokens [B, T] into the table's own rows [B, T, D].
 
     What some models do with them afterwards (Gemma's scale) is not in it.
     """
-    found: Any = model
-    while not hasattr(found, "embed_tokens"):
-        found = _inside(found)
-    return found.embed_tokens
+    decoder = find_decoder(model)
+    return next(getattr(decoder, name) for name in EMBEDDINGS if hasattr(decoder, name))
 
 
 def find_head(model: nn.Module) -> Callable[[mx.array], mx.array]:
     """What turns hidden states [B, T, D] into logits [B, T, V]: the head, or the tied table."""
-    found: Any = model
-    while found is not None:
-        head: Any = getattr(found, "lm_head", None)
-        if head is not None:
+    found, decoder = model, find_decoder(model)
+    while True:
+        heads = [getattr(found, name, None) for name in HEADS]
+        if head := next(filter(None, heads), None):
             return head
-        found = getattr(found, "language_model", None)
-    table: Any = find_embedding(model)
-    return table.as_linear
+        if found is decoder:
+            table: Any = find_embedding(model)
+            return table.as_linear
+        found = _inside(found)
 
 
 def _inside(model: nn.Module) -> nn.Module:
-    for name in ("language_model", "model"):
+    for name in ("language_model", "model", "transformer"):
         inner: Any = getattr(model, name, None)
         if inner is not None:
             return inner
-    raise ValueError(f"no decoder layers are in {type(model).__name__}")
+    raise ValueError(f"no embedding or no layers are in {type(model).__name__}")
