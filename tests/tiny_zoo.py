@@ -118,7 +118,7 @@ ZOO: dict[str, dict[str, Any]] = {
         "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
     },
     "glm": {}, "glm4": {}, "glm4_moe": {"rope_scaling": None}, "gpt2": {},
-    "gpt_neox": {"rotary_emb_base": 10000}, "granite": {}, "granitemoe": {}, "helium": {},
+    "gpt_neox": {"rotary_emb_base": 10000}, "granite": {}, "granitemoe": {}, "helium": NOT_TIED,
     "hunyuan": ALPHA | {
         "use_cla": True, "cla_share_factor": 2, "num_shared_expert": 1, "moe_topk": 2,
         "use_mixed_mlp_moe": True,
@@ -136,6 +136,26 @@ ZOO: dict[str, dict[str, Any]] = {
     "qwen2": {}, "qwen2_moe": {}, "seed_oss": {}, "smollm3": {}, "stablelm": {}, "starcoder2": {},
 }  # fmt: skip
 """By `model_type`: what else its config says."""
+STREAMS: dict[str, dict[str, Any]] = {
+    "gemma3n": {
+        "text_config": {
+            name: FIELDS[name]
+            for name in (
+                "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
+                "num_key_value_heads", "head_dim", "rms_norm_eps", "vocab_size", "sliding_window",
+                "max_position_embeddings", "rope_theta", "final_logit_softcapping",
+                "query_pre_attn_scalar",
+            )
+        } | {
+            "model_type": "gemma3n_text", "num_kv_shared_layers": 2, "rope_scaling": None,
+            "vocab_size_per_layer_input": VOCABULARY, "rope_local_base_freq": 10000.0,
+            "layer_types": MIXED, "activation_sparsity_pattern": [0.95, 0.0, 0.0, 0.0],
+            "hidden_size_per_layer_input": 8, "altup_num_inputs": 2, "altup_coef_clip": 120.0,
+            "altup_correct_scale": True, "altup_active_idx": 0, "laurel_rank": 8,
+        },
+    },
+}  # fmt: skip
+"""Models whose layers have several streams: no drafter can look at them."""
 UNFIT: dict[str, dict[str, Any]] = {
     "gpt_bigcode": {},  # positions of one row
     "afm7": {  # positions by the number of columns
@@ -146,19 +166,19 @@ UNFIT: dict[str, dict[str, Any]] = {
 """Models that can't run rows of different lengths."""
 
 
-def write_zoo(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A random model of mlx-lm's `model_type` kind, in float32."""
+def write_zoo(folder: Path, kind: str, seed: int = 0, dtype: mx.Dtype = mx.float32) -> Path:
+    """A random model of mlx-lm's `model_type` kind."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, VOCABULARY)
     module: Any = importlib.import_module(f"mlx_lm.models.{REMAPPED.get(kind, kind)}")
     asked = {field.name for field in dataclasses.fields(module.ModelArgs)}
     config = {name: value for name, value in FIELDS.items() if name in asked}
-    config |= {"model_type": kind, "eos_token_id": 2} | (ZOO | UNFIT)[kind]
+    config |= {"model_type": kind, "eos_token_id": 2} | (ZOO | STREAMS | UNFIT)[kind]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     model = module.Model(module.ModelArgs.from_dict(json.loads(json.dumps(config))))
     mx.random.seed(seed)
     leaves: Any = tree_flatten(model.parameters())
-    weights: dict[str, mx.array] = {name: _weight(value) for name, value in leaves}
+    weights: dict[str, mx.array] = {name: _weight(value).astype(dtype) for name, value in leaves}
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     return folder
 
@@ -168,5 +188,5 @@ REMAPPED = {"mistral": "llama"}
 
 def _weight(value: mx.array) -> mx.array:
     if value.ndim < 2:
-        return value.astype(mx.float32)
+        return value
     return mx.random.normal(value.shape, scale=2 / value.shape[-1] ** 0.5)

@@ -39,13 +39,19 @@ class Teacher:
             self._embed, self._head = find_embedding(target.model), find_head(target.model)
             self._taps = Taps(target.model, layer_ids)
             probe = self._embed(mx.array([[0]]))
+            self.dtype, self.hidden_size = probe.dtype, int(probe.shape[-1])
+            self._soft = soft
+            self._check_states(len(layer_ids) + soft)
         except (ValueError, AttributeError, IndexError) as error:
             raise InputError(
                 f"model_type={target.config.get('model_type')!r} has no decoder layers, embedding "
                 f"and head that a drafter can use ({error}); choose another model"
             ) from error
-        self.dtype, self.hidden_size = probe.dtype, int(probe.shape[-1])
-        self._soft = soft
+
+    def _check_states(self, parts: int) -> None:
+        found = self.look(mx.array([[0, 0]])).shape
+        if found != (1, 2, parts * self.hidden_size):
+            raise ValueError(f"its hidden states are {found}")
 
     def embed(self, tokens: mx.array) -> mx.array:
         """[...] tokens -> [..., D]."""

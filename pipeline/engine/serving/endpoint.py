@@ -141,6 +141,7 @@ def listen() -> socket.socket:
 def build() -> str:
     """A hash of the engine's own code: a process started before an update has another."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+    root = Path(__file__).parents[1]
+    for file in sorted([*root.rglob("*.py"), *root.rglob("*.cuh")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -79,8 +79,9 @@ def find_head(model: nn.Module) -> Callable[[mx.array], mx.array]:
     found, decoder = model, find_decoder(model)
     while True:
         heads = [getattr(found, name, None) for name in HEADS]
-        if head := next(filter(None, heads), None):
-            return head
+        for head in heads:
+            if head is not None:
+                return head
         if found is decoder:
             table: Any = find_embedding(model)
             return table.as_linear

@@ -1,7 +1,7 @@
 """The target model: weights, forward passes over the ragged cache, and what is asked of a model.
 
-Loads any mlx-lm model folder whose layers use plain or sliding-window attention, or the gated
-delta rule (the hybrid Qwen models).
+Loads any mlx-lm model folder whose layers use plain, sliding-window or latent attention, or the
+gated delta rule (the hybrid Qwen models).
 """
 
 import json
@@ -33,6 +33,8 @@ from pipeline.engine.tree import Branches
 from pipeline.errors import InputError
 
 PIECE, FUSED_PIECE = 512, 1024
+WRONG_IN_ROWS = {"afm7"}
+"""They take the number of columns for a position: in 16 bits no trial tells that from rounding."""
 GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
 
 
@@ -46,8 +48,8 @@ class Target:
         branches: Whether `forward` takes trees.
 
     Raises:
-        InputError: The folder can't be loaded, or the model's layers keep a state that the ragged
-            cache can't hold.
+        InputError: The folder can't be loaded, the model's layers keep a state that the ragged
+            cache can't hold, or it can't run rows of different lengths, see `probe`.
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -56,7 +58,7 @@ class Target:
         try:
             self.model: nn.Module
             self.model, self.config = load_model(Path(info.folder))
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, SystemExit) as error:
             raise InputError(
                 f"the model folder={info.folder!r} can't be loaded ({_one_line(error)}); check "
                 "that the files are complete and that mlx-lm knows the architecture"
@@ -72,6 +74,8 @@ class Target:
             shapes = Shapes()
         elif shapes.few:
             join_products(self.model)
+        if self.config.get("model_type") in WRONG_IN_ROWS:
+            raise self._unfit("rows of different lengths at once get wrong positions")
         if self.config.get("model_type") in GROUPED:
             spread_masks(self.model)
         by_rope = self.config.get("model_type") in ALL_BY_ROPE
@@ -134,10 +138,14 @@ class Target:
         try:
             return probe(self.model, self.cache)
         except Unfit as error:
-            raise InputError(
-                f"model_type={self.config.get('model_type')!r}, as mlx-lm has it, can't run here "
-                f"({error}); choose another model"
-            ) from error
+            raise self._unfit(str(error)) from error
+
+    def _unfit(self, reason: str) -> InputError:
+        kind = self.config.get("model_type")
+        return InputError(
+            f"model_type={kind!r}, as mlx-lm has it, can't run here ({reason}); "
+            "choose another model"
+        )
 
     def reserved_bytes(self, rows: int, columns: int) -> int:
         """Memory that a cache of this size takes: what a token costs, and what a row costs."""
@@ -243,10 +251,19 @@ class Target:
             observe: Gets one [B, T, D] per layer id (a fused target: all in one [L B, T, D]) while
                 the forward is laid out and nothing is computed; returns arrays to compute along
                 with the logits.
+
+        Raises:
+            InputError: The layers' outputs are not of that kind.
         """
         self._tapped, self._observe = tuple(layer_ids), observe
         if self._fused is None:
             self._taps = Taps(self.model, layer_ids)
+            self.model(mx.array([[0]]))
+            if any(output.ndim != 3 for output in self._taps.take()):  # noqa: PLR2004 ([B, T, D])
+                raise InputError(
+                    f"model_type={self.config.get('model_type')!r} has layers of several streams, "
+                    "which no drafter can look at; go on without one: --drafter none"
+                )
 
     def _run(self, tokens: Tokens, *, logits: bool = True) -> mx.array:
         if self._fused is not None:
