@@ -27,7 +27,7 @@ class Unfit(Exception):  # noqa: N818 (a finding, not a fault)
 
 
 def probe(model: Any, cache: RaggedCache) -> tuple[int, int, int]:
-    """Runs a few tokens through an empty cache, which is empty again afterwards.
+    """Runs one token through an empty cache, which is empty again afterwards.
 
     Args:
         model: An mlx-lm model.
@@ -39,19 +39,36 @@ def probe(model: Any, cache: RaggedCache) -> tuple[int, int, int]:
     Raises:
         Unfit: See there.
     """
-    cache.resize(1, LONG + NEW)
+    cache.resize(1, 1)
     cache.look_at_row(0, 1)
     vocabulary = int(_run(model, cache, [[0]]).shape[-1])
-    tokens = [token % vocabulary for token in range(1, LONG + NEW + 1)]
-    cache.look_at_row(0, len(tokens))
-    alone = _run(model, cache, [tokens])[0]
-    cache.lengths[0] = LONG
+    cache.lengths[0] = 1
     cache.settle()
-    first = cache.attention[0].keys
-    rounded = first is not None and first.dtype != mx.float32
     _choose_masks(cache)
     per_row = cache.state_bytes
     per_token = (cache.size_bytes - per_row) // (cache.rows * cache.columns)
+    cache.release()
+    return vocabulary, per_token, per_row * STATES_PER_ROW
+
+
+def try_rows(model: Any, cache: RaggedCache, vocabulary: int) -> None:
+    """Compares what two rows of different lengths get with what each gets alone.
+
+    Args:
+        model: An mlx-lm model.
+        cache: Its cache, empty, and empty again afterwards.
+        vocabulary: V.
+
+    Raises:
+        Unfit: See there.
+    """
+    tokens = [token % vocabulary for token in range(1, LONG + NEW + 1)]
+    cache.resize(1, len(tokens))
+    cache.look_at_row(0, len(tokens))
+    alone = _run(model, cache, [tokens])[0]
+    cache.lengths[0] = LONG
+    keys = cache.attention[0].keys
+    most = EXACT if keys is not None and keys.dtype == mx.float32 else ROUNDED
     cache.resize(2, len(tokens))
     cache.look_at_row(1, SHORT)
     _run(model, cache, [tokens[:SHORT]], SEVERAL)
@@ -60,9 +77,8 @@ def probe(model: Any, cache: RaggedCache) -> tuple[int, int, int]:
     places = [slice(length, length + NEW) for length in (LONG, SHORT)]
     both = _run(model, cache, [tokens[place] for place in places], SEVERAL)
     for found, place in zip(both, places, strict=True):
-        _compare(found, alone[place], ROUNDED if rounded else EXACT)
+        _compare(found, alone[place], most)
     cache.release()
-    return vocabulary, per_token, per_row * STATES_PER_ROW
 
 
 def _choose_masks(cache: RaggedCache) -> None:

@@ -27,7 +27,7 @@ from pipeline.engine.targets.fused_rows import FusedMoves
 from pipeline.engine.targets.grouped import GROUPED, spread_masks
 from pipeline.engine.targets.joined import join_products
 from pipeline.engine.targets.positions import ALL_BY_ROPE, follow_branches
-from pipeline.engine.targets.probe import Unfit, probe
+from pipeline.engine.targets.probe import Unfit, probe, try_rows
 from pipeline.engine.targets.taps import Taps
 from pipeline.engine.tree import Branches
 from pipeline.errors import InputError
@@ -136,9 +136,12 @@ class Target:
 
     def _probe(self) -> tuple[int, int, int]:
         try:
-            return probe(self.model, self.cache)
+            found = probe(self.model, self.cache)
+            if self._fused is None:  # which is not what runs, else
+                try_rows(self.model, self.cache, found[0])
         except Unfit as error:
             raise self._unfit(str(error)) from error
+        return found
 
     def _unfit(self, reason: str) -> InputError:
         kind = self.config.get("model_type")
