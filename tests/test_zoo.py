@@ -9,9 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx import nn
-from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
-from numpy.typing import NDArray
 
 from pipeline.engine.checking.check_run import run_check
 from pipeline.engine.drafters.drafter_loader import load_drafter
@@ -24,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.training.features import Teacher
 from tests.test_check import job_for, random_drafter
 from tests.test_drafter import SEEDS
+from tests.test_engine_models import alone, model_of, some_tokens
 from tests.test_tree import any_tree, path_to
 from tests.tiny import target_of
 from tests.tiny_hybrid import write_model
@@ -34,17 +33,6 @@ READ = (20, 33, 3)
 STEPS = ((4, (2, 4, 1)), (1, (1, 1, 1)), (3, (3, 1, 2)))
 """Forwards: how many tokens of each row are run, and how many of them stay."""
 FEW, LAYERS = 480, 4
-
-
-def some_tokens(count: int, seed: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randrange(3, FEW) for _ in range(count)]
-
-
-def alone(folder: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Logits [L, V] of mlx-lm's model over one sequence."""
-    model: Any = load_model(folder)[0]
-    return np.array(model(mx.array([list(tokens)]), cache=make_prompt_cache(model))[0])
 
 
 def filled(folder: Path, prompts: Sequence[Sequence[int]]) -> Target:
@@ -104,7 +92,7 @@ def test_a_drafter_changes_nothing_that_is_written(kind: str, tmp_path: Path) ->
 def test_a_drafter_can_be_trained_for_it(kind: str, tmp_path: Path) -> None:
     folder = write_zoo(tmp_path / kind, kind)
     tokens = mx.array([some_tokens(9, 1), some_tokens(9, 2)])
-    model: Any = load_model(folder)[0]
+    model = model_of(folder)
     soft = kind != "gpt_neox"  # its last hidden states are not to be had
     teacher = Teacher(target_of(folder), (0, LAYERS - 1), soft=soft)
     states = teacher.look(tokens)

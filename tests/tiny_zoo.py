@@ -4,13 +4,13 @@ A config is filled in by the names of the fields that a model asks for; what dif
 """
 
 import dataclasses
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes
 
 from tests.tiny import write_tokenizer
 
@@ -170,20 +170,17 @@ def write_zoo(folder: Path, kind: str, seed: int = 0, dtype: mx.Dtype = mx.float
     """A random model of mlx-lm's `model_type` kind."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder, VOCABULARY)
-    module: Any = importlib.import_module(f"mlx_lm.models.{REMAPPED.get(kind, kind)}")
-    asked = {field.name for field in dataclasses.fields(module.ModelArgs)}
+    classes: Any = _get_classes({"model_type": kind})
+    asked = {field.name for field in dataclasses.fields(classes[1])}
     config = {name: value for name, value in FIELDS.items() if name in asked}
     config |= {"model_type": kind, "eos_token_id": 2} | (ZOO | STREAMS | UNFIT)[kind]
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    model = module.Model(module.ModelArgs.from_dict(json.loads(json.dumps(config))))
+    model = classes[0](classes[1].from_dict(json.loads(json.dumps(config))))
     mx.random.seed(seed)
     leaves: Any = tree_flatten(model.parameters())
     weights: dict[str, mx.array] = {name: _weight(value).astype(dtype) for name, value in leaves}
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     return folder
-
-
-REMAPPED = {"mistral": "llama"}
 
 
 def _weight(value: mx.array) -> mx.array:

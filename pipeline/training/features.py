@@ -44,7 +44,7 @@ class Teacher:
             self._check_states(len(layer_ids) + soft)
         except (ValueError, AttributeError, IndexError) as error:
             raise InputError(
-                f"model_type={target.config.get('model_type')!r} has no decoder layers, embedding "
+                f"model_type={target.kind!r} has no decoder layers, embedding "
                 f"and head that a drafter can use ({error}); choose another model"
             ) from error
 

@@ -3,16 +3,17 @@
 Plain data without mlx; `bench_run` does the work, in a process of its own.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pipeline.engine.machine.child import run_child
-from pipeline.errors import EngineError, InputError
 
 ROWS = (1, 4, 8)
 MAX_TOKENS = 48
+LOST = (
+    "the timing ended without a report (exit={code}); the machine may lack memory; close other "
+    "programs and try again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,6 @@ def start_bench(job: BenchJob, progress: Callable[[str, float], None]) -> BenchR
         InputError: The model or the drafter can't be used.
         EngineError: The process ended without a report.
     """
-    last, code = run_child("pipeline.engine.checking.bench_run", asdict(job), progress)
-    try:
-        found: dict[str, Any] = json.loads(last)
-    except ValueError:
-        raise EngineError(
-            f"the timing ended without a report (exit={code}); the machine may lack "
-            "memory; close other programs and try again"
-        ) from None
-    if "refused" in found:
-        raise InputError(found["refused"])
+    found = run_child("pipeline.engine.checking.bench_run", asdict(job), progress, LOST)
     found["paces"] = tuple(Pace(**pace) for pace in found["paces"])
     return BenchReport(**found)

@@ -10,16 +10,18 @@ forward would excuse itself.
 Plain data without mlx; `check_run` does the work, in a process of its own.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pipeline.engine.machine.child import run_child
-from pipeline.errors import EngineError, InputError
 
 Way = Literal["serial", "batched", "speculative"]
 WAYS: tuple[Way, ...] = ("serial", "batched", "speculative")
+LOST = (
+    "the check ended without a verdict (exit={code}); the machine may lack memory; with --resume "
+    "FILE what was finished is kept, so run it again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +133,9 @@ def start_check(job: CheckJob, progress: Callable[[str, float], None]) -> CheckR
         InputError: The model, the drafter or a file can't be used.
         EngineError: The process ended without a verdict.
     """
-    last, code = run_child("pipeline.engine.checking.check_run", asdict(job), progress)
-    return _read_verdict(last, code)
-
-
-def _read_verdict(line: str, code: int) -> CheckReport:
-    try:
-        found: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise EngineError(
-            f"the check ended without a verdict (exit={code}); the machine may lack memory; with "
-            "--resume FILE what was finished is kept, so run it again"
-        ) from None
-    if "refused" in found:
-        raise InputError(found["refused"])
-    return parse_report(found)
+    return parse_report(
+        run_child("pipeline.engine.checking.check_run", asdict(job), progress, LOST)
+    )
 
 
 def parse_report(values: dict[str, Any]) -> CheckReport:

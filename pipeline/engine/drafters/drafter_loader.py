@@ -37,7 +37,7 @@ def load_drafter(folder: Path, target: Target) -> Drafter:
         layers = len(model_layers(target.model))
     except ValueError as error:
         raise InputError(
-            f"model_type={target.config.get('model_type')!r} is not built as a drafter needs it "
+            f"model_type={target.kind!r} is not built as a drafter needs it "
             f"({error}); go on without one: --drafter none"
         ) from error
     check_fit(

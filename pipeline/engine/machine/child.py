@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.machine.blas import serving_environment
-from pipeline.errors import DocflashError
+from pipeline.errors import DocflashError, EngineError, InputError
 
 PROGRESS = "progress "
 """Begins a line about progress: JSON of what is being done, and the part that is done, 0 to 1."""
@@ -41,17 +41,22 @@ def follow(process: "subprocess.Popen[str]", progress: Callable[[str, float], No
 
 
 def run_child(
-    module: str, job: dict[str, Any], progress: Callable[[str, float], None]
-) -> tuple[str, int]:
+    module: str, job: dict[str, Any], progress: Callable[[str, float], None], lost: str
+) -> dict[str, Any]:
     """Runs a module in a process with the engine's environment.
 
     Args:
         module: One that calls `serve_job`.
         job: What to do, with a `model`.
         progress: Told what is being done, and the part of it that is done, 0 to 1.
+        lost: What is told of one that ends without a report; "{code}" is its exit code.
 
     Returns:
-        Its last line, and its exit code.
+        Its report.
+
+    Raises:
+        InputError: It refused the job.
+        EngineError: It ended without a report.
     """
     with subprocess.Popen(
         [sys.executable, "-m", module],
@@ -67,7 +72,13 @@ def run_child(
         except BaseException:
             process.terminate()
             raise
-    return last, process.returncode
+    try:
+        found: dict[str, Any] = json.loads(last)
+    except ValueError:
+        raise EngineError(lost.format(code=process.returncode)) from None
+    if "refused" in found:
+        raise InputError(found["refused"])
+    return found
 
 
 def serve_job(run: Callable[[dict[str, Any], Callable[[str, float], None]], Any]) -> None:

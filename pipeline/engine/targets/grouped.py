@@ -4,15 +4,17 @@ mlx-lm's Gemma 2 caps its scores, [B, G, H / G, N, K], and so can't leave the gr
 attention. A mask of one row fits both; one of several rows, [B, 1, N, K], has to be told apart.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 from mlx import nn
 
-from pipeline.engine.targets.taps import model_layers
+from pipeline.engine.targets.taps import call_instead, model_layers
 
 GROUPED = {"gemma2"}
 """Model types of which that is so."""
+Attend = Callable[[mx.array, Any, Any], mx.array]
 
 
 def spread_masks(model: nn.Module) -> None:
@@ -20,15 +22,10 @@ def spread_masks(model: nn.Module) -> None:
     for layer in model_layers(model):
         attention: Any = layer.self_attn
         if attention.repeats > 1:
-            _spread(attention)
+            call_instead(attention, _with_spread_mask)
 
 
-def _spread(attention: Any) -> None:
-    kind = type(attention)
-
-    def call(module: nn.Module, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        if isinstance(mask, mx.array) and mask.ndim == 4:  # noqa: PLR2004
-            mask = mask[:, :, None]
-        return kind.__call__(module, x, mask, cache)
-
-    attention.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+def _with_spread_mask(own: Attend, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
+    if isinstance(mask, mx.array) and mask.ndim == 4:  # noqa: PLR2004
+        mask = mask[:, :, None]
+    return own(x, mask, cache)

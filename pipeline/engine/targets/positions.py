@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx import nn
 
 from pipeline.engine.memory.cache import RaggedCache
-from pipeline.engine.targets.taps import model_layers
+from pipeline.engine.targets.taps import call_instead, model_layers
 
 ALL_BY_ROPE = {
     "apertus", "cohere", "cohere2", "deepseek", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5",
@@ -33,23 +33,15 @@ def turn_each(turn: Turn, x: mx.array, positions: mx.array) -> mx.array:
 
 
 def follow_branches(model: nn.Module, cache: RaggedCache) -> None:
-    """Has a model's layers turn the tokens of trees by the positions of the cache's window.
-
-    As with taps, no class is patched: each module gets one of its own.
-    """
+    """Has a model's layers turn the tokens of trees by the positions of the cache's window."""
     attentions: list[Any] = [layer.self_attn for layer in model_layers(model)]
     for rope in {id(rope): rope for rope in (one.rope for one in attentions)}.values():
         _follow(rope, cache)
 
 
 def _follow(rope: Any, cache: RaggedCache) -> None:
-    kind = type(rope)
-
-    def call(module: nn.Module, x: mx.array, offset: mx.array | int = 0) -> mx.array:
+    def call(own: Turn, x: mx.array, offset: mx.array | int = 0) -> mx.array:
         positions = cache.window.positions
-        if positions is None:
-            return kind.__call__(module, x, offset=offset)
-        return turn_each(lambda flat, offset: kind.__call__(module, flat, offset=offset),
-                         x, positions)  # fmt: skip
+        return own(x, offset=offset) if positions is None else turn_each(own, x, positions)
 
-    rope.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+    call_instead(rope, call)

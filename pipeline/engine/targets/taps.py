@@ -5,6 +5,7 @@ tapped layer gets a class of its own, so other models in the process are left al
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -39,14 +40,28 @@ class Taps:
         return taken
 
     def _listen(self, layer: nn.Module, layer_id: int) -> None:
-        kind: type[nn.Module] = type(layer)
-
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            output: Any = kind.__call__(module, *args, **kwargs)
+        def call(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            output = own(*args, **kwargs)
             self._outputs[layer_id] = output[0] if isinstance(output, tuple) else output
             return output
 
-        layer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+        call_instead(layer, call)
+
+
+def call_instead(module: Any, call: Callable[..., Any]) -> None:
+    """Has a module called otherwise; it gets a class of its own, so that no class is patched.
+
+    Args:
+        module: The module.
+        call: Gets what the module did so far, as a function, and then what the module is called
+            with.
+    """
+    kind = type(module)
+
+    def own_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(partial(kind.__call__, self), *args, **kwargs)
+
+    module.__class__ = type(kind.__name__, (kind,), {"__call__": own_call})
 
 
 def model_layers(model: nn.Module) -> Sequence[nn.Module]:

@@ -45,6 +45,7 @@ class Target:
         info: The model folder.
 
     Attributes:
+        kind: What its config calls its architecture.
         branches: Whether `forward` takes trees.
 
     Raises:
@@ -63,6 +64,7 @@ class Target:
                 f"the model folder={info.folder!r} can't be loaded ({_one_line(error)}); check "
                 "that the files are complete and that mlx-lm knows the architecture"
             ) from error
+        self.kind = str(self.config.get("model_type"))
         self.model.eval()
         caches = make_prompt_cache(self.model)
         mixers = self._mixers(caches)
@@ -74,11 +76,11 @@ class Target:
             shapes = Shapes()
         elif shapes.few:
             join_products(self.model)
-        if self.config.get("model_type") in WRONG_IN_ROWS:
+        if self.kind in WRONG_IN_ROWS:
             raise self._unfit("rows of different lengths at once get wrong positions")
-        if self.config.get("model_type") in GROUPED:
+        if self.kind in GROUPED:
             spread_masks(self.model)
-        by_rope = self.config.get("model_type") in ALL_BY_ROPE
+        by_rope = self.kind in ALL_BY_ROPE
         self.branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
         self.cache = RaggedCache(len(caches), shapes, mixers)
         if self._fused:
@@ -99,16 +101,14 @@ class Target:
         recurrent = [i for i, cache in enumerate(caches) if type(cache) is ArraysCache]
         layers: Any = getattr(self.model, "layers", [])
         mixers: dict[int, Any] = {i: getattr(layers[i], "linear_attn", None) for i in recurrent}
-        if (
-            kinds <= {"KVCache", "RotatingKVCache", "ArraysCache"}
-            and len(recurrent) < len(caches)
-            and all(type(mixer).__name__ in GATED_DELTA for mixer in mixers.values())
-        ):
+        known = kinds <= {"KVCache", "RotatingKVCache", "ArraysCache"}
+        gated = all(type(mixer).__name__ in GATED_DELTA for mixer in mixers.values())
+        if known and gated and len(recurrent) < len(caches):
             return mixers
         raise InputError(
-            f"model_type={self.config.get('model_type')!r} keeps a state "
-            f"({', '.join(sorted(kinds))}) that docflash can't batch yet; choose a model with "
-            "plain or sliding attention, or a hybrid Qwen model"
+            f"model_type={self.kind!r} keeps a state ({', '.join(sorted(kinds))}) that docflash"
+            " can't batch yet; choose a model with plain or sliding attention, or a hybrid Qwen "
+            "model"
         )
 
     def _fuse(self) -> Fused | None:
@@ -144,9 +144,8 @@ class Target:
         return found
 
     def _unfit(self, reason: str) -> InputError:
-        kind = self.config.get("model_type")
         return InputError(
-            f"model_type={kind!r}, as mlx-lm has it, can't run here ({reason}); "
+            f"model_type={self.kind!r}, as mlx-lm has it, can't run here ({reason}); "
             "choose another model"
         )
 
@@ -264,7 +263,7 @@ class Target:
             self.model(mx.array([[0]]))
             if any(output.ndim != 3 for output in self._taps.take()):  # noqa: PLR2004 ([B, T, D])
                 raise InputError(
-                    f"model_type={self.config.get('model_type')!r} has layers of several streams, "
+                    f"model_type={self.kind!r} has layers of several streams, "
                     "which no drafter can look at; go on without one: --drafter none"
                 )
 
