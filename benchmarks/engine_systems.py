@@ -252,7 +252,7 @@ class Stopwatch:
     def __enter__(self) -> None:
         self.forward_s, self.row_steps = 0.0, 0
         self._patch(Target, "forward", lambda arguments: len(arguments[1]))
-        self._patch(Target, "forward_chosen", lambda arguments: arguments[2])
+        self._patch(Target, "forward_chosen", lambda arguments: len(arguments[2]))
         self._patch(Drafter, "draft", lambda _: 0)
         self._patch(mx, "eval", lambda _: 0)
         self._patch(Chooser, "_wait", lambda _: 0)  # it looks, and does not wait for MLX

@@ -69,6 +69,9 @@ class Guesser:
         self.begun = 0
         self.rests = False
 
+    def looks_at(self, _row: Row) -> bool:
+        return False
+
     def propose(
         self, rows: Sequence[Row], *, begun: bool = False
     ) -> tuple[list[Sequence[int]], int]:
@@ -596,8 +599,8 @@ def rows_of_step(tokens: Sequence[Sequence[int]], _: Branches | None) -> int:
     return len(tokens)
 
 
-def rows_of_begun(_: mx.array, rows: int) -> int:
-    return rows
+def rows_of_begun(_: mx.array, ahead: Sequence[int]) -> int:
+    return len(ahead)
 
 
 @pytest.mark.parametrize(

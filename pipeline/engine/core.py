@@ -170,6 +170,7 @@ class Core:
             return
         self._waiting.popleft()
         row.slot = len(self._running)
+        row.tapped = self._drafts is not None and self._drafts.looks_at(row)
         cached = self._room.reuse(self._running, row)
         if not row.admitted_s:  # else it was held back when memory ran out
             row.admitted_s, row.cached = time.monotonic(), cached
@@ -198,6 +199,7 @@ class Core:
         started = time.perf_counter()
         done, tokens = self._target.cache.lengths[row.slot], row.tokens
         piece = tokens[done : min(done + self._piece, len(tokens) - 1)]
+        self._target.tapping = row.tapped
         self._target.prefill(row.slot, piece, self._tell)
         if done + len(piece) == len(tokens) - 1:
             row.decoding_s = row.decoding_s or time.monotonic()
@@ -212,6 +214,7 @@ class Core:
         if self._drafts is not None:
             drafts, width = self._drafts.propose(rows, begun=begun > 0)
             rests = self._drafts.rests
+        self._target.tapping = any(row.tapped for row in rows)
         goes_on = rests and len(rows) == len(self._running)
         goes_on &= all(row.left > 1 and not row.finish_reason for row in rows)
         gained = self._verifier.verify_block(rows, drafts, width, self._meanwhile, goes_on=goes_on)

@@ -18,6 +18,8 @@ from pipeline.errors import RequestError
 
 BLOCK_COLUMNS = 16
 """Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
+UNTAPPED = 4
+"""Tokens of a prompt that may be read again for each of the answer, for a drafter's context."""
 TOKEN_CHARACTERS = 64
 """No text has more to a token but one of spaces; a text of words has four."""
 
@@ -97,21 +99,30 @@ class KvRoom:
         return False
 
     def reuse(self, running: Sequence[Row], row: Row) -> int:
-        """Fills the row's first tokens from a kept prefix or another row; returns how many."""
+        """Fills the row's first tokens from a kept prefix or another row; returns how many.
+
+        The drafter looks no longer at a row that begins with what it has no context of.
+        """
         cache, tokens = self._cache, as_tokens(row.tokens[:-1])
+        untapped = UNTAPPED * row.request.max_tokens * row.tapped
         cache.lengths[row.slot] = 0
         cache.late.drop(row.slot)  # what waits there is of a row that has left
-        best, entry, shared = self._prefixes.find(tokens)
-        source = -1
+        best, entry, shared = self._prefixes.find(tokens, untapped)
+        tapped = entry is None or entry.prefix.tapped
+        worth, source = best - untapped * (not tapped), -1
         for other in running:
             common = other.shared_with(tokens)
             shared = max(shared, common)
-            if common > best and (common := cache.usable(other.slot, common)) > best:
-                source, best = other.slot, common
+            less = untapped * (not other.tapped)
+            if common - less > worth:
+                common = cache.usable(other.slot, common)
+            if common - less > worth:
+                source, best, worth, tapped = other.slot, common, common - less, other.tapped
         if source >= 0:
             best = cache.copy_row(source, row.slot, best)
         elif entry is not None:
             best = cache.load_prefix(row.slot, entry.prefix, best)
+        row.tapped &= tapped
         cache.keep_at(row.slot, shared)
         return best
 
@@ -122,8 +133,11 @@ class KvRoom:
         length = self._cache.usable(row.slot, ready)  # what came after the end is left out
         tokens = tokens[:length]
         size = length * self._target.kv_bytes_per_token
-        if size <= self._options.kv_bytes - self.size_bytes and self._prefixes.wants(tokens, size):
-            self._prefixes.keep(tokens, self._cache.copy_prefix(row.slot, length))
+        if size <= self._options.kv_bytes - self.size_bytes and self._prefixes.wants(
+            tokens, size, tapped=row.tapped
+        ):
+            prefix = self._cache.copy_prefix(row.slot, length, tapped=row.tapped)
+            self._prefixes.keep(tokens, prefix)
 
     def forget(self) -> None:
         """Forgets all rows and prefixes."""

@@ -50,6 +50,8 @@ class Row:
             choice wherever it stands.
         ahead: So many of the tokens that it takes next it has gone on by.
         likely: Whether it had a likely draft when somebody last looked.
+        wary: Whether what it chose last without a mask did not stand.
+        tapped: Whether the drafter has its context.
     """
 
     request: Request
@@ -72,6 +74,8 @@ class Row:
     branches: bool = field(init=False)
     ahead: int = 0
     likely: bool = False
+    wary: bool = False
+    tapped: bool = False
     _sent: int = 0
     _held: int = field(init=False)  # characters that a stop string may have begun with
     _asked: NDArray[np.int32] = field(init=False)
@@ -131,6 +135,7 @@ class Row:
         Raises:
             RequestError: The grammar failed.
         """
+        self.wary &= not tokens
         ends = 0
         while ends < len(tokens) and tokens[ends] not in stop_tokens:
             ends += 1

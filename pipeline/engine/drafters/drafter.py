@@ -85,17 +85,20 @@ class Drafter:
         """Slots of a block, the anchor's among them; each row needs so many free columns."""
         return self.config.block_size
 
-    def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
+    def _extend(self, taps: Sequence[mx.array] | None) -> list[mx.array]:
         """Puts the new tokens of a forward of the target into the drafter's context.
 
         Rejected tokens are overwritten later, as in the target's own layers.
 
         Args:
-            taps: Per tapped layer its output, [B, T, D], at the columns the cache looks at.
+            taps: Per tapped layer its output, [B, T, D], at the columns the cache looks at; None
+                only makes buffers where there are none yet.
 
         Returns:
             The buffers, to be computed.
         """
+        if taps is None:
+            return self._fill_in()
         keys, values = self._weights.project(taps)
         window, rope = self._cache.window, self._weights.rope
         if window.positions is None:
@@ -107,6 +110,12 @@ class Drafter:
             own = slice(i * heads, (i + 1) * heads)
             layer.update_and_fetch(keys[:, own], values[:, own])
         return [a for layer in self._layers for a in (layer.keys, layer.values) if a is not None]
+
+    def _fill_in(self) -> list[mx.array]:
+        config, dtype = self.config, self._weights.norm.weight.dtype
+        heads, size = config.num_key_value_heads, config.head_dim
+        empty = [layer for layer in self._layers if layer.keys is None]
+        return [array for own in empty for array in own.buffers(heads, (size, size), dtype)]
 
     def begin(self, anchors: Sequence[int], width: int | None = None) -> Blocks:
         """Starts the forward for the tokens that follow each row's last token.

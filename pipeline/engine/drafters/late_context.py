@@ -50,14 +50,14 @@ class LateContext(Late):
         cache: The target's, which tells where a forward writes.
         layers: The drafter's own buffers in it.
         extend: Puts hidden states [B, T, D], one per tapped layer, where the cache looks at;
-            returns arrays to compute.
+            returns arrays to compute. Without any it only sees to it that there is room.
     """
 
     def __init__(
         self,
         cache: RaggedCache,
         layers: Sequence[LayerCache],
-        extend: Callable[[Sequence[mx.array]], list[mx.array]],
+        extend: Callable[[Sequence[mx.array] | None], list[mx.array]],
     ) -> None:
         self._cache = cache
         self._layers = layers
@@ -68,16 +68,20 @@ class LateContext(Late):
         self._going_on = 0  # so many rows' last runs go on, for sure
         cache.late = self
 
-    def take(self, taps: Sequence[mx.array]) -> list[mx.array]:
+    def take(self, taps: Sequence[mx.array] | None) -> list[mx.array]:
         """Takes a forward's hidden states while it is laid out.
 
         Args:
             taps: Per tapped layer its output [B, T, D], at the columns the cache looks at; or
-                those of all L layers in one [L B, T, D].
+                those of all L layers in one [L B, T, D]. None if no row needs a context.
 
         Returns:
             Arrays to compute along with the forward.
         """
+        if taps is None:
+            if not self._cache.window.first:  # else it is one row's prompt
+                self._forget()
+            return self._extend(None)
         window, rows = self._cache.window, len(self._cache.window.starts)
         if window.first:
             self.drop(window.first)  # a prompt: what waits there was of another row
@@ -92,6 +96,10 @@ class LateContext(Late):
         self._steps.append((rows, list(taps)))
         self._held += rows
         return list(taps)
+
+    def _forget(self) -> None:
+        """Forgets what waits: nobody is going to look."""
+        self._steps, self._waiting, self._held, self._going_on = [], {}, 0, 0
 
     def _begin_runs(self, columns: Sequence[int]) -> None:
         for slot, column in enumerate(columns):
@@ -119,7 +127,8 @@ class LateContext(Late):
                 for step in range(run.begin, run.end or 0):
                     place = begins[step] + run.place
                     slots[place], columns[place] = slot, run.column + step - run.begin
-        steps, self._steps, self._waiting, self._held = self._steps, [], {}, 0
+        steps = self._steps
+        self._forget()
         while steps:
             count, some = 0, 0
             while some < len(steps) and count + steps[some][0] <= TOGETHER:
@@ -149,6 +158,14 @@ class LateContext(Late):
         """See `Late`."""
         runs = self._waiting.get(slot)
         return min(length, runs[0].column) if runs else length
+
+    def unsay(self, slots: Sequence[int]) -> None:
+        """See `Late`."""
+        if not self._going_on:  # it was not held back
+            return
+        self._interrupt()
+        for slot in slots:
+            self._waiting[slot][-1].end = len(self._steps) - 1
 
     def drop(self, slot: int) -> None:
         """See `Late`."""

@@ -27,6 +27,8 @@ from pipeline.engine.drafting.offering import (
 )
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.planning.acceptance import Offer, checked
+from pipeline.engine.planning.candidates import NEEDS_DRAFTER
+from pipeline.engine.planning.naps import LEFT_OUT, Naps
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.planning.speculation_stats import SpeculationStats
@@ -76,6 +78,8 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
+        self._naps = Naps()
+        self._unplanned = 0  # steps since the last plan, or since they were noted
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
@@ -102,6 +106,7 @@ class Drafts:
         self._rows, self._ahead = rows, begun
         if begun or self._is_resting:
             self._rest = max(0, self._rest - 1)
+            self._unplanned += 1
             self._plan = None
             return [[] for _ in rows], 1
         self._count_idle()
@@ -110,6 +115,7 @@ class Drafts:
         self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
+        self._note_use(rows, plan)
         self._planned_ms = _ms_since(planning_s)
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
@@ -135,8 +141,38 @@ class Drafts:
             return self._is_resting
         return self._plan.shape.width == 1 and self._rested > 0 and self._plan.retry is None
 
+    def looks_at(self, row: Row) -> bool:
+        """Whether the drafter is to have a context of a new row."""
+        return self._drafter is not None and self._naps.awake(row.task)
+
+    def _note_use(self, rows: Sequence[Row], plan: Plan) -> None:
+        steps, self._unplanned = 1 + self._unplanned, 0
+        used = plan.uses_drafter and plan.retry is None
+        drafted = {
+            row.task
+            for row, offer in zip(rows, plan.offers, strict=True)
+            if used and offer is not None and offer.source in NEEDS_DRAFTER
+        }
+        for task in drafted:
+            self._naps.used(task)
+        self._note_left_out([row for row in rows if row.task not in drafted], steps)
+
+    def _note_left_out(self, rows: Sequence[Row], steps: int) -> None:
+        """Notes that rows went without the drafter; if that is long it looks at them no more."""
+        if self._drafter is None:
+            return
+        tapped = {row.task for row in rows if row.tapped}
+        for task in {row.task for row in rows}:
+            if self._naps.left_out(task, len(self._rows), steps, tapped=task in tapped):
+                self._speculation.hurry()
+        for row in rows:
+            row.tapped &= self._naps.awake(row.task)
+
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
+        if self._unplanned >= LEFT_OUT:
+            self._note_left_out(rows, self._unplanned)
+            self._unplanned = 0
         if self._plan is not None:
             if self._plan.shape.width == 1:
                 self._looks.plan(rows)
@@ -234,7 +270,7 @@ class Drafts:
         block = 0 if self._drafter is None else self._drafter.block
         trees = self._drafter is not None and self._drafter.branches and len(rows) <= MOST_TREES
         views = [
-            view_of(row, drafts, block, trees=trees and row.branches)
+            view_of(row, drafts, block * row.tapped, trees=trees and row.branches)
             for row, drafts in zip(rows, known, strict=True)
         ]
         return known, views

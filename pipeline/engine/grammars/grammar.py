@@ -73,6 +73,7 @@ class Grammars:
             self._tokenizer,
             self._stop,
             compiled.forced,
+            risks=compiled.risks,
             quotes=quotes,
         )
 
@@ -132,7 +133,14 @@ class Grammars:
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A grammar in its first state, and what was forced where, see `Matcher.likely_forced`."""
+    """A grammar in its first state, and what its rows' matchers remember together.
+
+    Attributes:
+        grammar: Which is copied for each row.
+        forced: What was forced where, see `Matcher.likely_forced`.
+        risks: How often something else was chosen after a token, see `Matcher.risk`.
+    """
 
     grammar: LLMatcher
     forced: dict[bytes, list[int]] = field(default_factory=dict[bytes, list[int]])
+    risks: dict[int, float] = field(default_factory=dict[int, float])

@@ -158,10 +158,10 @@ class RaggedCache:
             self.states.look_at(slot, (start,), width, whole=whole)
         self.window = window_of_row(slot, start, width, self._columns, self.shapes)
 
-    def look_at_rows(self, count: int, width: int, ahead: int = 0) -> int:
+    def look_at_rows(self, count: int, width: int, ahead: Sequence[int] = ()) -> int:
         """The next forward has rows 0..count-1 with `width` new tokens each.
 
-        `ahead` tokens of each row are not counted yet; none in a recurrent model.
+        So many tokens of each row, `ahead`, are not counted yet; none in a recurrent model.
 
         Returns:
             How many rows to run: `count`, or more where the device likes few shapes.
@@ -171,10 +171,11 @@ class RaggedCache:
             self.states.look_at(0, tuple(self.lengths[:count]), width, whole=False)
         return self.look_at_block(count, width, ahead)
 
-    def look_at_block(self, count: int, width: int, ahead: int = 0) -> int:
+    def look_at_block(self, count: int, width: int, ahead: Sequence[int] = ()) -> int:
         """As `look_at_rows`; the forward is the drafter's: none of its columns stays."""
-        starts, room = tuple(n + ahead for n in self.lengths[:count]), self._columns
-        shapes = self.shapes
+        more = ahead or [0] * count
+        starts = tuple(n + m for n, m in zip(self.lengths[:count], more, strict=True))
+        shapes, room = self.shapes, self._columns
         self._masks.clear()
         if shapes.few and not self.states:
             self.window = window_of_cache(starts, self._rows, width, room, shapes)
@@ -197,13 +198,13 @@ class RaggedCache:
             self._masks[key] = self.window.mask(width, window_size, as_array=as_array)
         return self._masks[key]
 
-    def copy_prefix(self, slot: int, length: int) -> Prefix:
-        """Copies a row's first tokens out, to outlive the row."""
+    def copy_prefix(self, slot: int, length: int, *, tapped: bool = False) -> Prefix:
+        """Copies a row's first tokens out, to outlive the row; see `Prefix`."""
         self.settle()
         self._make_ready(slot, length)
         kept = self.moves.copy_out(self.attention, slot, length)
         states = self.states.save(slot, length) if self.states else None
-        return Prefix(kept, length, states)
+        return Prefix(kept, length, states, tapped)
 
     def load_prefix(self, slot: int, prefix: Prefix, length: int) -> int:
         """Gives a row the first tokens of a prefix, and that length.

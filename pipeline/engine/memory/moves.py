@@ -39,6 +39,9 @@ class Late:
         """How many of a row's first `length` tokens are filled in."""
         return length
 
+    def unsay(self, slots: Sequence[int]) -> None:
+        """Notes that rows have not the token that the last forward ran of them."""
+
     def drop(self, slot: int) -> None:
         """Forgets what waits for a slot: its row has left, another takes its place."""
 

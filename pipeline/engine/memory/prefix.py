@@ -24,11 +24,13 @@ class Prefix:
         kept: They, as `moves.Moves.copy_out` or another way to move rows has them.
         length: L, in tokens.
         states: If the model is recurrent, the states that were kept of those tokens.
+        tapped: Whether the drafter has its context.
     """
 
     kept: tuple[mx.array, ...]
     length: int
     states: tuple[Saved, ...] | None = None
+    tapped: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -73,37 +75,45 @@ class PrefixCache:
         self._next = 0
         self.size_bytes = 0
 
-    def find(self, tokens: NDArray[np.int32]) -> tuple[int, Entry | None, int]:
+    def find(self, tokens: NDArray[np.int32], untapped: int = 0) -> tuple[int, Entry | None, int]:
         """Where a prompt can begin.
+
+        Args:
+            tokens: The prompt.
+            untapped: So many tokens fewer counts a prefix that the drafter has no context of.
 
         Returns:
             The most leading tokens of it that an entry can give, that entry, and how many
             `tokens` shares with any entry, usable or not.
         """
-        best, best_key, shared = 0, -1, 0
+        best, best_key, most, shared = 0, -1, 0, 0
         for key, entry in self._entries.items():
             common = common_length(entry.tokens, tokens)
             shared = max(shared, common)
             usable = entry.prefix.usable(common)
-            if usable > best:
-                best, best_key = usable, key
+            worth = usable if entry.prefix.tapped else usable - untapped
+            if worth > most:
+                best, best_key, most = usable, key, worth
         if best_key < 0:
             return 0, None, shared
         self._entries.move_to_end(best_key)
         return best, self._entries[best_key], shared
 
-    def wants(self, tokens: NDArray[np.int32], size_bytes: int) -> bool:
+    def wants(self, tokens: NDArray[np.int32], size_bytes: int, *, tapped: bool) -> bool:
         """Whether keeping a prompt of this size is worth a copy."""
         if size_bytes > self._limit:
             return False
         return all(
-            common_length(entry.tokens, tokens) < len(tokens) for entry in self._entries.values()
+            common_length(entry.tokens, tokens) < len(tokens)
+            for entry in self._entries.values()
+            if entry.prefix.tapped or not tapped
         )
 
     def keep(self, tokens: NDArray[np.int32], prefix: Prefix) -> None:
         """Adds an entry; drops those it mostly covers, then the least recently used."""
         for key, entry in list(self._entries.items()):
-            if common_length(entry.tokens, tokens) >= MOSTLY_COVERED * len(entry.tokens):
+            covered = common_length(entry.tokens, tokens) >= MOSTLY_COVERED * len(entry.tokens)
+            if covered and (prefix.tapped or not entry.prefix.tapped):
                 self._drop(key)
         self._entries[self._next] = Entry(tokens, prefix)
         self._next += 1

@@ -117,6 +117,10 @@ class Speculation:
         lost_ms = self._stops * self._prices.draft_ms(last.shape.rows, last.shape.context)
         return self._prices.planning_ms > lost_ms
 
+    def hurry(self) -> None:
+        """Has the drafter tried again soon: rows are on their way that it looks at."""
+        self._retries.hurry("drafter")
+
     def pays(self, rows: Sequence[RowView]) -> bool:
         """Whether a plan for these rows would run drafts, or meet a task; no plan comes of it."""
         if not all(self._acceptance.knows(view.task) for view in rows):

@@ -47,6 +47,7 @@ class Target:
     Attributes:
         kind: What its config calls its architecture.
         branches: Whether `forward` takes trees.
+        tapping: Whether the drafter, if there is one, sees the next forwards.
 
     Raises:
         InputError: The folder can't be loaded, the model's layers keep a state that the ragged
@@ -87,10 +88,11 @@ class Target:
             self.cache.moves = FusedMoves()
         if self.branches and not self._fused:
             follow_branches(self.model, self.cache)
+        self.tapping = True
         self._taps: Taps | None = None
         self._tapped: tuple[int, ...] = ()
         self._ran: mx.array | None = None  # what the last forward is done with
-        self._observe: Callable[[list[mx.array]], Any] = lambda _: []
+        self._observe: Callable[[list[mx.array] | None], Any] = lambda _: []
         self._observed: Any = []
         self.weights_bytes = _weights_bytes(self.model)
         self.vocabulary, self.kv_bytes_per_token, self.state_bytes_per_row = self._probe()
@@ -197,19 +199,17 @@ class Target:
         """Whether `forward_chosen` can be used."""
         return self.cache.states is None and not self.cache.shapes.few
 
-    def forward_chosen(self, tokens: mx.array, rows: int) -> mx.array:
+    def forward_chosen(self, tokens: mx.array, ahead: Sequence[int]) -> mx.array:
         """Runs one token of each row that is still being chosen, of a forward with that width.
-
-        What that ran is not counted yet: each row is taken to be one longer.
 
         Args:
             tokens: Of rows 0..B-1, as `sampling.Choice` has them.
-            rows: B.
+            ahead: [B] how many tokens of each row that forward ran: they are not counted yet.
 
         Returns:
             Logits [B, 1, V], being computed.
         """
-        self.cache.look_at_rows(rows, 1, ahead=1)
+        self.cache.look_at_rows(len(ahead), 1, ahead)
         return self._begin(self._run(tokens))
 
     def forward(
@@ -245,14 +245,16 @@ class Target:
             mx.async_eval(logits, self._observed)
         return logits
 
-    def tap(self, layer_ids: Sequence[int], observe: Callable[[list[mx.array]], Any]) -> None:
-        """Shows a drafter the hidden states after some layers, in every forward from now on.
+    def tap(
+        self, layer_ids: Sequence[int], observe: Callable[[list[mx.array] | None], Any]
+    ) -> None:
+        """Shows a drafter the hidden states after some layers, in forwards from now on.
 
         Args:
             layer_ids: The layers, counted from 0.
             observe: Gets one [B, T, D] per layer id (a fused target: all in one [L B, T, D]) while
                 the forward is laid out and nothing is computed; returns arrays to compute along
-                with the logits.
+                with the logits. None in forwards that it is not to see, see `tapping`.
 
         Raises:
             InputError: The layers' outputs are not of that kind.
@@ -276,12 +278,12 @@ class Target:
         cache = self.cache
         layers = cache.attention[: fused.sizes.layers]
         fill_in(layers, fused.sizes.groups)
-        places, taps = cache.window.places, self._tapped
+        places, taps = cache.window.places, self._tapped if self.tapping else ()
         self._ran, tapped = fused.forward(
             tokens, places, layers, taps, logits=logits, branches=cache.window.branches
         )
         mx.async_eval(self._ran)  # and what is tapped: it runs while the rest is laid out
-        self._observed = self._observe([tapped]) if taps else []
+        self._observed = self._observe([tapped] if taps else None) if self._tapped else []
         self._observed = [array for array in self._observed if array is not tapped]
         return self._ran
 
@@ -290,7 +292,8 @@ class Target:
             tokens = mx.array([list(row) for row in tokens])
         found: mx.array = self.model(tokens, cache=self.cache.layers)
         if self._taps is not None:
-            self._observed = self._observe(self._taps.take())
+            seen = self._taps.take()
+            self._observed = self._observe(seen if self.tapping else None)
         return found
 
 

@@ -7,10 +7,13 @@ A grammar's mask takes 10 to 400 us, so in steps with drafts none is made where 
 without: the likeliest of all tokens, if the grammar allows it, is also the likeliest of those that
 it allows. `Verifier` checks that, and chooses again under a mask where it is not so. Draws,
 probabilities, and penalties under a grammar (which hold only where it leaves a choice) need all.
-A plain step has its masks: the next forward may begin with what is chosen under them.
+A plain step has as many as there is time for (`masking`): the next forward begins with what is
+chosen under them.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -21,14 +24,25 @@ from pipeline.engine.choosing.shifts import Shifts, row_shifts
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
+from pipeline.engine.verifying.masking import Masking
 
 FREE_CHOICE = 64
 """Where the grammar allows fewer tokens than this, penalties stay off: it is structure."""
 
 
-def does_without(row: Row, width: int) -> bool:
-    """Whether nothing is made of a row's grammar, in a verify so wide, before it is chosen."""
-    return width > 1 and row.matcher is not None and row.branches
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before a step's tokens are chosen.
+
+    Attributes:
+        constraints: What shapes the choice at every position.
+        allowed: [B] how many leading tokens of each draft may be accepted.
+        bare: [B] whether nothing was made of the row's grammar: what is chosen is to be checked.
+    """
+
+    constraints: Constraints
+    allowed: list[int]
+    bare: list[bool]
 
 
 class Constrainer:
@@ -52,10 +66,17 @@ class Constrainer:
         self._stop = tuple(stop_tokens)
         self._words = (vocabulary + 31) // 32
         self._has_quote: Callable[[int], bool] = cache(lambda t: '"' in tokenizer.token_text(t))
+        self.masking = Masking()
 
     def prepare(
-        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], width: int, *, whole: bool
-    ) -> tuple[Constraints, list[int]]:
+        self,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        width: int,
+        *,
+        whole: bool,
+        again: Sequence[Row] = (),
+    ) -> Prepared:
         """What shapes the choice at every position.
 
         Args:
@@ -63,70 +84,103 @@ class Constrainer:
             drafts: A proposal for each.
             width: T.
             whole: Whether every mask is wanted; else only those of rows that need them, and of the
-                first position of those that don't do without, see `does_without`.
-
-        Returns:
-            The constraints, and how many leading tokens of each draft may be accepted.
+                first position of those that don't do without.
+            again: Rows of a plain step that choose the token that they have: it is run again.
         """
         under = [
             draft if whole or row.needs_masks else []
             for row, draft in zip(rows, drafts, strict=True)
         ]
         allowed = [
-            len(draft) if row.matcher is None else row.matcher.count_allowed(draft)
+            row.matcher.count_allowed(draft) if row.matcher and draft else len(draft)
             for row, draft in zip(rows, drafts, strict=True)
         ]
-        bare = [not whole and does_without(row, width) for row in rows]
-        guided = [b for b, row in enumerate(rows) if row.matcher is not None and not bare[b]]
-        masks = _Masks(self._grammars, rows, guided, under, self._words)
+        bare = [False] * len(rows) if whole else self._bare(rows, width)
+        guided = [
+            b
+            for b, row in enumerate(rows)
+            if row.matcher is not None and not bare[b] and row not in again
+        ]
+        masks = self._masks(rows, guided, under, timed=width == 1 and not whole)
         mask_of = np.full((len(rows), width), -1, np.int32)
         penalties = np.ones((len(rows), width), np.float32)
         shifts: list[Shifts | None] = [None] * len(rows)
         for b, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            free = [row.matcher is None] * width
-            known = min(allowed[b], len(under[b]))
-            sampling = row.request.sampling
-            for t in range(0 if bare[b] else 1 + known):
-                if t:
-                    row.history.push(draft[t - 1])
-                mask_of[b, t] = masks.number(b, t)
-                free[t] = masks.leaves_choice(mask_of[b, t])
-                if free[t] and (banned := self.banned(row)):
-                    mask_of[b, t] = masks.ban(mask_of[b, t], banned, self._stop)
-            for _ in range(known):
-                row.history.pop()
-            if sampling.repetition_penalty != 1:
-                penalties[b, free] = sampling.repetition_penalty
-            if sampling.logit_bias or row.history.counted:
-                shifts[b] = self._shifts(row, draft[: allowed[b]], free)
+            if row in again:
+                mask_of[b, 0] = masks.only(row.pending)
+            elif not bare[b]:  # else there are no penalties, see `Row.branches`
+                known = min(allowed[b], len(under[b]))
+                free = self._mask_row(masks, b, row, draft[:known], mask_of[b])
+                sampling = row.request.sampling
+                if sampling.repetition_penalty != 1:
+                    penalties[b, free] = sampling.repetition_penalty
+                if sampling.logit_bias or row.history.counted:
+                    shifts[b] = self._shifts(row, draft[: allowed[b]], free)
         histories = [row.history for row in rows]
-        recent, windows = recent_tokens(histories, drafts, width, self._exempt(rows, penalties))
-        return (
-            Constraints(
-                masks=masks.all(),
-                mask_of=mask_of,
-                penalties=penalties,
-                recent=recent,
-                windows=windows,
-                shifts=shifts,
-                settings=[row.request.sampling for row in rows],
-                positions=[len(row.history.tokens) for row in rows],
-            ),
-            allowed,
+        recent, windows = recent_tokens(histories, drafts, width, self._exempt(rows))
+        constraints = Constraints(
+            masks=masks.all(),
+            mask_of=mask_of,
+            penalties=penalties,
+            recent=recent,
+            windows=windows,
+            shifts=shifts,
+            settings=[row.request.sampling for row in rows],
+            positions=[len(row.history.tokens) for row in rows],
         )
+        return Prepared(constraints, allowed, bare)
+
+    def _masks(
+        self,
+        rows: Sequence[Row],
+        guided: Sequence[int],
+        drafts: Sequence[Sequence[int]],
+        *,
+        timed: bool,
+    ) -> "_Masks":
+        began_s = time.perf_counter()
+        masks = _Masks(self._grammars, rows, guided, drafts, self._words)
+        if timed:
+            self.masking.made(len(guided), time.perf_counter() - began_s)
+        return masks
+
+    def _mask_row(
+        self,
+        masks: "_Masks",
+        b: int,
+        row: Row,
+        draft: Sequence[int],
+        mask_of: NDArray[np.int32],
+    ) -> list[bool]:
+        """Says which mask holds before each token of a draft, and behind it.
+
+        Returns:
+            Where penalties hold [T].
+        """
+        free = [row.matcher is None] * len(mask_of)
+        for t in range(1 + len(draft)):
+            if t:
+                row.history.push(draft[t - 1])
+            mask_of[t] = masks.number(b, t)
+            free[t] = masks.leaves_choice(mask_of[t])
+            if free[t] and (banned := self.banned(row)):
+                mask_of[t] = masks.ban(mask_of[t], banned, self._stop)
+        for _ in draft:
+            row.history.pop()
+        return free
+
+    def _bare(self, rows: Sequence[Row], width: int) -> list[bool]:
+        if width == 1:
+            return self.masking.without(rows)
+        return [row.matcher is not None and row.branches for row in rows]
 
     def banned(self, row: Row) -> list[int]:
         """Tokens that may not come next, unless the grammar leaves no choice there."""
         return row.history.banned(self._has_quote if row.matcher else None)
 
-    def _exempt(
-        self, rows: Sequence[Row], penalties: NDArray[np.float32]
-    ) -> list[Callable[[int], bool] | None]:
+    def _exempt(self, rows: Sequence[Row]) -> list[Callable[[int], bool] | None]:
         """Under a grammar tokens that close a string stay free, else strings would run on."""
-        return [
-            self._has_quote if row.matcher and (penalties[b] != 1).any() else None
-            for b, row in enumerate(rows)
-        ]
+        return [self._has_quote if row.matcher else None for row in rows]
 
     def _shifts(self, row: Row, draft: Sequence[int], free: Sequence[bool]) -> Shifts | None:
         def is_open(token: int) -> bool:
@@ -181,6 +235,12 @@ class _Masks:
         else:
             ban_tokens(self._guided[number], tokens, stop)
         return number
+
+    def only(self, token: int) -> int:
+        """A mask that allows one token."""
+        self._others.append(np.zeros(self._guided.shape[1], np.int32))
+        self._others[-1].view(np.uint32)[token >> 5] = 1 << (token & 31)
+        return len(self._guided) + len(self._others) - 1
 
     def all(self) -> NDArray[np.int32]:
         """The masks [M, V/32]."""

@@ -7,8 +7,11 @@ first position where they differ still gives one token, the target's own.
 
 Where no mask was made (see `constrain`) the likeliest of all tokens was picked. It is the target's
 choice if the grammar allows it and it is not banned; else the choice is made again, under a mask.
+Where the next forward has begun with it, that row sits this one out and then runs its last token
+again: the others go on.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -16,14 +19,20 @@ import numpy as np
 
 from pipeline.engine.choosing.constraints import Constraints
 from pipeline.engine.choosing.filters import draw_scores
-from pipeline.engine.choosing.sampling import begin_choice, choose_tokens, mask_logits, shape_logits
+from pipeline.engine.choosing.sampling import (
+    Choice,
+    begin_choice,
+    choose_tokens,
+    mask_logits,
+    shape_logits,
+)
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import TokenLogprob
 from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import Branches, Tree, branches_of, follower, main_path
-from pipeline.engine.verifying.constrain import Constrainer, does_without
+from pipeline.engine.verifying.constrain import Constrainer, Prepared
 from pipeline.engine.verifying.walk import Place, Walk
 
 AHEAD = 4
@@ -51,6 +60,7 @@ class Verifier:
         self._tokenizer = tokenizer
         self._constrainer = Constrainer(tokenizer, grammars, stop_tokens, target.vocabulary)
         self._begun: mx.array | None = None  # logits [B, 1, V] that are being computed
+        self._again: list[Row] = []  # rows that the forward which has begun runs a wrong token of
 
     def verify_block(
         self,
@@ -79,6 +89,7 @@ class Verifier:
         branches = branches_of(drafts, width)
         # They run while the host prepares the choice.
         logits = self._logits(rows, drafts, width, branches)
+        again, self._again = self._again, []
         alive = [b for b, row in enumerate(rows) if not row.finish_reason]
         gained: list[list[int]] = [[] for _ in rows]
         if not alive:
@@ -87,19 +98,21 @@ class Verifier:
             logits = logits[mx.array(alive)]
         running, drafted = [rows[b] for b in alive], [drafts[b] for b in alive]
         chains = [() if isinstance(draft, Tree) else draft for draft in drafted]
-        constraints, allowed = self._constrainer.prepare(running, chains, width, whole=False)
-        choice = begin_choice(logits, constraints)
+        prepared = self._constrainer.prepare(running, chains, width, whole=False, again=again)
+        choice = begin_choice(logits, prepared.constraints)
         if goes_on and choice.array is not None and self._target.goes_ahead:
-            self._begun = self._target.forward_chosen(choice.array, len(rows))
+            ahead = [int(row not in again) for row in rows]
+            self._begun = self._target.forward_chosen(choice.array, ahead)
         meanwhile()
-        walks = _walks(running, drafted, allowed, width)
+        walks = _walks(running, drafted, prepared, width, again)
         try:
             for walk in walks:
                 self._look_ahead(walk)
-            for walk, tokens in zip(walks, choice.wait().tolist(), strict=True):
-                walk.picked = tokens
+            picked = self._wait(choice)
+            for walk in walks:
+                walk.picked = picked[walk.place]
             self._walk_on(walks, logits)
-            self._note_logprobs(walks, logits, constraints)
+            self._note_logprobs(walks, logits, prepared.constraints)
         except BaseException:
             for walk in walks:  # they may start over from what they have
                 walk.go_back(0)
@@ -120,7 +133,14 @@ class Verifier:
 
     def forget(self) -> None:
         """Forgets a forward that has begun: the cache is lost."""
-        self._begun = None
+        self._begun, self._again = None, []
+
+    def _wait(self, choice: Choice) -> list[list[int]]:
+        began_s = time.perf_counter()
+        picked: list[list[int]] = choice.wait().tolist()
+        if self._begun is not None:
+            self._constrainer.masking.waited(time.perf_counter() - began_s)
+        return picked
 
     def _logits(
         self,
@@ -141,7 +161,7 @@ class Verifier:
     def score_next(self, row: Row) -> mx.array:
         """The scores [V] whose best is the next token of the row in slot 0, as logits."""
         logits = self._target.forward([[row.pending]])
-        constraints, _ = self._constrainer.prepare([row], [[]], 1, whole=True)
+        constraints = self._constrainer.prepare([row], [[]], 1, whole=True).constraints
         shaped = shape_logits(logits, constraints)
         sampling = row.request.sampling
         if sampling.temperature > 0:
@@ -153,10 +173,16 @@ class Verifier:
         """Lets all rows go as far as they get; where one can't be sure, it chooses again."""
         left = list(walks)
         while left := [walk for walk in left if not self._walk(walk)]:
+            if self._begun is not None:  # what is chosen now comes too late
+                self._again = [walk.row for walk in left]
+                for row in self._again:
+                    row.wary = True
+                self._target.cache.late.unsay([row.slot for row in self._again])
+                return
             lines = [walk.place * logits.shape[1] + walk.path[-1] for walk in left]
             rows = [walk.row for walk in left]
-            here, _ = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
-            picked = choose_tokens(logits, here, lines).tolist()
+            here = self._constrainer.prepare(rows, [[]] * len(rows), 1, whole=True)
+            picked = choose_tokens(logits, here.constraints, lines).tolist()
             for walk, (token,) in zip(left, picked, strict=True):
                 walk.picked[walk.path[-1]] = token
                 walk.sure = len(walk.gained) + 1
@@ -172,7 +198,7 @@ class Verifier:
             walk.places.append(self._place_of(walk.row))
 
     def _place_of(self, row: Row) -> Place:
-        forced = row.matcher.forced()[:1] if row.matcher else []
+        forced = row.matcher.forced()[:1] if row.matcher and row.matcher.forces else []
         return Place(
             complete=row.matcher is not None and row.matcher.complete,
             forced=forced[0] if forced else None,
@@ -210,13 +236,16 @@ class Verifier:
             walk.picked[walk.path[-1]] = place.forced
             return True
         token = walk.picked[walk.path[-1]]
-        banned = token in place.banned
+        stands = token not in place.banned
         drafted = not isinstance(walk.draft, Tree) and follower(walk.draft, here, token)
-        if not banned and (row.matcher is None or drafted):
+        if stands and (row.matcher is None or drafted):
             return True  # what is drafted in a chain is allowed
         if not walk.catch_up():
             return None
-        return not banned and row.matcher is not None and row.matcher.count_taken([token]) > 0
+        if row.matcher is not None:
+            stands = stands and row.matcher.count_taken([token]) > 0
+            row.matcher.saw(row.pending, right=stands)
+        return stands
 
     def _note_logprobs(
         self, walks: Sequence[Walk], logits: mx.array, constraints: Constraints
@@ -248,15 +277,20 @@ class Verifier:
 
 
 def _walks(
-    rows: Sequence[Row], drafts: Sequence[Sequence[int]], allowed: Sequence[int], width: int
+    rows: Sequence[Row],
+    drafts: Sequence[Sequence[int]],
+    prepared: Prepared,
+    width: int,
+    again: Sequence[Row],
 ) -> list[Walk]:
     """The rows' ways: along so many tokens of their chains, or anywhere in their trees."""
     return [
         Walk(
             row=row,
             place=place,
-            draft=draft if isinstance(draft, Tree) else draft[:known],
-            sure=width if row.needs_masks else 0 if does_without(row, width) else 1,
+            draft=draft if isinstance(draft, Tree) else draft[: prepared.allowed[place]],
+            sure=width if row.needs_masks else 0 if prepared.bare[place] else 1,
         )
-        for place, (row, draft, known) in enumerate(zip(rows, drafts, allowed, strict=True))
+        for place, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+        if row not in again
     ]
