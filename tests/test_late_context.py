@@ -40,6 +40,7 @@ class Rows:
         window = self.cache.window
         found = np.array(mx.stack(list(taps)).reshape(self._taps, len(window.starts), -1))
         assert (found == found[0] + np.arange(self._taps)[:, None, None] / 8).all()
+        assert len(set(window.places)) == len(window.places)  # which comes last is not known
         for (slot, start), numbers in zip(window.places, found[0].tolist(), strict=True):
             for i, number in enumerate(numbers):
                 self.places[slot, start + i] = int(number)
@@ -57,6 +58,11 @@ class Rows:
         self.cache.window = window_of_rows(starts, width, COLUMNS, Shapes())
         for row, numbers in zip(self.truth, self._run(len(self.truth), width), strict=True):
             row.extend(numbers[:accepted].tolist())
+
+    def unsay(self, slots: list[int]) -> None:
+        self.late.unsay(slots)
+        for slot in slots:
+            self.truth[slot].pop()
 
     def join(self, length: int) -> None:
         slot = len(self.truth)
@@ -97,6 +103,8 @@ def test_whatever_rows_do_each_token_comes_to_its_place(
             rows.check()
         else:
             rows.step(1, 1)
+            if chance.random() < 0.1:  # what was chosen for some of them turned out wrong
+                rows.unsay(chance.sample(range(len(rows.truth)), min(2, len(rows.truth))))
     rows.check()
 
 

@@ -1,0 +1,179 @@
+"""The drafter leaves out rows that it does not help, and looks again later."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pipeline.engine.core import Core
+from pipeline.engine.interface import CoreOptions
+from pipeline.engine.planning import naps
+from pipeline.engine.planning.naps import LEFT_OUT, LONGEST, SHORTEST, Naps
+from tests.plain_decoding import Desk, ask, describe_model
+from tests.test_draft import PLAIN, answers_of
+from tests.tiny import CORPUS, write_llama
+from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = drafter_config(
+        vocab_size=512,
+        block_size=16,
+        num_target_layers=2,
+        dflash_config={"target_layer_ids": [0, 1], "mask_token_id": 1},
+    )
+    return write_drafter(tmp_path_factory.mktemp("drafter"), config, drafter_tensors(config))
+
+
+def leave_out(found: Naps, steps: int, rows: int = 8) -> int:
+    """Steps until the task changes from awake to asleep or back, of so many at most."""
+    was = found.awake("a")
+    for step in range(1, steps + 1):
+        found.left_out("a", rows, 1, tapped=was)
+        if found.awake("a") != was:
+            return step
+    return 0
+
+
+def test_a_task_is_left_out_and_looked_at_again_each_time_later() -> None:
+    found = Naps()
+    assert found.awake("a")
+    lengths = []
+    while len(lengths) < 2 or lengths[-1] > lengths[-2]:
+        assert leave_out(found, 1000) == LEFT_OUT
+        lengths.append(leave_out(found, 2 * LONGEST))
+    assert lengths[0] == SHORTEST
+    assert lengths[-1] == LONGEST
+    assert all(b in {2 * a, LONGEST} for a, b in pairwise(lengths))
+    assert found.awake("b")  # another task's rows are another matter
+
+
+def test_what_is_used_or_not_seen_stays_awake() -> None:
+    found = Naps()
+    for _ in range(10 * LEFT_OUT):
+        assert leave_out(found, LEFT_OUT - 1) == 0
+        found.used("a")
+    for _ in range(10 * LEFT_OUT):  # it looks at no row of the task
+        found.left_out("a", 4, 1, tapped=False)
+    assert found.awake("a")
+
+
+def test_where_far_fewer_rows_run_it_looks_at_once() -> None:
+    found = Naps()
+    leave_out(found, LEFT_OUT, rows=8)
+    assert not found.left_out("a", 5, 1, tapped=False)
+    assert found.left_out("a", 4, 1, tapped=False)
+    assert found.awake("a")
+
+
+def test_only_so_many_tasks_are_remembered() -> None:
+    found = Naps()
+    for number in range(3000):
+        found.left_out(f"t{number}", 1, LEFT_OUT, tapped=True)
+    assert len(found._tasks) <= naps.MOST_TASKS
+    assert not found.awake("t2999")
+
+
+def a_core(model: Path, drafter: Path, **more: Any) -> Core:
+    options = CoreOptions(
+        max_rows=3, kv_bytes=1 << 25, prefill_tokens=64, drafter=str(drafter), **more
+    )
+    return Core(describe_model(model), options)
+
+
+def contexts(core: Core, slot: int, length: int) -> list[np.ndarray[Any, Any]]:
+    """The drafter's keys of a row."""
+    core._target.cache.late.catch_up()
+    assert core._drafts is not None
+    assert core._drafts._drafter is not None
+    layers = core._drafts._drafter._layers
+    return [np.array(layer.keys[slot, :, :length].astype(mx.float32)) for layer in layers]
+
+
+def test_while_all_rows_are_left_out_nothing_is_kept_and_then_all_of_it_again(
+    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
+    asleep = [False]
+    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
+    core = a_core(model, drafter)
+    desk = Desk(core)
+
+    def run(name: str, text: str) -> list[np.ndarray[Any, Any]]:
+        desk.submit(ask(name, text, 20))
+        desk.step(6)
+        (row,) = core.rows()
+        found = contexts(core, row.slot, len(row.prompt))
+        assert core._target.tapping == row.tapped == (not asleep[0])
+        desk.finish()
+        return found
+
+    seen = run("seen", CORPUS[0])
+    assert all(layer[:, -8:].any() for layer in seen)
+    asleep[0] = True
+    unseen = run("unseen", CORPUS[1])  # but for how it begins, as the first did
+    assert all((layer[:, -8:] == 0).all() for layer in unseen)
+    kept = [entry.prefix for entry in core._room._prefixes._entries.values()]
+    assert [prefix.tapped for prefix in kept] == [True, False]
+    asleep[0] = False
+    fresh = a_core(model, drafter)
+    other = Desk(fresh)
+    other.submit(ask("again", CORPUS[1], 90))
+    other.step(2)
+    (row,) = fresh.rows()
+    wanted = contexts(fresh, row.slot, len(row.prompt))
+    desk.submit(ask("again", CORPUS[1], 90))  # its prompt was kept without a context
+    desk.step(2)
+    (row,) = core.rows()
+    assert row.tapped
+    found = contexts(core, row.slot, len(row.prompt))
+    for one, two in zip(found, wanted, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_a_long_document_is_not_read_again_for_a_short_answer(
+    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
+    asleep = [True]
+    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
+    core = a_core(model, drafter)
+    desk, text = Desk(core), " ".join(CORPUS)
+    desk.finish(ask("first", text, 4))
+    asleep[0] = False
+    desk.submit(ask("second", f"{text} Why?", 4))
+    desk.step(1)
+    (row,) = core.rows()
+    assert row.cached > 16
+    assert not row.tapped
+    desk.finish(ask("third", f"{text} Who?", 400))
+    assert desk.completion("third").cached_tokens < row.cached
+
+
+def test_rows_that_are_left_out_or_not_give_the_same_answers(
+    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
+    turn = [0]
+
+    def by_turns(_naps: Naps, _task: str) -> bool:
+        turn[0] += 1
+        return turn[0] % 7 < 4
+
+    plain, _ = answers_of(model, PLAIN)
+    monkeypatch.setattr(Naps, "awake", by_turns)
+    monkeypatch.setattr("pipeline.engine.drafting.draft.LEFT_OUT", 2)
+    options = replace(PLAIN, speculate=True, drafter=str(drafter))
+    for always in (False, True):
+        assert answers_of(model, replace(options, draft_always=always))[0] == plain
+    assert turn[0] > 50
