@@ -172,7 +172,7 @@ def test_rows_that_are_left_out_or_not_give_the_same_answers(
 
     plain, _ = answers_of(model, PLAIN)
     monkeypatch.setattr(Naps, "awake", by_turns)
-    monkeypatch.setattr("pipeline.engine.drafting.draft.LEFT_OUT", 2)
+    monkeypatch.setattr("pipeline.engine.drafting.worthwhile.LEFT_OUT", 2)
     options = replace(PLAIN, speculate=True, drafter=str(drafter))
     for always in (False, True):
         assert answers_of(model, replace(options, draft_always=always))[0] == plain

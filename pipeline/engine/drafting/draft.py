@@ -25,10 +25,9 @@ from pipeline.engine.drafting.offering import (
     start_of,
     view_of,
 )
+from pipeline.engine.drafting.worthwhile import Worthwhile
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.planning.acceptance import Offer, checked
-from pipeline.engine.planning.candidates import NEEDS_DRAFTER
-from pipeline.engine.planning.naps import LEFT_OUT, Naps
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.planning.speculation_stats import SpeculationStats
@@ -78,8 +77,9 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
-        self._naps = Naps()
-        self._unplanned = 0  # steps since the last plan, or since they were noted
+        self._worthwhile = Worthwhile(
+            drafter=drafter is not None, always=speculation.always, hurry=speculation.hurry
+        )
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
@@ -104,9 +104,11 @@ class Drafts:
         """
         self._began_s = time.perf_counter()
         self._rows, self._ahead = rows, begun
+        if self._worthwhile.meet(rows):
+            self._rest = 0
         if begun or self._is_resting:
             self._rest = max(0, self._rest - 1)
-            self._unplanned += 1
+            self._worthwhile.skipped(rows)
             self._plan = None
             return [[] for _ in rows], 1
         self._count_idle()
@@ -115,7 +117,7 @@ class Drafts:
         self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
-        self._note_use(rows, plan)
+        self._worthwhile.planned(rows, plan)
         self._planned_ms = _ms_since(planning_s)
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
@@ -132,7 +134,7 @@ class Drafts:
 
     @property
     def _is_resting(self) -> bool:
-        return self._rest > 0 and not self._looks.wanted
+        return not self._worthwhile.drafts or (self._rest > 0 and not self._looks.wanted)
 
     @property
     def rests(self) -> bool:
@@ -143,42 +145,16 @@ class Drafts:
 
     def looks_at(self, row: Row) -> bool:
         """Whether the drafter is to have a context of a new row."""
-        return self._drafter is not None and self._naps.awake(row.task)
-
-    def _note_use(self, rows: Sequence[Row], plan: Plan) -> None:
-        steps, self._unplanned = 1 + self._unplanned, 0
-        used = plan.uses_drafter and plan.retry is None
-        drafted = {
-            row.task
-            for row, offer in zip(rows, plan.offers, strict=True)
-            if used and offer is not None and offer.source in NEEDS_DRAFTER
-        }
-        for task in drafted:
-            self._naps.used(task)
-        self._note_left_out([row for row in rows if row.task not in drafted], steps)
-
-    def _note_left_out(self, rows: Sequence[Row], steps: int) -> None:
-        """Notes that rows went without the drafter; if that is long it looks at them no more."""
-        if self._drafter is None:
-            return
-        tapped = {row.task for row in rows if row.tapped}
-        for task in {row.task for row in rows}:
-            if self._naps.left_out(task, len(self._rows), steps, tapped=task in tapped):
-                self._speculation.hurry()
-        for row in rows:
-            row.tapped &= self._naps.awake(row.task)
+        return self._worthwhile.looks_at(row)
 
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
-        if self._unplanned >= LEFT_OUT:
-            self._note_left_out(rows, self._unplanned)
-            self._unplanned = 0
         if self._plan is not None:
             if self._plan.shape.width == 1:
                 self._looks.plan(rows)
             return
         early = self._rest > 1
-        if not self._looks.due(rows, early=early):
+        if not self._worthwhile.drafts or not self._looks.due(rows, early=early):
             return
         began_s = time.perf_counter()
         known, views = self._views(rows)
@@ -201,6 +177,7 @@ class Drafts:
                 self._count_idle()
             if self._watched:
                 self._take_in_watched(gained)
+            self._worthwhile.took(gained, _ms_since(self._began_s))
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -211,6 +188,7 @@ class Drafts:
             self._take_in()
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
+        self._worthwhile.took(gained, _ms_since(self._began_s))
 
     def _count_idle(self) -> None:
         if self._idle:

@@ -19,6 +19,8 @@ SEED = 4
 class EverySpeculation(Speculation):
     """Chooses by chance, the same way each time."""
 
+    always = True
+
     def __init__(self) -> None:
         super().__init__(StepCosts({Shape(1, 1, CONTEXTS[0]): 1.0}))
         self._chance = random.Random(SEED)

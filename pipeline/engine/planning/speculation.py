@@ -60,6 +60,8 @@ class Speculation:
         costs: Of the model on this machine.
     """
 
+    always = False
+
     def __init__(self, costs: StepCosts) -> None:
         self._prices = Prices(costs)
         self._acceptance = Acceptance()

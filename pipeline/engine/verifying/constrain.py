@@ -158,6 +158,8 @@ class Constrainer:
             Where penalties hold [T].
         """
         free = [row.matcher is None] * len(mask_of)
+        if row.matcher is None and not draft and not self.banned(row):
+            return free  # as most rows are
         for t in range(1 + len(draft)):
             if t:
                 row.history.push(draft[t - 1])
@@ -189,6 +191,11 @@ class Constrainer:
         return row_shifts(row.request.sampling, row.history.counts, draft, free, is_open)
 
 
+@cache
+def _no_masks(words: int) -> NDArray[np.int32]:
+    return np.zeros((0, words), np.int32)
+
+
 class _Masks:
     """The masks of a forward: those of grammars, and others only where something is banned.
 
@@ -208,15 +215,18 @@ class _Masks:
         drafts: Sequence[Sequence[int]],
         words: int,
     ) -> None:
-        deep = 1 + max((len(drafts[b]) for b in guided), default=0)
+        self._begins: dict[int, int] = {}
+        self._choices: list[int] = []
+        self._others: list[NDArray[np.int32]] = []  # of places without a grammar
+        if not guided:
+            self._guided = _no_masks(words)
+            return
+        deep = 1 + max(len(drafts[b]) for b in guided)
         masks = np.full((len(guided), deep, words), ALL_ALLOWED, np.int32)
-        if guided:
-            matchers = [rows[b].matcher for b in guided]
-            grammars.fill_masks(masks, matchers, [drafts[b] for b in guided])
+        grammars.fill_masks(masks, [rows[b].matcher for b in guided], [drafts[b] for b in guided])
         self._guided = masks.reshape(-1, words)
         self._choices = np.bitwise_count(self._guided.view(np.uint32)).sum(axis=-1).tolist()
         self._begins = {b: i * deep for i, b in enumerate(guided)}
-        self._others: list[NDArray[np.int32]] = []  # of places without a grammar
 
     def number(self, b: int, t: int) -> int:
         """Which of `all` a row's grammar has at a place; -1 if it has none: all is allowed."""

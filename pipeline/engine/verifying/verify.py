@@ -117,14 +117,21 @@ class Verifier:
             for walk in walks:  # they may start over from what they have
                 walk.go_back(0)
             raise
-        cache, lengths = self._target.cache, self._target.cache.lengths
-        if moves := [move for walk in walks for move in walk.moves(lengths[walk.row.slot])]:
+        self._settle(walks)
+        walked = {walk.place: walk.gained for walk in walks}
+        for b, row in enumerate(running):
+            tokens = walked.get(b, () if row in again else picked[b])
+            self._target.cache.lengths[row.slot] += len(tokens)
+            gained[alive[b]] = list(tokens)
+        return gained
+
+    def _settle(self, walks: Sequence[Walk]) -> None:
+        """Moves what was accepted off the likeliest paths to its place, and the rows along."""
+        cache = self._target.cache
+        if moves := [move for walk in walks for move in walk.moves(cache.lengths[walk.row.slot])]:
             cache.moves.copy_columns(cache.attention, moves)
         for walk in walks:
             walk.settle()
-            lengths[walk.row.slot] += len(walk.gained)
-            gained[alive[walk.place]] = walk.gained
-        return gained
 
     @property
     def begun(self) -> int:
@@ -283,7 +290,10 @@ def _walks(
     width: int,
     again: Sequence[Row],
 ) -> list[Walk]:
-    """The rows' ways: along so many tokens of their chains, or anywhere in their trees."""
+    """The rows' ways: along so many tokens of their chains, or anywhere in their trees.
+
+    A plain step goes nowhere, but for rows whose choice is to be checked or told more of.
+    """
     return [
         Walk(
             row=row,
@@ -292,5 +302,5 @@ def _walks(
             sure=width if row.needs_masks else 0 if prepared.bare[place] else 1,
         )
         for place, (row, draft) in enumerate(zip(rows, drafts, strict=True))
-        if row not in again
+        if row not in again and (width > 1 or prepared.bare[place] or row.request.top_logprobs)
     ]
