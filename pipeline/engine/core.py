@@ -59,14 +59,12 @@ class Core:
         self._verifier = Verifier(self._target, tokenizer, grammars, self._stop)
         self._room = KvRoom(self._target, options)
         self._intake = Intake(tokenizer, grammars, self._room, vocabulary)
-        self._coming: deque[Coming] = deque()
-        self._waiting: deque[Row] = deque()
+        self._coming, self._waiting = deque[Coming](), deque[Row]()
         self._prefilling: Row | None = None
         self._running: list[Row] = []  # a row's place here is its slot
         self._leaving: list[Row] = []  # they have ended, but the forward that runs has them in it
         self._ended: list[Row] = []  # completed and freed while a forward runs: that takes a while
-        self._most_rows = options.max_rows
-        self._counts = CoreCounts()
+        self._most_rows, self._counts = options.max_rows, CoreCounts()
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> Coming:
         """Queues a request; its events come from later calls of `step`.

@@ -35,6 +35,7 @@ from pipeline.errors import InputError
 PIECE, FUSED_PIECE = 512, 1024
 WRONG_IN_ROWS = {"afm7"}
 """They take the number of columns for a position: in 16 bits no trial tells that from rounding."""
+Observer = Callable[[list[mx.array] | None], Any]
 GATED_DELTA = {"GatedDeltaNet", "Qwen3NextGatedDeltaNet"}  # recurrent layers that we can roll back
 
 
@@ -88,11 +89,10 @@ class Target:
             self.cache.moves = FusedMoves()
         if self.branches and not self._fused:
             follow_branches(self.model, self.cache)
-        self.tapping = True
-        self._taps: Taps | None = None
+        self.tapping, self._taps = True, None
         self._tapped: tuple[int, ...] = ()
         self._ran: mx.array | None = None  # what the last forward is done with
-        self._observe: Callable[[list[mx.array] | None], Any] = lambda _: []
+        self._observe: Observer = lambda _: []
         self._observed: Any = []
         self.weights_bytes = _weights_bytes(self.model)
         self.vocabulary, self.kv_bytes_per_token, self.state_bytes_per_row = self._probe()
@@ -245,9 +245,7 @@ class Target:
             mx.async_eval(logits, self._observed)
         return logits
 
-    def tap(
-        self, layer_ids: Sequence[int], observe: Callable[[list[mx.array] | None], Any]
-    ) -> None:
+    def tap(self, layer_ids: Sequence[int], observe: Observer) -> None:
         """Shows a drafter the hidden states after some layers, in forwards from now on.
 
         Args:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +97,8 @@ class Constrainer:
             for row, draft in zip(rows, drafts, strict=True)
         ]
         bare = [False] * len(rows) if whole else self._bare(rows, width)
-        guided = [
-            b
-            for b, row in enumerate(rows)
-            if row.matcher is not None and not bare[b] and row not in again
-        ]
-        masks = self._masks(rows, guided, under, timed=width == 1 and not whole)
+        free = [row.matcher is None or row in again for row in rows]
+        masks = self._masks(rows, [*map(or_, bare, free)], under, timed=width == 1 and not whole)
         mask_of = np.full((len(rows), width), -1, np.int32)
         penalties = np.ones((len(rows), width), np.float32)
         shifts: list[Shifts | None] = [None] * len(rows)
@@ -110,12 +107,12 @@ class Constrainer:
                 mask_of[b, 0] = masks.only(row.pending)
             elif not bare[b]:  # else there are no penalties, see `Row.branches`
                 known = min(allowed[b], len(under[b]))
-                free = self._mask_row(masks, b, row, draft[:known], mask_of[b])
+                penal = self._mask_row(masks, b, row, draft[:known], mask_of[b])
                 sampling = row.request.sampling
                 if sampling.repetition_penalty != 1:
-                    penalties[b, free] = sampling.repetition_penalty
+                    penalties[b, penal] = sampling.repetition_penalty
                 if sampling.logit_bias or row.history.counted:
-                    shifts[b] = self._shifts(row, draft[: allowed[b]], free)
+                    shifts[b] = self._shifts(row, draft[: allowed[b]], penal)
         histories = [row.history for row in rows]
         recent, windows = recent_tokens(histories, drafts, width, self._exempt(rows))
         constraints = Constraints(
@@ -133,11 +130,12 @@ class Constrainer:
     def _masks(
         self,
         rows: Sequence[Row],
-        guided: Sequence[int],
+        without: Sequence[bool],
         drafts: Sequence[Sequence[int]],
         *,
         timed: bool,
     ) -> "_Masks":
+        guided = [b for b, left_out in enumerate(without) if not left_out]
         began_s = time.perf_counter()
         masks = _Masks(self._grammars, rows, guided, drafts, self._words)
         if timed:
