@@ -45,6 +45,9 @@ class Guesser:
         self.rows: dict[str, Row] = {}
         self.rests = False
 
+    def looks_at(self, _row: Row) -> bool:
+        return False
+
     def propose(self, rows: Sequence[Row], *, begun: bool) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}
         drafts = [self._guess(row) for row in rows]

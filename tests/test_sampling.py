@@ -256,6 +256,9 @@ class Noting:
         self.rows: dict[str, Row] = {}
         self.rests = True
 
+    def looks_at(self, _row: Row) -> bool:
+        return False
+
     def propose(self, rows: Sequence[Row], *, begun: bool) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}
         return [[] for _ in rows], 1
