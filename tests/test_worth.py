@@ -8,74 +8,122 @@ import pytest
 
 from pipeline.engine.drafting.draft import Drafts
 from pipeline.engine.planning.plan import Plan, RowView
-from pipeline.engine.planning.worth import FIRST, LONGEST, MOST_TASKS, SHORTEST, TRIAL, Worth
+from pipeline.engine.planning.worth import (
+    FIRST,
+    LONGEST,
+    MOST_TASKS,
+    SHORTEST,
+    SOON,
+    TRIAL,
+    Way,
+    Worth,
+)
 from tests.test_draft import Resting, a_row
 
 ROWS, PLAIN_MS = 8, 0.8
 
 
 def decode(
-    worth: Worth, gain: Callable[[int], float], steps: int, *, tasks: Sequence[str] = ("a",)
-) -> tuple[float, float]:
-    """The part of so many steps that drafted, and what all of them gained over plain ones."""
-    chance, drafted, tokens, ms = random.Random(2), 0, 0.0, 0.0
+    worth: Worth,
+    steps: int,
+    *,
+    free: Callable[[int], float] = lambda _: 0.5,
+    every: Callable[[int], float] = lambda _: 0.5,
+    tasks: Sequence[str] = ("a",),
+) -> tuple[dict[Way, float], float]:
+    """The part of so many steps that each way ran, and what all gained over plain ones.
+
+    Args:
+        worth: What is asked, and told.
+        steps: How many.
+        free: What drafts gain that the drafter does not make, by step.
+        every: What all of them do.
+        tasks: Of the rows.
+    """
+    chance, ran, tokens, ms = random.Random(2), dict.fromkeys(Way, 0), 0.0, 0.0
     for step in range(steps):
-        drafts = worth.meet(tasks, ROWS)
-        drafted += drafts
-        got = chance.choice((8, 24, 40)) if drafts else ROWS
-        took = got / ROWS * PLAIN_MS / gain(step) if drafts else PLAIN_MS
-        worth.took(got, took := took * chance.uniform(0.9, 1.1))
+        way = worth.meet(tasks, ROWS)
+        ran[way] += 1
+        gain = {Way.PLAIN: 1.0, Way.FREE: free(step), Way.ALL: every(step)}[way]
+        got = chance.choice((8, 24, 40)) if way else ROWS
+        took = got / ROWS * PLAIN_MS / gain * chance.uniform(0.9, 1.1)
+        worth.took(got, took)
         tokens, ms = tokens + got, ms + took
-    return drafted / steps, tokens / ms / (ROWS / PLAIN_MS)
+    return {way: count / steps for way, count in ran.items()}, tokens / ms * PLAIN_MS / ROWS
 
 
 @pytest.mark.parametrize("gain", [0.8, 0.9, 0.97])
-def test_where_drafts_lose_next_to_none_are_made(gain: float) -> None:
-    drafted, gained = decode(Worth(), lambda _: gain, 20_000)
-    assert drafted < 0.03
-    assert gained > 0.985
-    early, gained = decode(Worth(), lambda _: gain, 1000)
-    assert early < 0.15
-    assert gained > 1 - 0.15 * (1 - gain) - 0.02
+@pytest.mark.parametrize("drafter", [False, True])
+def test_where_drafts_lose_next_to_none_are_made(gain: float, *, drafter: bool) -> None:
+    worth = Worth(drafter=drafter)
+    ran, gained = decode(worth, 20_000, free=lambda _: gain, every=lambda _: gain)
+    assert ran[Way.PLAIN] > 0.95
+    assert gained > 0.98
+    assert drafter == (ran[Way.ALL] > 0)
 
 
 @pytest.mark.parametrize("gain", [1.08, 1.5, 3.0])
 def test_where_they_win_nearly_all_steps_are_theirs(gain: float) -> None:
-    drafted, gained = decode(Worth(), lambda _: gain, 20_000)
-    assert drafted > 0.97
-    assert gained > 1 + 0.95 * (gain - 1) - 0.02
+    ran, gained = decode(Worth(drafter=True), 20_000, every=lambda _: gain)
+    assert ran[Way.ALL] > 0.95
+    assert gained > 1 + 0.9 * (gain - 1) - 0.02
+    ran, gained = decode(Worth(drafter=True), 20_000, free=lambda _: gain)
+    assert ran[Way.FREE] > 0.95
+    assert gained > 1 + 0.9 * (gain - 1) - 0.02
+
+
+def test_the_drafter_is_left_out_where_drafts_without_it_give_as_much() -> None:
+    ran, _ = decode(Worth(drafter=True), 20_000, free=lambda _: 1.2, every=lambda _: 1.21)
+    assert ran[Way.FREE] > 0.95
+    ran, _ = decode(Worth(drafter=True), 20_000, free=lambda _: 1.2, every=lambda _: 1.4)
+    assert ran[Way.ALL] > 0.95
 
 
 def test_a_change_is_noticed_both_ways() -> None:
     for before, after in ((0.8, 2.0), (2.0, 0.8)):
-        worth = Worth()
-        decode(worth, lambda _, was=before: was, 5000)
-        changed, _ = decode(worth, lambda _, now=after: now, 2 * LONGEST)
-        settled, _ = decode(worth, lambda _, now=after: now, 2 * LONGEST)
-        assert (settled > 0.9) == (after > 1)
-        assert (changed > 0.5) == (after > 1)
+        worth = Worth(drafter=True)
+        decode(worth, 5000, every=lambda _, was=before: was)
+        changed, _ = decode(worth, 2 * LONGEST, every=lambda _, now=after: now)
+        settled, _ = decode(worth, 2 * LONGEST, every=lambda _, now=after: now)
+        assert (settled[Way.ALL] > 0.9) == (after > 1)
+        assert (changed[Way.ALL] > 0.5) == (after > 1)
 
 
 def test_kinds_of_batches_are_judged_by_themselves() -> None:
-    worth = Worth()
-    decode(worth, lambda _: 0.7, 5000)
+    worth = Worth(drafter=True)
+    decode(worth, 5000)
     for tasks, rows in ((("b",), ROWS), (("a",), ROWS + 1), (("a", "b"), ROWS), (("a",), 4)):
-        assert worth.meet(tasks, rows)
-    assert not worth.meet(("a",), ROWS - 1)
-    assert not worth.meet(("a", "a"), ROWS)
-    decode(worth, lambda _: 0.7, 5000, tasks=("a", "b", "c"))
-    assert not worth.meet(("d", "e", "f", "g"), ROWS)  # many tasks, whichever
+        assert worth.meet(tasks, rows) == Way.ALL
+    assert worth.meet(("a",), ROWS - 1) == Way.PLAIN
+    assert worth.meet(("a", "a"), ROWS) == Way.PLAIN
+    decode(worth, 5000, tasks=("a", "b", "c"))
+    assert worth.meet(("d", "e", "f", "g"), ROWS) == Way.PLAIN  # many tasks, whichever
     for number in range(2 * MOST_TASKS):
         worth.meet((f"t{number}",), ROWS)
     assert len(worth._kinds) == MOST_TASKS
 
 
 def test_a_step_that_compiled_does_not_decide() -> None:
-    worth = Worth()
-    for step in range(FIRST + TRIAL[False]):
-        drafts = worth.meet(("a",), ROWS)
-        worth.took(16 if drafts else ROWS, 900.0 if step == 20 else PLAIN_MS)
-    assert worth.meet(("a",), ROWS)
+    worth = Worth(drafter=False)
+    for step in range(FIRST + TRIAL[Way.PLAIN]):
+        way = worth.meet(("a",), ROWS)
+        worth.took(16 if way else ROWS, 900.0 if step == 20 else PLAIN_MS)
+    assert worth.meet(("a",), ROWS) == Way.FREE
+
+
+def test_rows_are_made_ready_before_the_drafter_is_tried_and_not_long_before() -> None:
+    worth, looked, tried = Worth(drafter=True), list[bool](), list[int]()
+    for step in range(4000):
+        way = worth.meet(("a",), ROWS)
+        looked.append(worth.looks)
+        tried += [step] if way == Way.ALL else []
+        worth.took(ROWS, PLAIN_MS / {Way.PLAIN: 1.0, Way.FREE: 0.9, Way.ALL: 0.8}[way])
+    begins = [step for step in tried if step - 1 not in tried][1:]
+    assert len(begins) >= 2
+    for step in begins:
+        assert all(looked[step - SOON + 1 : step + 1])
+        assert not looked[step - SOON - 1]
+    assert sum(looked) / len(looked) < 0.2
 
 
 def test_no_plan_is_made_and_nothing_looked_at_where_drafts_lose(
@@ -98,7 +146,7 @@ def test_no_plan_is_made_and_nothing_looked_at_where_drafts_lose(
     monkeypatch.setattr(
         "pipeline.engine.drafting.looks.has_likely", lambda row: bool(looked.append(row))
     )
-    for _ in range(FIRST + TRIAL[False] + SHORTEST + 5):
+    for _ in range(FIRST + TRIAL[Way.PLAIN] + SHORTEST + 5):
         proposals, width = drafts.propose(rows)
         assert (proposals, width) == ([[]], 1)
         rests, seen = drafts.rests, len(looked)
@@ -109,5 +157,5 @@ def test_no_plan_is_made_and_nothing_looked_at_where_drafts_lose(
         if len(plans) > 1 and plans[-1] == plans[-2]:
             assert rests
             assert len(looked) == seen
-    assert plans[FIRST] == FIRST == plans[FIRST + TRIAL[False] + SHORTEST - 1]
+    assert plans[FIRST] == FIRST == plans[FIRST + TRIAL[Way.PLAIN] + SHORTEST - 1]
     assert plans[-1] > FIRST  # it is tried again

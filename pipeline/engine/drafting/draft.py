@@ -108,7 +108,6 @@ class Drafts:
             self._rest = 0
         if begun or self._is_resting:
             self._rest = max(0, self._rest - 1)
-            self._worthwhile.skipped(rows)
             self._plan = None
             return [[] for _ in rows], 1
         self._count_idle()
@@ -117,7 +116,6 @@ class Drafts:
         self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
-        self._worthwhile.planned(rows, plan)
         self._planned_ms = _ms_since(planning_s)
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
@@ -143,9 +141,10 @@ class Drafts:
             return self._is_resting
         return self._plan.shape.width == 1 and self._rested > 0 and self._plan.retry is None
 
-    def looks_at(self, row: Row) -> bool:
-        """Whether the drafter is to have a context of a new row."""
-        return self._worthwhile.looks_at(row)
+    @property
+    def looks_at_new_rows(self) -> bool:
+        """Whether the drafter is to have their context."""
+        return self._worthwhile.looks
 
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
@@ -237,7 +236,9 @@ class Drafts:
     def _begin_blocks(self, rows: Sequence[Row]) -> Blocks | None:
         """Has the drafter begin before there is a plan, if the next one will use it."""
         last = self._plan
-        if self._drafter is None or last is None or not self._speculation.goes_on():
+        if self._drafter is None or last is None or not self._worthwhile.drafter:
+            return None
+        if not self._speculation.goes_on():
             return None
         return self._drafter.begin(_anchors(rows), last.shape.width - 1)
 
@@ -245,7 +246,7 @@ class Drafts:
         known = [known_drafts(row) for row in rows]
         for row, drafts in zip(rows, known, strict=True):
             row.likely = is_likely(drafts)
-        block = 0 if self._drafter is None else self._drafter.block
+        block = self._drafter.block if self._drafter and self._worthwhile.drafter else 0
         trees = self._drafter is not None and self._drafter.branches and len(rows) <= MOST_TREES
         views = [
             view_of(row, drafts, block * row.tapped, trees=trees and row.branches)

@@ -1,30 +1,40 @@
-"""Whether drafts pay at all, by what whole steps gave: if not, steps are plain and nobody plans.
+"""Which drafts pay at all, by what whole steps gave: all, those that need no drafter, or none.
 
 Plans compare what forwards cost and what drafts should yield. What that leaves out (planning, looks
-at rows, a next forward that could not begin early) is small beside a large model, and on a fast GPU
-it is not: there a plan that promises 5 % loses. So tokens and time are counted with drafts and
-without, for each kind of batch: its tasks, and how many rows about. The better way goes on; the
-other is tried for a few steps, each time twice as late.
+at rows, the drafter's context, a next forward that could not begin early) is small beside a large
+model, and on a fast GPU it is not: there a plan that promises 5 % loses. So tokens and time are
+counted each way, for each kind of batch: its tasks, and how many rows about. The best way goes on;
+the others are tried for a few steps, each time twice as late.
 
-In: the rows of each step, then its tokens and time. Out: whether to think of drafts, now or soon.
+In: the rows of each step, then its tokens and time. Out: which drafts to think of, now and soon.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from pipeline.engine.planning.acceptance import MOST_TASKS
 
+
+class Way(IntEnum):
+    """Which drafts are thought of."""
+
+    PLAIN = 0
+    FREE = 1  # that the drafter does not make
+    ALL = 2
+
+
 FIRST = 64
-"""With drafts begins a new kind of batch, for so many tokens of each row."""
-TRIAL = {True: 48, False: 24}
-"""For so many the other way is tried: with drafts much of an answer; plain steps are alike."""
+"""A new kind of batch begins with all drafts, for so many tokens of each row."""
+TRIAL = {Way.PLAIN: 24, Way.FREE: 48, Way.ALL: 48}
+"""For so many a way is tried: with drafts much of an answer; plain steps are alike."""
 SHORTEST, LONGEST = 512, 8192
 """So many are between trials, the first time and at most."""
-BETTER, BETTER_TAPPED = 1.02, 1.05
-"""How much more with drafts must give; and where the drafter looks at rows, in plain steps, too."""
 SOON = 96
-"""So many tokens of each row before drafts are tried new rows are made ready for it."""
+"""So many tokens of each row before the drafter is tried new rows are made ready for it."""
+BETTER = {Way.PLAIN: 1.0, Way.FREE: 1.02, Way.ALL: 1.05}
+"""How much more a way must give: the drafter's context costs something in others' trials, too."""
 MOST_MS = 4.0
 """A step that took more times the mean counts as this: something was compiled, say."""
 MANY_TASKS = 3
@@ -37,26 +47,38 @@ class _State:
     """What is known of a kind of batch.
 
     Attributes:
-        drafts: Whether it drafts now.
+        ways: Those that there are.
+        best: The one that goes on.
+        way: The one that runs: it, or one that is tried.
+        untried: Those whose trial is still to come; None between trials.
         left: Tokens of each row until that is looked at again.
-        period: How many there are from a trial to the next.
-        since: How many there were since the last one.
-        better: How much more drafts must give.
-        trial: Whether this is one.
-        rates: Tokens per millisecond, plain and with drafts, once known.
+        period: How many there are from trials to the next.
+        since: How many there were since the last ones.
+        rates: Tokens per millisecond, of each way that is known.
         tokens, ms, steps: Since that was looked at.
     """
 
-    drafts: bool = True
+    ways: tuple[Way, ...]
+    best: Way = field(init=False)
+    way: Way = field(init=False)
+    untried: list[Way] | None = None
     left: float = FIRST
     period: int = 0
     since: float = 0.0
-    better: float = BETTER
-    trial: bool = False
-    rates: dict[bool, float] = field(default_factory=dict[bool, float])
+    rates: dict[Way, float] = field(default_factory=dict[Way, float])
     tokens: int = 0
     ms: float = 0.0
     steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Begins with all drafts."""
+        self.best = self.way = self.ways[-1]
+
+    @property
+    def looks(self) -> bool:
+        """Whether the drafter is to look at new rows: it goes on, or will be tried soon."""
+        due = self.left <= SOON and self.since + self.left >= self.period
+        return Way.ALL in (self.best, self.way) or (due and self.untried is None)
 
     def note(self, rows: int, tokens: int, ms: float) -> None:
         """Counts a step."""
@@ -66,56 +88,66 @@ class _State:
         self.left -= tokens / rows
         self.since += tokens / rows
         if self.left <= 0 < self.ms:
-            self.rates[self.drafts] = self.tokens / self.ms
+            self.rates[self.way] = self.tokens / self.ms
             self.tokens, self.ms, self.steps = 0, 0.0, 0
-            (self._judge if self.trial else self._go_on)()
+            self._turn()
 
-    def _go_on(self) -> None:
-        """Goes on, or begins a trial: if it is time, or drafts give less than plain steps did."""
-        loses = self.drafts and self.rates[True] < self.better * self.rates.get(False, 0.0)
-        self.trial = loses or self.since >= self.period
-        self.drafts ^= self.trial
-        self.left = TRIAL[self.drafts] if self.trial else SHORTEST
+    def _turn(self) -> None:
+        """Goes on, or tries the other ways: if it is time, or one of them gave more."""
+        if self.untried is None and (self.since >= self.period or self._leader() != self.best):
+            self.untried = sorted(set(self.ways) - {self.best})
+        if self.untried:
+            self.way = self.untried.pop()  # the drafter first: rows are ready for it
+            self.left = TRIAL[self.way]
+            return
+        if self.untried is not None:
+            self._judge()
+        self.left = SHORTEST
 
     def _judge(self) -> None:
-        """Ends a trial."""
-        better = self.rates[True] >= self.better * self.rates[False]
+        """Ends the trials."""
+        leader = self._leader()
         longer = max(SHORTEST, min(2 * self.period, LONGEST))
-        self.period = SHORTEST if better == self.drafts else longer
-        self.trial, self.drafts, self.left, self.since = False, better, SHORTEST, 0.0
+        self.period = longer if leader == self.best else SHORTEST
+        self.best = self.way = leader
+        self.untried, self.since = None, 0.0
+
+    def _leader(self) -> Way:
+        return max(self.rates, key=lambda way: self.rates[way] / BETTER[way])
 
 
 class Worth:
-    """The kinds of batches seen last."""
+    """The kinds of batches seen last.
 
-    def __init__(self) -> None:
+    Args:
+        drafter: Whether there is one.
+    """
+
+    def __init__(self, *, drafter: bool) -> None:
+        self._ways = tuple(Way) if drafter else (Way.PLAIN, Way.FREE)
         self._kinds: OrderedDict[_Kind, _State] = OrderedDict()
-        self._state, self._rows = _State(), 1
+        self._state, self._rows = _State(self._ways), 1
 
-    def meet(self, tasks: Iterable[str], rows: int, *, tapped: bool = False) -> bool:
-        """Whether the next step is to think of drafts.
+    def meet(self, tasks: Iterable[str], rows: int) -> Way:
+        """Which drafts the next step is to think of.
 
         Args:
             tasks: Of its rows.
             rows: How many there are.
-            tapped: Whether the drafter looks at any of them.
         """
         different, self._rows = frozenset(tasks), rows
         kind = (rows - 1).bit_length(), different if len(different) < MANY_TASKS else frozenset()
         if kind in self._kinds:
             self._kinds.move_to_end(kind)
-        self._state = self._kinds.setdefault(kind, _State())
-        self._state.better = BETTER_TAPPED if tapped else BETTER
+        self._state = self._kinds.setdefault(kind, _State(self._ways))
         if len(self._kinds) > MOST_TASKS:
             self._kinds.popitem(last=False)
-        return self._state.drafts
+        return self._state.way
 
     @property
-    def soon(self) -> bool:
-        """Whether steps are plain, but not for long."""
-        state = self._state
-        ends = state.left <= SOON and state.since + state.left >= state.period
-        return not state.drafts and (state.trial or ends)
+    def looks(self) -> bool:
+        """Whether the drafter is to look at new rows of that kind."""
+        return Way.ALL in self._ways and self._state.looks
 
     def took(self, tokens: int, ms: float) -> None:
         """Takes what that step gave, and all that it took."""
