@@ -30,6 +30,7 @@ def decode(
     free: Callable[[int], float] = lambda _: 0.5,
     every: Callable[[int], float] = lambda _: 0.5,
     tasks: Sequence[str] = ("a",),
+    told: float = 1.0,
 ) -> tuple[dict[Way, float], float]:
     """The part of so many steps that each way ran, and what all gained over plain ones.
 
@@ -39,6 +40,7 @@ def decode(
         free: What drafts gain that the drafter does not make, by step.
         every: What all of them do.
         tasks: Of the rows.
+        told: What plain steps should take, of what they do.
     """
     chance, ran, tokens, ms = random.Random(2), dict.fromkeys(Way, 0), 0.0, 0.0
     for step in range(steps):
@@ -47,7 +49,7 @@ def decode(
         gain = {Way.PLAIN: 1.0, Way.FREE: free(step), Way.ALL: every(step)}[way]
         got = chance.choice((8, 24, 40)) if way else ROWS
         took = got / ROWS * PLAIN_MS / gain * chance.uniform(0.9, 1.1)
-        worth.took(got, took)
+        worth.took(got, took, PLAIN_MS * told)
         tokens, ms = tokens + got, ms + took
     return {way: count / steps for way, count in ran.items()}, tokens / ms * PLAIN_MS / ROWS
 
@@ -70,6 +72,16 @@ def test_where_they_win_nearly_all_steps_are_theirs(gain: float) -> None:
     ran, gained = decode(Worth(drafter=True), 20_000, free=lambda _: gain)
     assert ran[Way.FREE] > 0.95
     assert gained > 1 + 0.9 * (gain - 1) - 0.02
+
+
+def test_what_surely_wins_is_not_interrupted_and_what_was_only_promised_is() -> None:
+    ran, gained = decode(Worth(drafter=True), 1000, every=lambda _: 2.0)
+    assert ran[Way.ALL] == 1
+    assert gained > 1.9
+    ran, gained = decode(Worth(drafter=True), 20_000, every=lambda _: 0.9, told=1.4)
+    assert ran[Way.PLAIN] > 0.9
+    ran, _ = decode(Worth(drafter=True), 3000, free=lambda _: 1.6, every=lambda _: 2.4)
+    assert ran[Way.ALL] > 0.8
 
 
 def test_the_drafter_is_left_out_where_drafts_without_it_give_as_much() -> None:
@@ -107,7 +119,7 @@ def test_a_step_that_compiled_does_not_decide() -> None:
     worth = Worth(drafter=False)
     for step in range(FIRST + TRIAL[Way.PLAIN]):
         way = worth.meet(("a",), ROWS)
-        worth.took(16 if way else ROWS, 900.0 if step == 20 else PLAIN_MS)
+        worth.took(16 if way else ROWS, 900.0 if step == 20 else PLAIN_MS, PLAIN_MS / 2)
     assert worth.meet(("a",), ROWS) == Way.FREE
 
 
@@ -117,7 +129,8 @@ def test_rows_are_made_ready_before_the_drafter_is_tried_and_not_long_before() -
         way = worth.meet(("a",), ROWS)
         looked.append(worth.looks)
         tried += [step] if way == Way.ALL else []
-        worth.took(ROWS, PLAIN_MS / {Way.PLAIN: 1.0, Way.FREE: 0.9, Way.ALL: 0.8}[way])
+        took = PLAIN_MS / {Way.PLAIN: 1.0, Way.FREE: 0.9, Way.ALL: 0.8}[way]
+        worth.took(ROWS, took, PLAIN_MS)
     begins = [step for step in tried if step - 1 not in tried][1:]
     assert len(begins) >= 2
     for step in begins:

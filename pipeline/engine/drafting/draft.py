@@ -176,7 +176,7 @@ class Drafts:
                 self._count_idle()
             if self._watched:
                 self._take_in_watched(gained)
-            self._worthwhile.took(gained, _ms_since(self._began_s))
+            self._worthwhile.took(gained, spent_ms, spent_ms)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -187,7 +187,7 @@ class Drafts:
             self._take_in()
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
-        self._worthwhile.took(gained, _ms_since(self._began_s))
+        self._worthwhile.took(gained, _ms_since(self._began_s), self._speculation.plain_ms)
 
     def _count_idle(self) -> None:
         if self._idle:

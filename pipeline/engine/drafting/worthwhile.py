@@ -56,10 +56,10 @@ class Worthwhile:
         self._hurry()
         return True
 
-    def took(self, gained: Sequence[Sequence[int]], ms: float) -> None:
-        """Takes what the step gave, and all that it took."""
+    def took(self, gained: Sequence[Sequence[int]], ms: float, plain_ms: float) -> None:
+        """Takes what the step gave, all that it took, and what a plain one should take."""
         if gained and not self._always:
-            self._worth.took(sum(map(len, gained)), ms)
+            self._worth.took(sum(map(len, gained)), ms, plain_ms)
 
     @property
     def looks(self) -> bool:

@@ -58,6 +58,10 @@ class Speculation:
 
     Args:
         costs: Of the model on this machine.
+
+    Attributes:
+        always: Whether drafts are wanted whatever they cost.
+        plain_ms: What a plain step should take, as of the last plan.
     """
 
     always = False
@@ -75,6 +79,7 @@ class Speculation:
         self._used = False  # the drafter, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
+        self.plain_ms = 0.0
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """The plan for the next step.
@@ -102,7 +107,8 @@ class Speculation:
             ms=chosen.ms,
             retry=arm,
         )
-        self._counts.plan(self._last, candidates[0].ms)
+        self.plain_ms = candidates[0].ms
+        self._counts.plan(self._last, self.plain_ms)
         return self._last
 
     def goes_on(self) -> bool:

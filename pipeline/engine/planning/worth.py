@@ -4,7 +4,7 @@ Plans compare what forwards cost and what drafts should yield. What that leaves 
 at rows, the drafter's context, a next forward that could not begin early) is small beside a large
 model, and on a fast GPU it is not: there a plan that promises 5 % loses. So tokens and time are
 counted each way, for each kind of batch: its tasks, and how many rows about. The best way goes on;
-the others are tried for a few steps, each time twice as late.
+the others are tried for a few steps, each time twice as late, but for those that are surely worse.
 
 In: the rows of each step, then its tokens and time. Out: which drafts to think of, now and soon.
 """
@@ -35,6 +35,8 @@ SOON = 96
 """So many tokens of each row before the drafter is tried new rows are made ready for it."""
 BETTER = {Way.PLAIN: 1.0, Way.FREE: 1.02, Way.ALL: 1.05}
 """How much more a way must give: the drafter's context costs something in others' trials, too."""
+SURE = 1.3
+"""With so much more than plain steps should have given by the cost tables nothing less is tried."""
 MOST_MS = 4.0
 """A step that took more times the mean counts as this: something was compiled, say."""
 MANY_TASKS = 3
@@ -56,6 +58,7 @@ class _State:
         since: How many there were since the last ones.
         rates: Tokens per millisecond, of each way that is known.
         tokens, ms, steps: Since that was looked at.
+        plain_ms: What plain steps should have taken for those tokens.
     """
 
     ways: tuple[Way, ...]
@@ -69,6 +72,7 @@ class _State:
     tokens: int = 0
     ms: float = 0.0
     steps: int = 0
+    plain_ms: float = 0.0
 
     def __post_init__(self) -> None:
         """Begins with all drafts."""
@@ -80,8 +84,9 @@ class _State:
         due = self.left <= SOON and self.since + self.left >= self.period
         return Way.ALL in (self.best, self.way) or (due and self.untried is None)
 
-    def note(self, rows: int, tokens: int, ms: float) -> None:
-        """Counts a step."""
+    def note(self, rows: int, tokens: int, ms: float, plain_ms: float) -> None:
+        """Counts a step; `plain_ms` is what a plain one should take."""
+        self.plain_ms += plain_ms * tokens / rows
         if self.steps:
             ms = min(ms, MOST_MS * self.ms / self.steps)
         self.tokens, self.ms, self.steps = self.tokens + tokens, self.ms + ms, self.steps + 1
@@ -89,13 +94,15 @@ class _State:
         self.since += tokens / rows
         if self.left <= 0 < self.ms:
             self.rates[self.way] = self.tokens / self.ms
-            self.tokens, self.ms, self.steps = 0, 0.0, 0
-            self._turn()
+            gain = self.plain_ms / self.ms
+            self.tokens, self.ms, self.steps, self.plain_ms = 0, 0.0, 0, 0.0
+            self._turn(gain)
 
-    def _turn(self) -> None:
-        """Goes on, or tries the other ways: if it is time, or one of them gave more."""
+    def _turn(self, gain: float) -> None:
+        """Goes on, or tries other ways: if it is time, or one of them gave more."""
         if self.untried is None and (self.since >= self.period or self._leader() != self.best):
-            self.untried = sorted(set(self.ways) - {self.best})
+            others = sorted(set(self.ways) - {self.best})
+            self.untried = [way for way in others if gain < SURE or way > self.best] or None
         if self.untried:
             self.way = self.untried.pop()  # the drafter first: rows are ready for it
             self.left = TRIAL[self.way]
@@ -149,6 +156,6 @@ class Worth:
         """Whether the drafter is to look at new rows of that kind."""
         return Way.ALL in self._ways and self._state.looks
 
-    def took(self, tokens: int, ms: float) -> None:
-        """Takes what that step gave, and all that it took."""
-        self._state.note(self._rows, tokens, ms)
+    def took(self, tokens: int, ms: float, plain_ms: float) -> None:
+        """Takes what that step gave, all that it took, and what a plain one should take."""
+        self._state.note(self._rows, tokens, ms, plain_ms)

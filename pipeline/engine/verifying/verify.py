@@ -84,7 +84,8 @@ class Verifier:
 
         Returns:
             For each row the tokens it gained: the accepted part of its draft and one more. None
-            for rows that have ended, which a forward that had begun ran as well.
+            for rows that have ended, which a forward that had begun ran as well; and for those
+            whose choice without a mask did not stand, in this step or in the one before.
         """
         branches = branches_of(drafts, width)
         # They run while the host prepares the choice.
