@@ -35,6 +35,9 @@ from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
 
+PAUSE_S = 0.0005
+"""After a longer pause between steps, a prompt was read, and a forward may have run meanwhile: what
+the step took tells nothing."""
 MOST_IDLE = 16
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
@@ -73,7 +76,8 @@ class Drafts:
     def __init__(self, speculation: Speculation, drafter: Drafter | None) -> None:
         self._speculation = speculation
         self._drafter = drafter
-        self._began_s = 0.0
+        self._began_s = self._ended_s = 0.0
+        self._paused = True
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
@@ -102,7 +106,8 @@ class Drafts:
         Returns:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
-        self._began_s = time.perf_counter()
+        ended_s, self._began_s = self._ended_s, time.perf_counter()
+        self._paused = self._began_s - ended_s > PAUSE_S
         self._rows, self._ahead = rows, begun
         if self._worthwhile.meet(rows):
             self._rest = 0
@@ -176,7 +181,7 @@ class Drafts:
                 self._count_idle()
             if self._watched:
                 self._take_in_watched(gained)
-            self._worthwhile.took(gained, spent_ms, spent_ms)
+            self._end(gained, spent_ms)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -187,7 +192,12 @@ class Drafts:
             self._take_in()
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
-        self._worthwhile.took(gained, _ms_since(self._began_s), self._speculation.plain_ms)
+        self._end(gained, self._speculation.plain_ms)
+
+    def _end(self, gained: Sequence[Sequence[int]], plain_ms: float) -> None:
+        self._ended_s = time.perf_counter()
+        if not self._paused:
+            self._worthwhile.took(gained, _ms_since(self._began_s), plain_ms)
 
     def _count_idle(self) -> None:
         if self._idle:

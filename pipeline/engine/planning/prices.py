@@ -45,7 +45,9 @@ class Prices:
         self._trees = 1.0  # what a step with trees costs, of one with chains
         self._context = 0
 
-    def of(self, rows: int, context: int, *, drafter: bool, trees: bool) -> Costs:
+    def of(
+        self, rows: int, context: int, *, drafter: bool, trees: bool, rested: bool = False
+    ) -> Costs:
         """Milliseconds of a step by width: without the drafter, with its chains, with its trees.
 
         Args:
@@ -53,15 +55,18 @@ class Prices:
             context: The longest of their contexts.
             drafter: Whether any row could use it.
             trees: Whether any row could have trees.
+            rested: Whether the step before was plain: then another plan follows that would else
+                not be made, and a forward begins late.
         """
         self._context = context
         verify = self._costs.verify.predict_widths(rows, context)
         free, made = (self.trust.factor(drafter=drafter) for drafter in (False, True))
         plain = verify[0] * self._at_rest
+        late = self.planning_ms + (verify[0] - plain) if rested else 0.0
         beside = max(self.draft_ms(rows, context), self.planning_ms) if drafter else 0.0
-        chains = [plain, *((ms + beside) / made for ms in verify[1:])] if drafter else None
+        chains = [plain, *((ms + late + beside) / made for ms in verify[1:])] if drafter else None
         return (
-            [plain, *((ms + self.planning_ms) / free for ms in verify[1:])],
+            [plain, *((ms + late + self.planning_ms) / free for ms in verify[1:])],
             chains,
             [ms * self._trees for ms in chains] if chains and trees else None,
         )

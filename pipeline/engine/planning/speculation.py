@@ -200,7 +200,9 @@ class Speculation:
     def _step_costs(self, rows: Sequence[RowView], context: int) -> Costs:
         sources = {offer.source for view in rows for offer in view.offers}
         drafter, trees = not sources.isdisjoint(NEEDS_DRAFTER), "tree" in sources
-        return self._prices.of(len(rows), context, drafter=drafter, trees=trees)
+        return self._prices.of(
+            len(rows), context, drafter=drafter, trees=trees, rested=not self._held[0]
+        )
 
     def _settle(self) -> None:
         """Closes the last step, if it came to its end: its time and tokens are known now."""

@@ -25,16 +25,18 @@ class Way(IntEnum):
     ALL = 2
 
 
-FIRST = 64
-"""A new kind of batch begins with all drafts, for so many tokens of each row."""
-TRIAL = {Way.PLAIN: 24, Way.FREE: 48, Way.ALL: 48}
-"""For so many a way is tried: with drafts much of an answer; plain steps are alike."""
-SHORTEST, LONGEST = 512, 8192
-"""So many are between trials, the first time and at most."""
-SOON = 96
-"""So many tokens of each row before the drafter is tried new rows are made ready for it."""
-BETTER = {Way.PLAIN: 1.0, Way.FREE: 1.02, Way.ALL: 1.05}
-"""How much more a way must give: the drafter's context costs something in others' trials, too."""
+FIRST, LEAST = 384, 24
+"""A new kind of batch begins with all drafts for so many tokens, and for so many of each row."""
+TRIAL = {Way.PLAIN: (128, 16), Way.FREE: (384, 24), Way.ALL: (384, 24)}
+"""For so many a way is tried, likewise: with drafts much of an answer; plain steps are alike."""
+SHORTEST, LONGEST = 6_144, 65_536
+"""So many tokens are between trials, the first time and at most."""
+SOON = 768
+"""So many tokens before the drafter is tried new rows are made ready for it."""
+BETTER = {Way.PLAIN: 1.0, Way.FREE: 0.98, Way.ALL: 1.02}
+"""How much more a way must give. What was seen is a sample: drafts are left out where they clearly
+lose. (Beside the drafter others are tried while it keeps its context, which costs them something.)
+"""
 SURE = 1.3
 """With so much more than plain steps should have given by the cost tables nothing less is tried."""
 MOST_MS = 4.0
@@ -53,7 +55,8 @@ class _State:
         best: The one that goes on.
         way: The one that runs: it, or one that is tried.
         untried: Those whose trial is still to come; None between trials.
-        left: Tokens of each row until that is looked at again.
+        left: Tokens until that is looked at again.
+        least: As many are counted of each row.
         period: How many there are from trials to the next.
         since: How many there were since the last ones.
         rates: Tokens per millisecond, of each way that is known.
@@ -65,9 +68,10 @@ class _State:
     best: Way = field(init=False)
     way: Way = field(init=False)
     untried: list[Way] | None = None
-    left: float = FIRST
+    left: int = FIRST
+    least: int = LEAST
     period: int = 0
-    since: float = 0.0
+    since: int = 0
     rates: dict[Way, float] = field(default_factory=dict[Way, float])
     tokens: int = 0
     ms: float = 0.0
@@ -78,6 +82,11 @@ class _State:
         """Begins with all drafts."""
         self.best = self.way = self.ways[-1]
 
+    def begin_as(self, other: "_State") -> None:
+        """Begins as another number of rows with these tasks goes on; trials come later."""
+        self.best = self.way = other.best
+        self.left, self.least, self.period = SHORTEST, 0, SHORTEST
+
     @property
     def looks(self) -> bool:
         """Whether the drafter is to look at new rows: it goes on, or will be tried soon."""
@@ -86,12 +95,14 @@ class _State:
 
     def note(self, rows: int, tokens: int, ms: float, plain_ms: float) -> None:
         """Counts a step; `plain_ms` is what a plain one should take."""
+        if not self.steps:
+            self.left = max(self.left, self.least * rows)
         self.plain_ms += plain_ms * tokens / rows
         if self.steps:
             ms = min(ms, MOST_MS * self.ms / self.steps)
         self.tokens, self.ms, self.steps = self.tokens + tokens, self.ms + ms, self.steps + 1
-        self.left -= tokens / rows
-        self.since += tokens / rows
+        self.left -= tokens
+        self.since += tokens
         if self.left <= 0 < self.ms:
             self.rates[self.way] = self.tokens / self.ms
             gain = self.plain_ms / self.ms
@@ -105,11 +116,11 @@ class _State:
             self.untried = [way for way in others if gain < SURE or way > self.best] or None
         if self.untried:
             self.way = self.untried.pop()  # the drafter first: rows are ready for it
-            self.left = TRIAL[self.way]
+            self.left, self.least = TRIAL[self.way]
             return
         if self.untried is not None:
             self._judge()
-        self.left = SHORTEST
+        self.left, self.least = SHORTEST, 0
 
     def _judge(self) -> None:
         """Ends the trials."""
@@ -117,7 +128,7 @@ class _State:
         longer = max(SHORTEST, min(2 * self.period, LONGEST))
         self.period = longer if leader == self.best else SHORTEST
         self.best = self.way = leader
-        self.untried, self.since = None, 0.0
+        self.untried, self.since = None, 0
 
     def _leader(self) -> Way:
         return max(self.rates, key=lambda way: self.rates[way] / BETTER[way])
@@ -144,11 +155,15 @@ class Worth:
         """
         different, self._rows = frozenset(tasks), rows
         kind = (rows - 1).bit_length(), different if len(different) < MANY_TASKS else frozenset()
-        if kind in self._kinds:
-            self._kinds.move_to_end(kind)
-        self._state = self._kinds.setdefault(kind, _State(self._ways))
+        if kind not in self._kinds:
+            alike = [state for (_, own), state in self._kinds.items() if own == kind[1]]
+            self._kinds[kind] = _State(self._ways)
+            if alike:
+                self._kinds[kind].begin_as(alike[-1])
+        self._kinds.move_to_end(kind)
         if len(self._kinds) > MOST_TASKS:
             self._kinds.popitem(last=False)
+        self._state = self._kinds[kind]
         return self._state.way
 
     @property
