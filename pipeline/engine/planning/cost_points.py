@@ -6,27 +6,33 @@ milliseconds by shape, for `cost`. Knows nothing of mlx.
 
 from collections.abc import Callable, Iterable
 
-from pipeline.engine.planning.cost import CONTEXTS, ROWS, WIDTHS, LatencyTable, Shape
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, ROWS, LatencyTable, Shape
 
 REPEATS = 5
 ENOUGH_S = 0.1
 """Repeated measurements of a point end after this long."""
+WIDE_ROWS = 8
+"""Widths that are for trees alone are run with so many rows at most."""
 
 
-def plan_shapes(most_rows: int, most_context: int, widths: Iterable[int] = WIDTHS) -> list[Shape]:
+def plan_shapes(
+    most_rows: int, most_context: int, widths: Iterable[int] = CHAIN_WIDTHS
+) -> list[Shape]:
     """The points worth measuring, the most telling first.
 
     One context, every second row count at both ends of the widths; then the widths between; then
-    the corners at the other contexts.
+    those that are for trees alone; then the corners at the other contexts.
     """
     every = [rows for rows in ROWS if rows <= most_rows]
     rows = sorted({*every[::2], every[-1]})
     contexts = [context for context in CONTEXTS if context <= most_context] or [CONTEXTS[0]]
     usual = contexts[min(1, len(contexts) - 1)]
-    ordered = sorted(widths, key=(1, 16, 4, 8, 2).index)
+    wide = [width for width in widths if width > CHAIN_WIDTHS[-1]]
+    ordered = sorted(set(widths) - set(wide), key=(1, 16, 4, 8, 2).index)
     ends = ordered[:2]
     plan = [Shape(r, w, usual) for r in rows for w in ends]
     plan += [Shape(r, w, usual) for w in ordered[2:] for r in rows]
+    plan += [Shape(r, w, usual) for w in wide for r in rows if r <= WIDE_ROWS]
     others = [context for context in reversed(contexts) if context != usual]
     return plan + [
         Shape(r, w, c) for c in others for r in sorted({rows[0], rows[-1]}) for w in ends
