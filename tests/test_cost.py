@@ -19,7 +19,7 @@ from pipeline.engine.planning.cost import (
     StepCosts,
 )
 from pipeline.engine.planning.cost_file import from_json, load_costs, save_costs, to_json
-from pipeline.engine.planning.cost_points import measure, plan_shapes
+from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
 from tests.simulated import compute_bound, launch_bound, table
 
 shapes = st.builds(Shape, st.sampled_from(ROWS), st.sampled_from(WIDTHS), st.sampled_from(CONTEXTS))
@@ -197,20 +197,19 @@ def test_the_plan_fits_the_engine() -> None:
     assert {s.width for s in plan_shapes(8, 8192, widths=(1,))} == {1}
 
 
-def test_the_width_of_large_trees_is_measured_after_the_others_and_with_few_rows() -> None:
-    plan = plan_shapes(64, 8192, WIDTHS)
-    wide = [shape for shape in plan if shape.width == 32]
-    assert [shape for shape in plan if shape.width != 32] == plan_shapes(64, 8192)
-    assert {shape.rows for shape in wide} == {1, 4}
-    assert {shape.context for shape in wide} == {1024}
-    before = plan[: plan.index(wide[0])]
-    assert {shape.width for shape in before} == set(CHAIN_WIDTHS)
+def test_the_width_of_large_trees_is_measured_for_itself_in_a_time_of_its_own() -> None:
+    wide = wide_shapes(64, 8192, WIDTHS)
+    assert wide == [Shape(1, 32, 1024), Shape(4, 32, 1024)]
+    assert wide_shapes(64, 8192, CHAIN_WIDTHS) == []
     clock = FakeClock()
     usual = measure(clock.run, plan_shapes(64, 8192), 5.0, clock)
-    clock = FakeClock()
-    found = measure(clock.run, plan, 5.0, clock)
-    assert clock.now_s - 100 < 5.5  # it is measured within the same time
-    assert found.keys() <= {*usual, *wide}
+    for budget_s, count in ((9.0, 2), (1.0, 1), (0.3, 0)):
+        began_s = clock.now_s
+        found = measure(clock.run, wide, budget_s, clock, usual)
+        assert clock.now_s - began_s < budget_s + 0.2
+        assert len(found) == len(usual) + count
+        assert found.items() >= usual.items()
+        assert LatencyTable(found).widest == (32 if count else 16)
 
 
 def test_costs_are_kept_on_disk_privately(tmp_path: Path) -> None:

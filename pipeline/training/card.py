@@ -118,7 +118,8 @@ def _course(report: TrainReport) -> str:
 def _figures(found: Evaluation) -> str:
     made = {(figure.width, figure.drafts) for figure in found.figures}
     widths = sorted({width for width, _ in made})
-    drafts = [(width, kind) for width in widths for kind in KINDS if (width, kind) in made]
+    places: list[tuple[int, Kind]] = [(width, kind) for width in widths for kind in KINDS]
+    drafts = [place for place in places if place in made]
     groups = sorted({figure.group for figure in found.figures})
     by_place = {(f.group, f.width, f.drafts): f for f in found.figures}
     lines = [

@@ -21,13 +21,13 @@ from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
 from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, WIDTHS, Shape, StepCosts
 from pipeline.engine.planning.cost_file import load_costs, save_costs
-from pipeline.engine.planning.cost_points import measure, plan_shapes
+from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import branches_of, make_tree
 from pipeline.settings import cache_folder
 
-VERIFY_S, DRAFT_S = 6.0, 2.0
-"""How long measuring may take."""
+VERIFY_S, WIDE_S, DRAFT_S = 6.0, 1.5, 2.0
+"""How long measuring may take: of verifies, of those that are for trees alone, of drafts."""
 LONGEST_CONTEXT = 4096
 BLOCK = WIDTHS[-1]
 TOKEN = 0
@@ -101,11 +101,13 @@ def _measure(
         likeliest_tokens(target.forward([[TOKEN] * width] * rows))
 
     longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
-    shapes = filter(fits, plan_shapes(options.max_rows, longest, widths))
+    shapes = filter(fits, plan_shapes(options.max_rows, longest))
+    wide = filter(fits, wide_shapes(options.max_rows, longest, widths))
     narrow = filter(fits, plan_shapes(options.max_rows, longest, widths=(1,)))
     draft_ms: dict[Shape, float] = {}
     try:
         verify_ms = measure(verify, shapes, VERIFY_S, time.perf_counter)
+        verify_ms = measure(verify, wide, WIDE_S, time.perf_counter, verify_ms)
         if drafter is not None:
             draft = partial(_draft, drafter, target.cache)
             draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter)
