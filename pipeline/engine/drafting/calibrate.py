@@ -26,7 +26,7 @@ from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import branches_of, make_tree
 from pipeline.settings import cache_folder
 
-VERIFY_S, WIDE_S, DRAFT_S = 6.0, 1.5, 2.0
+VERIFY_S, WIDE_S, DRAFT_S = 6.0, 1.0, 2.0
 """How long measuring may take: of verifies, of those that are for trees alone, of drafts."""
 LONGEST_CONTEXT = 4096
 BLOCK = WIDTHS[-1]
