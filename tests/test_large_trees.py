@@ -1,6 +1,7 @@
 """Trees of more tokens than a chain has: where they pay, what they cost, how they are learnt."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine import tree
+from pipeline.engine.core import Core
 from pipeline.engine.drafters.drafter_loader import load_drafter
 from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.drafting.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
+from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.planning.acceptance import (
     LARGEST_TREE,
     POSITIONS,
@@ -24,8 +27,11 @@ from pipeline.engine.planning.plan import Outcome, Plan, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.targets.target import Target
+from pipeline.training.evaluate import speeds
+from pipeline.training.report import Figure
+from tests.plain_decoding import Desk, ask
 from tests.simulated import Latency, World, compute_bound, table
-from tests.tiny import write_llama
+from tests.tiny import CORPUS, write_llama
 from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
 
 LARGE, USUAL = Offer("tree", 31, 31), Offer("tree", 15, 15)
@@ -179,13 +185,38 @@ def info(tmp_path: Path) -> ModelInfo:
     return ModelInfo("tiny", str(folder), "f", 1024, str(folder / "tokenizer.json"))
 
 
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    own = {"target_layer_ids": [0, 1], "mask_token_id": 1}
+    config = drafter_config(vocab_size=512, num_target_layers=2, block_size=16, dflash_config=own)
+    return write_drafter(tmp_path / "drafter", config, drafter_tensors(config))
+
+
+def test_a_row_at_its_end_has_room_beside_rows_with_large_trees(
+    info: ModelInfo, checkpoint: Path
+) -> None:
+    """Their columns would just hold verifies of 16: a wider one is due to other rows."""
+    plain = CoreOptions(max_rows=3, kv_bytes=1 << 25, speculate=False)
+    drafted = replace(plain, speculate=True, draft_always=True, drafter=str(checkpoint))
+    words = " ".join(CORPUS).split()
+    texts = [" ".join(words[n : n + 30]) for n in range(6)]
+    rendered = [ask(f"r{n}", text, 40) for n, text in enumerate(texts)]
+    tokenizer = ChatTokenizer(info.folder)
+    asked = [replace(one, max_tokens=240 - len(tokenizer.render(one.messages))) for one in rendered]
+    assert all(one.max_tokens > 20 for one in asked)
+    core = Core(info, drafted)
+    expected, found = Desk(Core(info, plain)).finish(*asked), Desk(core).finish(*asked)
+    for one in asked:
+        assert found.completion(one.id).text == expected.completion(one.id).text
+    stats = core.stats().speculation
+    assert stats is not None
+    assert dict(stats.steps_by_width)[32] > 5
+
+
 def test_their_width_is_measured_where_it_can_be_run(
-    info: ModelInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    info: ModelInfo, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path / "cache"))
-    own = {"target_layer_ids": [0, 1], "mask_token_id": 1}
-    config = drafter_config(vocab_size=512, num_target_layers=2, dflash_config=own)
-    checkpoint = write_drafter(tmp_path / "drafter", config, drafter_tensors(config))
     options = CoreOptions(max_rows=4, drafter=str(checkpoint))
     told: list[str] = []
     for largest in (15, 31, 31, 15):  # 15: as where the target is one kernel
@@ -198,3 +229,10 @@ def test_their_width_is_measured_where_it_can_be_run(
         assert costs.verify.widest == largest + 1
     assert len(told) == 2  # what was measured without that width is not taken for what has it
     assert Target(info).cache.block_columns == 16  # without a drafter there are no trees
+
+
+def test_speeds_are_told_of_widths_that_can_be_run() -> None:
+    figures = [Figure("all", width, "tree", 9, 400, 100) for width in (16, 32)]
+    for widths in (CHAIN_WIDTHS, WIDTHS):
+        costs = StepCosts(table(memory_bound, widths), table(lambda *_: 1.0, (1,)))
+        assert {speed.width for speed in speeds(figures, costs)} == {16, 32} & {*widths}
