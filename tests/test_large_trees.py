@@ -1,16 +1,21 @@
 """Trees of more tokens than a chain has: where they pay, what they cost, how they are learnt."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.engine import tree
 from pipeline.engine.core import Core
+from pipeline.engine.drafters.drafter import Blocks, Drafter
 from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafters.growing import Beginning
 from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.drafting.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions, ModelInfo
@@ -40,6 +45,11 @@ LARGE, USUAL = Offer("tree", 31, 31), Offer("tree", 15, 15)
 def memory_bound(rows: int, width: int, context: int) -> float:
     """A large model: reading its weights takes most of the time of up to some dozens of tokens."""
     return 20 + 0.02 * rows * width + context / 4096
+
+
+def dear_when_wide(rows: int, width: int, context: int) -> float:
+    """Wide steps pay, but those of 32 cost half as much again as those of 16."""
+    return memory_bound(rows, width, context) * (1.5 if width == 32 else 1)
 
 
 def world_of(latency: Latency, rows: int = 1, large: float = 0.7) -> World:
@@ -211,6 +221,42 @@ def test_a_row_at_its_end_has_room_beside_rows_with_large_trees(
     stats = core.stats().speculation
     assert stats is not None
     assert dict(stats.steps_by_width)[32] > 5
+
+
+@pytest.mark.parametrize(("latency", "grown"), [(memory_bound, {31}), (dear_when_wide, {15})])
+def test_no_tree_is_grown_larger_than_may_pay(
+    latency: Latency,
+    grown: set[int],
+    info: ModelInfo,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: list[int] = []
+    grow = Drafter.grow
+
+    def note(
+        drafter: Drafter, blocks: Blocks, known: Sequence[Beginning], count: int
+    ) -> NDArray[np.int32]:
+        counts.append(count)
+        return grow(drafter, blocks, known, count)
+
+    monkeypatch.setattr(Drafter, "grow", note)
+    plain = CoreOptions(max_rows=3, kv_bytes=1 << 25, speculate=False)
+    drafted = replace(plain, speculate=True, draft_always=True, drafter=str(checkpoint))
+    asked = [ask(f"r{n}", f"{n} {text}", 40) for n, text in enumerate(CORPUS)]
+    core = Core(info, drafted)
+    costs = StepCosts(table(latency), table(lambda *_: 1.0, (1,)))
+    speculation = core._drafts._speculation = Speculation(costs)  # type: ignore[union-attr]
+    for size in tree.SIZES * 60:  # so others were told
+        offer, accepted = Offer("tree", size, size), 12 if size == 31 else 1
+        speculation.record(Outcome("other", "other", offer, accepted + 1, accepted, used=False))
+    expected, found = Desk(Core(info, plain)).finish(*asked), Desk(core).finish(*asked)
+    for one in asked:
+        assert found.completion(one.id).text == expected.completion(one.id).text
+    stats = core.stats().speculation
+    assert stats is not None
+    assert set(counts) == grown
+    assert (dict(stats.steps_by_width)[32] > 0) == (31 in grown)
 
 
 def test_their_width_is_measured_where_it_can_be_run(
