@@ -52,7 +52,7 @@ COMMON = {
 }  # fmt: skip
 PUBLISHED = {"GSM8K": 6.5, "MATH500": 7.8, "HumanEval": 6.6, "MT-Bench": 4.4, "Alpaca": 3.1}
 """Accepted tokens per verify of Qwen3-4B's drafter, greedy (DFlash, arXiv 2602.06036)."""
-WIDTHS = (1, 2, 4, 8, 16)
+WIDTHS = (1, 2, 4, 8, 16, 32)
 BLOCK, DRAFTER_LAYERS, GROUP = 16, 5, 64
 TIMES, WARM = 15, 3
 TOKEN = 100

@@ -12,7 +12,7 @@ from pipeline.settings import EMBEDDED_MODEL
 from pipeline.training.recipe import EvaluateJob, Recipe, Sources, TrainJob
 
 if TYPE_CHECKING:
-    from pipeline.training.report import Evaluation, TrainReport
+    from pipeline.training.report import Evaluation, Figure, TrainReport
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -245,15 +245,18 @@ DRAFTS = {"chain": "block alone", "tree": "as a tree", "all": "with copies and g
 
 
 def _show_evaluation(found: "Evaluation") -> None:
-    gains = {(s.group, s.width, s.drafts, s.rows): s.gain for s in found.speeds}
+    gains = {(s.group, s.width, s.drafts, s.rows): f"{s.gain:.2f}" for s in found.speeds}
+
+    def gains_of(f: "Figure") -> list[str]:
+        return [gains.get((f.group, f.width, f.drafts, rows), "-") for rows in (1, 8)]
+
     print_table(
         ("held-out answers", "number", "width", "drafts", "accepted", "gain, 1 row", "8 rows"),
         [
-            (f.group, f.answers, f.width, DRAFTS[f.drafts],
-             f"{f.accepted:.2f}", *(f"{gains[f.group, f.width, f.drafts, n]:.2f}" for n in (1, 8)))
+            (f.group, f.answers, f.width, DRAFTS[f.drafts], f"{f.accepted:.2f}", *gains_of(f))
             for f in found.figures
         ],
-    )  # fmt: skip
+    )
     stderr_console().print(
         f"{found.answers} answers about {found.documents} documents; {found.looping} that loop are "
         f"left out; gains over plain decoding by this machine's measured costs, {found.device}",

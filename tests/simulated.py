@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.engine.planning.acceptance import Offer, tokens_expected
-from pipeline.engine.planning.cost import CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
 
@@ -33,7 +33,8 @@ class World:
     Attributes:
         verify, draft: True milliseconds.
         chance: Of each position of the drafter's block.
-        tree_chance: Of each depth of the largest tree; none are offered where it is 0.
+        tree_chance: Of each depth of a tree of 15; none are offered where it is 0.
+        large_chance: Of each depth of a tree of 31; none are offered where it is 0.
         tree_part: How many times as long a step with trees takes.
         copy_share: How often a row has a copy to offer; `copy_chance` of each of its positions.
         noise: Relative deviation of a step's time; one in 200 takes ten times as long besides.
@@ -52,6 +53,7 @@ class World:
     context: int = 1000
     chance: float = 0.7
     tree_chance: float = 0.0
+    large_chance: float = 0.0
     tree_part: float = 1.0
     copy_share: float = 0.0
     copy_chance: float = 0.9
@@ -66,6 +68,7 @@ class World:
     resting: int = 0
     wasted: int = 0
     drafted: bool = False  # in the last step
+    largest: int = 15  # tokens of the trees that are offered
 
     def costs(self) -> StepCosts:
         return StepCosts(table(self.verify), table(self.draft, (1,)))
@@ -89,6 +92,8 @@ class World:
         model.rested([Idle(self.rows, ms, ahead=False)])
 
     def step(self, model: Speculation) -> Plan:
+        large = self.large_chance and model.largest_tree(self.rows, self.context) > 15
+        self.largest = 31 if large else 15
         views = [self.view(row) for row in range(self.rows)]
         begun = model.goes_on()  # then the drafter begins before the plan is made
         plan = model.choose(views)
@@ -118,7 +123,7 @@ class World:
 
     def view(self, row: int) -> RowView:
         offers = (Offer("dflash", 15),)
-        offers += (Offer("tree", 15, 15),) if self.tree_chance else ()
+        offers += (Offer("tree", self.largest, self.largest),) if self.tree_chance else ()
         if self.rng.random() < self.copy_share:
             offers += (Offer("copy", 15, self.rng.choice([1, 2, 4, 9])),)
         return RowView(f"row {row}", "task", self.context, offers)
@@ -143,7 +148,8 @@ class World:
         luck = [self.rng.random() for _ in range(15)]  # what a tree has, a larger one has as well
         lasting = {
             size: next((k for k, u in enumerate(luck) if u >= self.chance_of_tree(size)), 15)
-            for size in (3, 7, 15)
+            for size in (3, 7, 15, 31)
+            if size <= self.largest
         }
         gained = lasting[used.length]
         for size, lasts in lasting.items():
@@ -155,6 +161,8 @@ class World:
 
     def chance_of_tree(self, size: int) -> float:
         """The smaller a tree, the more it is like a chain."""
+        if size > 15:
+            return self.large_chance
         return self.chance + (self.tree_chance - self.chance) * size / 15
 
     def survival(self, offer: Offer) -> int:
@@ -177,12 +185,13 @@ class World:
             self.plain_rate(),
             *(
                 self.rows * curve[w - 1] / (self.verify(self.rows, w, self.context) + draft)
-                for w in WIDTHS[1:]
+                for w in CHAIN_WIDTHS[1:]
             ),
         )
 
-    def tree_rate(self) -> float:
-        """Of the largest trees."""
-        tokens = self.rows * tokens_expected([self.tree_chance] * 15)[-1]
-        shape = self.rows, 16, self.context
+    def tree_rate(self, *, large: bool = False) -> float:
+        """Of the largest usual trees, or of large ones."""
+        chance = self.large_chance if large else self.tree_chance
+        tokens = self.rows * tokens_expected([chance] * 15)[-1]
+        shape = self.rows, 32 if large else 16, self.context
         return tokens / (self.verify(*shape) + self.draft(*shape)) / self.tree_part

@@ -70,6 +70,32 @@ def test_every_architecture_is_lossless(kind: str, tmp_path: Path) -> None:
     assert sum(accepted for _, _, accepted in report.drafts) > 0
 
 
+def test_large_trees_are_tried_whether_they_pay_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[bool, int]] = []
+    verify_block = Verifier.verify_block
+
+    def note(
+        verifier: Verifier,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        *more: Any,
+        **also: Any,
+    ) -> list[list[int]]:
+        pairs = zip(rows, drafts, strict=True)
+        sizes.extend((row.matcher is not None, len(draft)) for row, draft in pairs)
+        return verify_block(verifier, rows, drafts, *more, **also)
+
+    monkeypatch.setattr(Verifier, "verify_block", note)
+    folder = write_model(tmp_path / "llama", "llama")
+    checkpoint = random_drafter(tmp_path / "drafter", 4)
+    report = run_check(job_for(folder, checkpoint, max_tokens=40, generations=24))
+    assert report.divergences == ()
+    assert sizes.count((False, 31)) > 10
+    assert max(size for bound, size in sizes if bound) > 15
+
+
 def one_too_many(draft: Sequence[int], number: int, _: int) -> int:
     """Goes on behind a drafted token that the target did not choose."""
     return number + 1 if number < len(draft) else 0

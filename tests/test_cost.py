@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.planning.cost import CONTEXTS, ROWS, WIDTHS, LatencyTable, Shape, StepCosts
+from pipeline.engine.planning.cost import (
+    CHAIN_WIDTHS,
+    CONTEXTS,
+    ROWS,
+    WIDTHS,
+    LatencyTable,
+    Shape,
+    StepCosts,
+)
 from pipeline.engine.planning.cost_file import from_json, load_costs, save_costs, to_json
-from pipeline.engine.planning.cost_points import measure, plan_shapes
+from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
 from tests.simulated import compute_bound, launch_bound, table
 
 shapes = st.builds(Shape, st.sampled_from(ROWS), st.sampled_from(WIDTHS), st.sampled_from(CONTEXTS))
@@ -82,7 +90,7 @@ def test_seen_steps_correct_the_table_in_spite_of_outliers() -> None:
 
 
 def test_a_load_that_comes_and_goes_is_the_same_for_all_shapes() -> None:
-    shapes = [Shape(4, width, 1024) for width in WIDTHS]
+    shapes = [Shape(4, width, 1024) for width in CHAIN_WIDTHS]
     costs = StepCosts(table(launch_bound))
     for load, number in ((1.0, 10), (4.0, 20), (1.0, 20)):
         for _ in range(number):
@@ -185,8 +193,23 @@ def test_the_plan_fits_the_engine() -> None:
         assert len(set(plan)) == len(plan)
         assert all(shape.rows <= most_rows for shape in plan)
         assert all(shape.context <= max(256, most_context) for shape in plan)
-        assert {shape.width for shape in plan} == set(WIDTHS)
+        assert {shape.width for shape in plan} == set(CHAIN_WIDTHS)
     assert {s.width for s in plan_shapes(8, 8192, widths=(1,))} == {1}
+
+
+def test_the_width_of_large_trees_is_measured_for_itself_in_a_time_of_its_own() -> None:
+    wide = wide_shapes(64, 8192, WIDTHS)
+    assert wide == [Shape(1, 32, 1024), Shape(4, 32, 1024)]
+    assert wide_shapes(64, 8192, CHAIN_WIDTHS) == []
+    clock = FakeClock()
+    usual = measure(clock.run, plan_shapes(64, 8192), 5.0, clock)
+    for budget_s, count in ((9.0, 2), (1.0, 1), (0.3, 0)):
+        began_s = clock.now_s
+        found = measure(clock.run, wide, budget_s, clock, usual)
+        assert clock.now_s - began_s < budget_s + 0.2
+        assert len(found) == len(usual) + count
+        assert found.items() >= usual.items()
+        assert LatencyTable(found).widest == (32 if count else 16)
 
 
 def test_costs_are_kept_on_disk_privately(tmp_path: Path) -> None:

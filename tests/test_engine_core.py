@@ -41,7 +41,9 @@ def alone(folder: Path) -> PlainDecoder:
 
 
 def open_desk(folder: Path, options: CoreOptions = SMALL_PIECES) -> Desk:
-    return Desk(Core(describe_model(folder, 2048), options))
+    desk = Desk(Core(describe_model(folder, 2048), options))
+    desk.core._target.cache.block_columns = 34  # a guesser's trees, and what they are padded with
+    return desk
 
 
 def ragged_requests(count: int, seed: int, **more: Any) -> list[Request]:
@@ -67,7 +69,7 @@ class Guesser:
     def __init__(self, answers: dict[str, list[int]], *, trees: bool = True) -> None:
         self._answers, self._trees = answers, trees
         self._chance = random.Random(11)
-        self.right = self.trees = 0
+        self.right = self.trees = self.large = 0
         self.begun = 0
         self.rests = False
 
@@ -94,13 +96,14 @@ class Guesser:
         """A tree with this path in it, and other tokens before and behind each of its own."""
         tokens, parents, at = list[int](), list[int](), 0
         for token in draft:
-            others = [self._chance.randrange(512) for _ in range(self._chance.randrange(3))]
+            others = [self._chance.randrange(512) for _ in range(self._chance.randrange(6))]
             ahead = self._chance.randrange(len(others) + 1)
             tokens += [*others[:ahead], token, *others[ahead:]]
             parents += [at] * (len(others) + 1)
             at = len(tokens) - len(others) + ahead
         self.trees += len(set(parents)) < len(parents)
-        return make_tree(tokens[:15], parents[:15])
+        self.large += len(tokens) > 15
+        return make_tree(tokens[:31], parents[:31])
 
     def _draft(self, row: Row) -> list[int]:
         done, chance = len(row.history.tokens), self._chance
@@ -582,6 +585,7 @@ def test_drafts_right_and_wrong_change_no_answer(folder: Path, alone: PlainDecod
         assert [t.token for t in other.logprobs] == [t.token for t in one.logprobs]
     assert guesser.right > 20
     assert guesser.trees > 20
+    assert guesser.large > 20
     assert guesser.begun > 5
     assert desk.core.stats().steps < plain.core.stats().steps
 

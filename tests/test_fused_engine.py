@@ -64,7 +64,7 @@ def info(folders: tuple[Path, Path], compiled: Path) -> Iterator[ModelInfo]:
 
 def requests() -> list[Request]:
     texts = ["what is due", "what is due on monday"]
-    free = [ask(f"free {i}", text, max_tokens=4 + 3 * i) for i, text in enumerate(texts)]
+    free = [ask(f"free {i}", text, max_tokens=4 + 20 * i) for i, text in enumerate(texts)]
     return [*free, ask("schema", texts[0], max_tokens=12, schema=SCHEMA)]
 
 
@@ -83,6 +83,11 @@ def test_answers_are_the_same_alone_in_a_batch_and_with_drafts(
     stats = drafting.stats().speculation
     assert stats is not None
     assert stats.drafter_steps
+    assert drafting._target.largest_tree == 15  # the kernel has no room for more
+    assert drafting._target.cache.block_columns == 16
+    steps = dict(stats.steps_by_width)
+    assert steps[16]
+    assert not steps[32]
 
 
 def test_a_prompt_is_answered_alike_read_at_once_or_in_pieces(info: ModelInfo) -> None:

@@ -302,6 +302,7 @@ def test_drafts_change_no_token_whatever_the_settings(tmp_path: Path) -> None:
     answers = {name: row.history.tokens for name, row in noting.rows.items()}
     guesser = Guesser(answers)
     cores[1]._drafts = guesser  # type: ignore[assignment]
+    cores[1]._target.cache.block_columns = 34
     drafted = Desk(cores[1]).finish(*requests())
     for request in requests():
         one, other = plain.completion(request.id), drafted.completion(request.id)

@@ -34,7 +34,7 @@ from pipeline.training.features import Features
 from pipeline.training.judge import Judge
 from pipeline.training.model import TrainableDrafter, read_parameters
 from pipeline.training.recipe import Recipe, Sources, TrainJob
-from pipeline.training.report import TrainReport
+from pipeline.training.report import KINDS, TrainReport
 from pipeline.training.run import run_training
 from pipeline.training.shards import Answer, Shards
 from pipeline.training.walks import walk_alone, walk_branched
@@ -121,11 +121,17 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
     assert figures["summary", 4, "chain"] > 2  # an untrained one: 1.0
     assert figures["all", 4, "all"] >= figures["all", 4, "chain"]
     assert figures["all", 4, "tree"] >= figures["all", 4, "chain"]
+    widths = {kind: {w for group, w, drafts in figures if drafts == kind} for kind in KINDS}
+    chains = {width for width in (4, 8, 16) if width <= job.recipe.block}
+    assert widths == {"chain": chains, "tree": {4, 8, 16, 32}, "all": {4, 8, 16, 32}}
+    assert figures["all", 32, "tree"] >= figures["all", 4, "tree"]
     assert {speed.rows for speed in report.evaluation.speeds} == {1, 8}
+    assert {speed.width for speed in report.evaluation.speeds} == {4, 8, 16, 32}
     for source in ("dflash", "tree"):
         check_the_loop_is_as_foretold(job, source)
     card = (Path(job.out) / "README.md").read_text("utf-8")
-    for words in ("200 of 200 steps", "private: the user's own", "| seed | 1 |", "## Limits"):
+    for words in ("200 of 200 steps", "private: the user's own", "| seed | 1 |", "## Limits",
+                  "| 32, tree | + copies, grammar |"):  # fmt: skip
         assert words in card
     again = run(job)  # nothing is left to do
     assert (again.written, again.step) == (0, 200)

@@ -16,6 +16,7 @@ from pipeline.engine.targets.positions import ALL_BY_ROPE
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import (
     NONE,
+    SIZES,
     Tree,
     behind,
     branches_of,
@@ -112,10 +113,15 @@ def test_of_a_tree_smaller_ones_are_known() -> None:
     tree = make_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3])
     cut = cut_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3], 3)
     assert (cut, cut.parents, cut.whole) == ((5, 6, 7), (0, 1, 0), tree)
-    assert checked_tree(cut, [7, 9]) == [(3, 1, True)]
-    assert checked_tree(tree, [7, 9, 1]) == [(3, 1, True), (5, 2, True)]
-    assert checked_tree(tree, [5, 6, 8]) == [(3, 2, True), (5, 3, False)]  # nothing came after
-    assert checked_tree(tree, [4]) == [(3, 0, True), (5, 0, True)]
+    assert checked_tree(cut, [7, 9], 3) == [(3, 1, True)]
+    # More might have grown, and did not: a larger one would be the same.
+    assert checked_tree(tree, [7, 9, 1], 7) == [(3, 1, True), (7, 2, True)]
+    assert checked_tree(tree, [5, 6, 8], 7) == [(3, 2, True), (7, 3, False)]  # nothing came after
+    assert checked_tree(tree, [4], 31) == [(size, 0, True) for size in SIZES]
+    middle = cut_tree([5, 6, 7, 8, 9], [0, 1, 0, 2, 3], 4)
+    assert checked_tree(middle, [7, 9], 15) == [
+        (3, 1, True), (4, 1, True), (7, 2, False), (15, 2, False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -149,7 +155,7 @@ def test_trees_are_grown_out_of_blocks(gates: bool, tmp_path: Path) -> None:
         target.prefill(slot, prompt)
     blocks = drafter.begin([1, 0, 2], 5)
     chain = drafter.finish(blocks).tolist()
-    for count in (1, 7, 15):
+    for count in (1, 7, 15, 31):
         for b, line in enumerate(drafter.grow(blocks, [Beginning()] * 3, count).tolist()):
             tree = make_tree(*line)
             assert len(tree) == count
@@ -210,7 +216,7 @@ def after(folder: Path, checkpoint: Path, context: Sequence[int], tokens: Sequen
 def filled(folder: Path, checkpoint: Path) -> tuple[Target, Drafter]:
     target = target_of(folder)
     drafter = load_drafter(checkpoint, target)
-    target.cache.resize(len(ROWS) + 1, 64)
+    target.cache.resize(len(ROWS) + 1, 96)
     for slot, prompt in enumerate(ROWS):
         target.prefill(slot, prompt)
     return target, drafter
@@ -222,9 +228,9 @@ def test_a_token_gets_what_its_path_alone_would_give_it(kind: str, tmp_path: Pat
     checkpoint = write_drafter(tmp_path / "drafter", drafter_config())
     target, drafter = filled(folder, checkpoint)
     chance = random.Random(5)
-    drafts = [any_tree(chance, 12, FEW), [1, 2], any_tree(chance, 9, FEW)]
-    tokens = [[slot, *draft, *[0] * (12 - len(draft))] for slot, draft in enumerate(drafts)]
-    logits = target.forward(tokens, branches_of(drafts, 13))
+    drafts = [any_tree(chance, 31, FEW), [1, 2], any_tree(chance, 12, FEW)]
+    tokens = [[slot, *draft, *[0] * (31 - len(draft))] for slot, draft in enumerate(drafts)]
+    logits = target.forward(tokens, branches_of(drafts, 32))
     kept: list[list[int]] = []
     for slot, draft in enumerate(drafts):
         last = max(range(1, len(draft) + 1), key=lambda n: (len(path_to(draft, n)), n))
@@ -253,7 +259,7 @@ def test_a_token_gets_what_its_path_alone_would_give_it(kind: str, tmp_path: Pat
 def test_models_that_know_positions_otherwise_get_chains(tmp_path: Path) -> None:
     for kind, branches in (("llama", True), ("qwen3_next", False)):
         target = target_of(write_target(tmp_path / kind, kind))
-        assert target.branches == branches
+        assert target.largest_tree == (31 if branches else 0)
         if not branches:
             with pytest.raises(ValueError, match="branches"):
                 target.forward([[0, 0, 0]], branches_of([make_tree([0, 0], [0, 0])], 3))

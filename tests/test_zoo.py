@@ -67,9 +67,9 @@ def test_a_token_of_a_tree_gets_what_its_path_alone_gives_it(kind: str, tmp_path
     folder = write_zoo(tmp_path / kind, kind)
     prompts = [some_tokens(count, count) for count in READ]
     target, chance = filled(folder, prompts), random.Random(5)
-    drafts = [any_tree(chance, 12, FEW), [7, 9], any_tree(chance, 9, FEW)]
-    tokens = [[slot + 3, *draft, *[0] * (12 - len(draft))] for slot, draft in enumerate(drafts)]
-    logits = np.array(target.forward(tokens, branches_of(drafts, 13)))
+    drafts = [any_tree(chance, 12, FEW), [7, 9], any_tree(chance, 31, FEW)]
+    tokens = [[slot + 3, *draft, *[0] * (31 - len(draft))] for slot, draft in enumerate(drafts)]
+    logits = np.array(target.forward(tokens, branches_of(drafts, 32)))
     for slot, draft in enumerate(drafts):
         for number in range(len(draft) + 1):
             path = [draft[place - 1] for place in path_to(draft, number)]

@@ -16,8 +16,6 @@ from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
 from pipeline.errors import RequestError
 
-BLOCK_COLUMNS = 16
-"""Columns behind a row's last token: a verify may run, and a drafter fill, a whole block there."""
 UNTAPPED = 4
 """Tokens of a prompt that may be read again for each of the answer, for a drafter's context."""
 TOKEN_CHARACTERS = 64
@@ -67,7 +65,8 @@ class KvRoom:
         total = prompt_tokens + max_tokens
         limit = self._target.info.context_tokens
         room = self._options.kv_bytes - self._target.reserved_bytes(1, 0)
-        fits = room // self._target.kv_bytes_per_token - GROWTH_COLUMNS - BLOCK_COLUMNS
+        fits = room // self._target.kv_bytes_per_token - GROWTH_COLUMNS
+        fits -= self._cache.block_columns
         if total > limit:
             raise RequestError(
                 "context_too_long",
@@ -86,7 +85,7 @@ class KvRoom:
         if not running:
             self._cache.release()
         rows, shapes = len(running) + 1, self._cache.shapes
-        columns = max(active.longest + BLOCK_COLUMNS for active in (*running, row))
+        columns = max(active.longest + self._cache.block_columns for active in (*running, row))
         columns = round_up(columns, GROWTH_COLUMNS)
         widest = max(shapes.room(columns), self._cache.columns)
         roomy = shapes.rows(rows, self._cache.rows, self._options.max_rows)

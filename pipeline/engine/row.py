@@ -113,6 +113,11 @@ class Row:
         return common_length(as_tokens(self.tokens[:-1]), tokens)
 
     @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return len(self.prompt) + len(self.history.tokens)
+
+    @property
     def longest(self) -> int:
         """The most tokens that the row can come to hold."""
         return len(self.prompt) + self.request.max_tokens

@@ -23,10 +23,13 @@ MOST_TREES = 8
 CHILDREN = 4
 """Tokens that may follow one token, at most."""
 NONE = -1
-SIZES = (3, 7, 15)
+SIZES = (3, 7, 15, 31)
 """Of trees: what the widths of a verify have room for."""
-LARGEST = SIZES[-1]
-"""Trees are always grown so large, and cut: so larger ones than are run are known, too."""
+USUAL, LARGEST = SIZES[-2:]
+"""Trees are always grown as large as the step may run any, and cut: so larger ones than are run are
+known, too. That is `USUAL`, but where larger ones may pay."""
+DEEPEST = 15
+"""Tokens that may follow each other in a draft, whatever it is."""
 Children = Callable[[int, int], Sequence[tuple[int, float]]]
 """Given a depth and the token there, what may follow, and its log-probability, likeliest first."""
 
@@ -267,16 +270,24 @@ def agreed_with(tree: Tree, tokens: Sequence[int], size: int) -> int:
     return agreed
 
 
-def checked_tree(tree: Tree, gained: Sequence[int]) -> list[tuple[int, int, bool]]:
+def checked_tree(tree: Tree, gained: Sequence[int], largest: int) -> list[tuple[int, int, bool]]:
     """Compares a tree that was run with the tokens that the target then chose.
 
     What was grown and not run is known as far as those reach.
 
+    Args:
+        tree: It.
+        gained: They.
+        largest: How large it might have grown: if it did not, larger ones would be the same.
+
     Returns:
-        For trees of the sizes of the verify's widths, made of the first picks: how many tokens
-        each has, how many of the gained ones, and whether another one was gained behind those.
+        For trees of the sizes of the verify's widths, made of the first picks, and for the one
+        that was run: how many tokens each might have, how many of the gained ones it has, and
+        whether another one was gained behind those.
     """
     whole = tree.whole
-    sizes = sorted({*(size for size in SIZES if size <= len(whole)), len(tree)})
-    right = [agreed_with(whole, gained, size) for size in sizes]
-    return [(size, one, one < len(gained)) for size, one in zip(sizes, right, strict=True)]
+    sizes = {size for size in SIZES if size <= largest}
+    if len(tree) < len(whole):
+        sizes.add(len(tree))
+    right = [(size, agreed_with(whole, gained, size)) for size in sorted(sizes)]
+    return [(size, one, one < len(gained)) for size, one in right]

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.training.recipe import TrainJob
-from pipeline.training.report import KINDS, Evaluation, Figure, TrainReport
+from pipeline.training.report import KINDS, Evaluation, Figure, Kind, TrainReport
 from pipeline.training.shards import Answer
 
 MOST_SOURCES = 40
+HEADS: dict[Kind, str] = {"chain": "", "tree": "tree", "all": "+ copies, grammar"}
 MADE, EARLIER = "## How it was made", "## Earlier rounds"
 
 
@@ -115,10 +116,12 @@ def _course(report: TrainReport) -> str:
 
 
 def _figures(found: Evaluation) -> str:
-    widths = sorted({figure.width for figure in found.figures})
+    made = {(figure.width, figure.drafts) for figure in found.figures}
+    widths = sorted({width for width, _ in made})
+    places: list[tuple[int, Kind]] = [(width, kind) for width in widths for kind in KINDS]
+    drafts = [place for place in places if place in made]
     groups = sorted({figure.group for figure in found.figures})
     by_place = {(f.group, f.width, f.drafts): f for f in found.figures}
-    head = "".join(f" {w} | tree | + copies, grammar |" for w in widths)
     lines = [
         (
             f"Accepted tokens per verify on {found.answers} held-out answers about "
@@ -128,13 +131,23 @@ def _figures(found: Evaluation) -> str:
             "table."
         ),
         "",
-        f"| | answers |{head}",
-        "| --- | --- |" + " --- |" * (len(KINDS) * len(widths)),
+        f"| | answers |{_head(drafts)}",
+        "| --- | --- |" + " --- |" * len(drafts),
     ]
     for group in groups:
-        cells = [by_place[group, w, kind] for w in widths for kind in KINDS]
+        cells = [by_place[group, w, kind] for w, kind in drafts]
         lines.append(_row(group, cells))
     return "\n".join(lines)
+
+
+def _head(drafts: Sequence[tuple[int, Kind]]) -> str:
+    """The columns' names; the first of each width tells it."""
+    before = [0, *(width for width, _ in drafts)]
+    names = [
+        [HEADS[kind]] if width == last else [str(width), HEADS[kind]]
+        for last, (width, kind) in zip(before, drafts, strict=False)
+    ]
+    return "".join(f" {', '.join(filter(None, name))} |" for name in names)
 
 
 def _row(group: str, cells: Sequence[Figure]) -> str:

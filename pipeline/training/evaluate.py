@@ -15,7 +15,7 @@ from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.loading.tokenizer import ChatTokenizer
-from pipeline.engine.planning.cost import StepCosts
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, StepCosts
 from pipeline.engine.targets.taps import model_layers
 from pipeline.engine.targets.target import Target, stop_tokens
 from pipeline.training.examples import Chosen
@@ -84,9 +84,13 @@ def evaluate_drafter(
 
 
 def speeds(figures: Sequence[Figure], costs: StepCosts) -> list[Speed]:
-    """What accepted tokens mean: tokens per verify, and what it and the draft cost."""
+    """What accepted tokens mean: tokens per verify, and what it and the draft cost.
+
+    Where large trees can't be run, nothing is told of their width.
+    """
     found: list[Speed] = []
-    for figure in figures:
+    known = max(CHAIN_WIDTHS[-1], costs.verify.widest)
+    for figure in (figure for figure in figures if figure.width <= known):
         for rows in ROWS:
             plain = costs.verify.predict(rows, 1, CONTEXT)
             step = costs.verify.predict(rows, figure.width, CONTEXT)

@@ -12,7 +12,6 @@ import mlx.core as mx
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo
-from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.memory.window import ScatteredWindow, Window, window_of_rows
 from pipeline.engine.row import Row
 
@@ -111,7 +110,8 @@ class FullCore(Core):
             yield group
 
     def _fits(self, row: Row, *, grows: bool) -> bool:
-        if not grows and row.longest + BLOCK_COLUMNS <= self._target.cache.columns:
+        cache = self._target.cache
+        if not grows and row.longest + cache.block_columns <= cache.columns:
             return True
         return self._room.make_room(self._running, row)
 

@@ -19,15 +19,16 @@ from pipeline.training.examples import Batch, Example, Ints, make_blocks, stack
 from pipeline.training.features import Features
 from pipeline.training.loss import Head, slots_at_once
 from pipeline.training.model import Draft, Parameters, TrainableDrafter
-from pipeline.training.report import KINDS, Figure, Kind
+from pipeline.training.report import Figure, Kind
 from pipeline.training.walks import Drafted, Walk, walk_alone, walk_branched, walk_with_others
 
 ROWS = 8
 """Sequences whose hidden states are held at once."""
 BLOCKS = 512
 """Blocks of a forward, at most."""
-WIDTHS = (4, 8, 16)
-"""Widths of a verify: the anchor and the first so many drafted tokens less one."""
+WIDTHS = (4, 8, 16, 32)
+"""Widths of a verify: the anchor and the first so many drafted tokens less one. No chain is longer
+than the block; a tree is."""
 CONTEXTS = (("up to 400", 0, 400), ("400 to 800", 400, 800), ("over 800", 800, 10**9))
 """Ranges of a context's length in tokens, prompt and half of the answer."""
 
@@ -68,17 +69,18 @@ class Judge:
             progress: Told the part that is done.
         """
         sums: dict[tuple[str, int, Kind], tuple[int, Walk]] = {}
-        widths = [width for width in WIDTHS if width <= self._drafter.config.block_size]
-        widths = widths or [self._drafter.config.block_size]
+        block = self._drafter.config.block_size
+        widths = sorted({*WIDTHS, min(block, WIDTHS[0])})
         for done, (one, drafted) in enumerate(self._draft(parameters, examples, others=True)):
             groups = ("all", one.kind, _context_of(one))
             for width in widths:
-                walks = (
-                    walk_alone(one, drafted, width - 1),
-                    walk_branched(one, drafted, width - 1),
-                    walk_with_others(one, drafted, width - 1, grammars),
-                )
-                for kind, walk in zip(KINDS, walks, strict=True):
+                walks: dict[Kind, Walk] = {
+                    "tree": walk_branched(one, drafted, width - 1),
+                    "all": walk_with_others(one, drafted, width - 1, grammars),
+                }
+                if width <= block:
+                    walks["chain"] = walk_alone(one, drafted, width - 1)
+                for kind, walk in walks.items():
                     for group in groups:
                         count, total = sums.get((group, width, kind), (0, Walk(0, 0)))
                         sums[group, width, kind] = (count + 1, total + walk)

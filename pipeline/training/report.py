@@ -15,7 +15,7 @@ class Figure:
         group: A kind of question, a range of contexts, or "all".
         width: Tokens of a verify: the anchor and what is drafted.
         drafts: "chain" is the block alone, "tree" the same with branches; "all" has the copies and
-            the grammar's drafts, too.
+            the grammar's drafts, too. The widest verifies are for trees: there is no "chain".
         answers: How many it is of.
         tokens, verifies: Their sums.
     """

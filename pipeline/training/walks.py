@@ -17,7 +17,14 @@ from pipeline.engine.drafting.composing import make_draft_tree
 from pipeline.engine.drafting.offering import LEAST_COPY
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.grammars.matcher import Matcher
-from pipeline.engine.tree import LARGEST, agreed_with, main_path, make_tree, picked_of
+from pipeline.engine.tree import (
+    DEEPEST,
+    USUAL,
+    agreed_with,
+    main_path,
+    make_tree,
+    picked_of,
+)
 from pipeline.training.examples import Example, Ints
 
 SURE_COPY, SURER_COPY = 3, 9
@@ -118,23 +125,23 @@ def walk_with_others(
     Args:
         example: The answer.
         drafted: Its blocks.
-        most: Tokens of a draft.
+        most: Tokens of a draft; where it is no tree it has no more than `DEEPEST`.
         grammars: Compiles the answer's schema; None if it has none.
     """
     answer = example.tokens[example.start :].tolist()
     copier = Copier(example.tokens[: example.start].tolist())
     matcher = _matcher(example, grammars)
-    place = verifies = 0
+    place, verifies, chain = 0, 0, min(most, DEEPEST)
     while place < len(answer):
-        forced = matcher.likely_forced()[:most] if matcher else []
-        copy = copier.propose(most)
+        forced = matcher.likely_forced()[:chain] if matcher else []
+        copy = copier.propose(chain)
         sure = copy.match_length >= (SURER_COPY if drafted.grown else SURE_COPY)
         if drafted.grown is None or (sure and not forced):
             begin = forced or (copy.tokens if sure else ())
-            agreed = _agreed(_draft(begin, matcher, drafted, place, most), answer[place:])
+            agreed = _agreed(_draft(begin, matcher, drafted, place, chain), answer[place:])
         else:
             grafted = copy.tokens if copy.match_length >= LEAST_COPY else ()
-            grown = drafted.grown(place, forced)
+            grown = drafted.grown(place, forced)[:, : max(most, USUAL)]
             tree = make_draft_tree(Beginning(forced), grown, grafted, matcher, most)
             agreed = agreed_with(tree, answer[place:], most)
         gained = min(1 + agreed, len(answer) - place)
@@ -151,8 +158,8 @@ def _draft(
 ) -> Sequence[int]:
     if matcher is None or drafted.grown is None:
         return drafted.block(place, begin, most)
-    grown = drafted.grown(place, begin)
-    return main_path(make_draft_tree(Beginning(begin), grown, (), matcher, LARGEST))[:most]
+    grown = drafted.grown(place, begin)[:, :USUAL]
+    return main_path(make_draft_tree(Beginning(begin), grown, (), matcher, USUAL))[:most]
 
 
 def _matcher(example: Example, grammars: Grammars | None) -> Matcher | None:

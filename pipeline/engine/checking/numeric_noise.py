@@ -14,14 +14,15 @@ from pipeline.engine.checking.check import Noise
 from pipeline.engine.choosing.history import History
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import ModelInfo, Request
-from pipeline.engine.kv_room import BLOCK_COLUMNS
 from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target, stop_tokens
+from pipeline.engine.tree import LARGEST
 from pipeline.engine.verifying.verify import Verifier
 
 POSITIONS = 16
 WIDTHS = (1, 4, 16)
+"""The widest of all, 32, is for trees alone: measured where a model takes such."""
 PLAUSIBLE = {4: 128, 2: 16}
 """By the bytes of a logit: so many units in the last place of the largest one can come of adding
 in another order, over all layers. (Of 16 bits fewer: sums are kept in 32.) A wrong mask or a leaked
@@ -77,12 +78,14 @@ class Judge:
         count = min(POSITIONS, *(len(tokens) - 2 for tokens in whole))
         alone = [self._decode([tokens], count, 1)[0] for tokens in whole]
         largest = 0.0
+        wide = 1 + self._target.largest_tree
+        widths = (*WIDTHS, *[wide] * (wide > WIDTHS[-1]))
         for place, tokens in enumerate(whole):
-            for width in WIDTHS[1:]:
+            for width in widths[1:]:
                 found = self._decode([tokens], count, width)[0]
                 largest = max(largest, _difference(alone[place], found))
         batch = [whole[b % len(whole)] for b in range(rows)]
-        for width in WIDTHS if rows > 1 else ():
+        for width in widths if rows > 1 else ():
             for b, found in enumerate(self._decode(batch, count, width)):
                 largest = max(largest, _difference(alone[b % len(whole)], found))
         size = max(float(np.abs(logits[np.isfinite(logits)]).max()) for logits in alone)
@@ -113,7 +116,7 @@ class Judge:
         cache = self._target.cache
         cache.release()
         longest = max(map(len, prompts))
-        cache.resize(len(prompts), longest + POSITIONS + BLOCK_COLUMNS)
+        cache.resize(len(prompts), longest + POSITIONS + 1 + LARGEST)
         for slot, tokens in enumerate(prompts):
             cache.lengths[slot] = 0
             first = prompts.index(tokens)
@@ -128,7 +131,8 @@ class Judge:
         for start in range(0, count, width):
             stop = min(start + width, count)
             ends = [[*tokens[-count - 1 : -1]][start:stop] for tokens in rows]
-            logits = self._target.forward(ends)
+            padded = [[*end, *[0] * (width - len(end))] for end in ends]
+            logits = self._target.forward(padded)[:, : stop - start]
             self._dtype = logits.dtype
             values: Logits = np.array(logits.astype(mx.float32))
             for b in range(len(rows)):

@@ -57,14 +57,16 @@ class Drafter:
         target: The model it drafts for. It must hold no rows yet.
 
     Attributes:
-        branches: Whether the target takes trees.
+        largest_tree: The most tokens of a tree that the target takes; 0 if it takes none.
     """
 
     def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self._weights = weights
         self._cache = target.cache
-        self.branches = target.branches
+        self.largest_tree = target.largest_tree
+        widest = max(config.block_size, 1 + self.largest_tree)
+        self._cache.block_columns = max(self._cache.block_columns, widest)
         self._layers = target.cache.add_layers(config.num_hidden_layers)
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
         self._late = LateContext(self._cache, self._layers, self._extend)

@@ -19,17 +19,17 @@ from pipeline.engine.drafters.drafter import Drafter
 from pipeline.engine.drafters.growing import Beginning
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
-from pipeline.engine.planning.cost import CONTEXTS, Shape, StepCosts
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, WIDTHS, Shape, StepCosts
 from pipeline.engine.planning.cost_file import load_costs, save_costs
-from pipeline.engine.planning.cost_points import measure, plan_shapes
+from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import branches_of, make_tree
 from pipeline.settings import cache_folder
 
-VERIFY_S, DRAFT_S = 6.0, 2.0
-"""How long measuring may take."""
+VERIFY_S, WIDE_S, DRAFT_S = 6.0, 1.0, 2.0
+"""How long measuring may take: of verifies, of those that are for trees alone, of drafts."""
 LONGEST_CONTEXT = 4096
-BLOCK = 16
+BLOCK = WIDTHS[-1]
 TOKEN = 0
 
 
@@ -49,6 +49,7 @@ def known_costs(
         drafter: The loaded drafter.
         progress: Told what is being done.
     """
+    widths = _widths(drafter)
     parts = (
         model.fingerprint,
         options.drafter,
@@ -58,16 +59,23 @@ def known_costs(
         platform.processor(),
         version("mlx"),
         _own_version(),  # an upgrade may make steps cheaper
+        str(widths),
     )
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     path = cache_folder() / "costs" / f"{name}.json"
     costs = load_costs(path)
     if costs is None:
         progress("measuring how fast this machine is", 0.0)
-        costs = _measure(model, options, target, drafter)
+        costs = _measure(model, options, target, drafter, widths)
         with suppress(OSError):  # then the next start measures again
             save_costs(costs, path)
     return costs
+
+
+def _widths(drafter: Drafter | None) -> tuple[int, ...]:
+    """The widths of a verify that may be run: the widest are for large trees alone."""
+    most = max(CHAIN_WIDTHS[-1], 1 + drafter.largest_tree if drafter else 0)
+    return tuple(width for width in WIDTHS if width <= most)
 
 
 def _own_version() -> str:
@@ -78,7 +86,11 @@ def _own_version() -> str:
 
 
 def _measure(
-    model: ModelInfo, options: CoreOptions, target: Target, drafter: Drafter | None
+    model: ModelInfo,
+    options: CoreOptions,
+    target: Target,
+    drafter: Drafter | None,
+    widths: tuple[int, ...],
 ) -> StepCosts:
     def fits(shape: Shape) -> bool:
         room = target.reserved_bytes(shape.rows, shape.context + BLOCK)
@@ -90,10 +102,12 @@ def _measure(
 
     longest = min(model.context_tokens - BLOCK, LONGEST_CONTEXT)
     shapes = filter(fits, plan_shapes(options.max_rows, longest))
+    wide = filter(fits, wide_shapes(options.max_rows, longest, widths))
     narrow = filter(fits, plan_shapes(options.max_rows, longest, widths=(1,)))
     draft_ms: dict[Shape, float] = {}
     try:
         verify_ms = measure(verify, shapes, VERIFY_S, time.perf_counter)
+        verify_ms = measure(verify, wide, WIDE_S, time.perf_counter, verify_ms)
         if drafter is not None:
             draft = partial(_draft, drafter, target.cache)
             draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter)
@@ -111,7 +125,7 @@ def _draft(drafter: Drafter, cache: RaggedCache, rows: int, _width: int, context
 
 def _run_tree(target: Target, drafter: Drafter) -> None:
     """Grows, runs and moves a tree: a GPU compiles what that needs, and nobody waits for it now."""
-    if not drafter.branches:
+    if not drafter.largest_tree:
         return
     cache, context = target.cache, CONTEXTS[0]
     pretend(cache, 1, context)

@@ -16,7 +16,7 @@ from pipeline.engine.grammars.matcher import Matcher
 from pipeline.engine.planning.acceptance import Offer
 from pipeline.engine.planning.candidates import NEEDS_DRAFTER
 from pipeline.engine.row import Row
-from pipeline.engine.tree import LARGEST, Tree, behind, cut_tree, graft, main_path, picked_of
+from pipeline.engine.tree import USUAL, Tree, behind, cut_tree, graft, main_path, picked_of
 
 
 def compose(
@@ -25,6 +25,7 @@ def compose(
     rows: Sequence[Row],
     offers: Sequence[Offer | None],
     known: Sequence[Known],
+    largest: int,
 ) -> list[Sequence[int]]:
     """The tokens of the chosen drafts, as far as the rows' grammars let them be.
 
@@ -34,6 +35,7 @@ def compose(
         rows: They.
         offers: The draft that each of them runs.
         known: What each of them could draft without the drafter.
+        largest: The most tokens of a tree, in this step.
     """
     drafts: list[Sequence[int]] = list(map(start_of, offers, known))
     begun = list(map(_beginning, rows, drafts))
@@ -41,7 +43,8 @@ def compose(
     # A grammar picks among what a tree offers, also where a chain is wanted.
     trees = {b for b, offer in made.items() if offer.source == "tree" or rows[b].matcher}
     if trees:
-        grown = drafter.grow(blocks, begun, LARGEST)
+        branched = any(made[b].source == "tree" for b in trees)
+        grown = drafter.grow(blocks, begun, largest if branched else USUAL)
         for b in trees:
             drafts[b] = _grown(rows[b], made[b], begun[b], grown[b], known[b])
     if len(trees) < len(made):
@@ -61,7 +64,7 @@ def _grown(
 ) -> Sequence[int]:
     if offer.source == "tree":
         return make_draft_tree(begin, grown, copy_of(known), row.matcher, offer.length)
-    return main_path(make_draft_tree(begin, grown, (), row.matcher, LARGEST))[: offer.length]
+    return main_path(make_draft_tree(begin, grown, (), row.matcher, USUAL))[: offer.length]
 
 
 def make_draft_tree(
@@ -75,12 +78,14 @@ def make_draft_tree(
 
     Args:
         begin: What it begins with.
-        grown: [2, count] what was grown behind that, see `growing.grow_trees`.
+        grown: [2, count] what was grown behind that, see `growing.grow_trees`; the whole tree
+            has no more tokens.
         copy: Tokens that may come, from the tree's beginning on.
         matcher: The row's grammar, which may know better.
         size: Its tokens, at most.
     """
-    picks = graft(*behind(begin.tokens, *picked_of(grown)), copy, LARGEST)
+    most = grown.shape[1]
+    picks = graft(*behind(begin.tokens, *picked_of(grown)), copy, most)
     if matcher is not None:
-        picks = mend_tree(matcher, *picks, LARGEST)
+        picks = mend_tree(matcher, *picks, most)
     return cut_tree(*picks, size)

@@ -8,7 +8,6 @@ itself is dropped, so a draft changes the speed and never the answer.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.drafters.drafter import Blocks, Drafter
@@ -25,6 +24,7 @@ from pipeline.engine.drafting.offering import (
     start_of,
     view_of,
 )
+from pipeline.engine.drafting.proposals import Gained, Proposal
 from pipeline.engine.drafting.worthwhile import Worthwhile
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.planning.acceptance import Offer, checked
@@ -33,36 +33,13 @@ from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.planning.speculation_stats import SpeculationStats
 from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
-from pipeline.engine.tree import MOST_TREES, Tree, checked_tree, main_path
+from pipeline.engine.tree import MOST_TREES, USUAL, Tree, checked_tree, main_path
 
 PAUSE_S = 0.0005
 """After a longer pause between steps, a prompt was read, and a forward may have run meanwhile: what
 the step took tells nothing."""
 MOST_IDLE = 16
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a row could draft without the drafter, and which of its drafts was chosen."""
-
-    view: RowView
-    known: Known
-    tokens: Sequence[int]
-    used: Offer | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Gained:
-    """What became of a step: each row's tokens, and what the forwards took, a draft's included.
-
-    `beside_ms`: planning that was done while the drafter ran.
-    """
-
-    gained: Sequence[Sequence[int]]
-    forwards_ms: float
-    drafted: bool
-    beside_ms: float
 
 
 class Drafts:
@@ -91,7 +68,8 @@ class Drafts:
         self._proposals: list[Proposal] = []
         self._begun: Blocks | None = None  # before the plan
         self._ahead = False  # whether the step's forward had begun before the step
-        self._unlearnt: _Gained | None = None
+        self._largest = 0  # tokens of the trees that may be run, at the last plan
+        self._unlearnt: Gained | None = None
         self._left: list[str] = []  # rows to forget once that is learnt
 
     def propose(
@@ -126,7 +104,7 @@ class Drafts:
             blocks = self._begun
             if blocks is None or blocks.width < min(plan.shape.width, self._drafter.block) - 1:
                 blocks = self._drafter.begin(_anchors(rows), plan.shape.width - 1)
-            drafts = compose(self._drafter, blocks, rows, plan.offers, known)
+            drafts = compose(self._drafter, blocks, rows, plan.offers, known, self._largest)
         else:
             drafts = list(map(start_of, plan.offers, known))
         self._proposals = []
@@ -186,7 +164,7 @@ class Drafts:
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
         beside_ms = planned_ms if self._begun is not None else 0.0
-        self._unlearnt = _Gained(gained, spent_ms - planned_ms, drafted, beside_ms)
+        self._unlearnt = Gained(gained, spent_ms - planned_ms, drafted, beside_ms)
         if not self._plan.uses_drafter:
             learning_s = time.perf_counter()
             self._take_in()
@@ -257,12 +235,20 @@ class Drafts:
         for row, drafts in zip(rows, known, strict=True):
             row.likely = is_likely(drafts)
         block = self._drafter.block if self._drafter and self._worthwhile.drafter else 0
-        trees = self._drafter is not None and self._drafter.branches and len(rows) <= MOST_TREES
+        largest = self._largest = self._largest_tree(rows) if block else 0
         views = [
-            view_of(row, drafts, block * row.tapped, trees=trees and row.branches)
+            view_of(row, drafts, block * row.tapped, largest * row.branches)
             for row, drafts in zip(rows, known, strict=True)
         ]
         return known, views
+
+    def _largest_tree(self, rows: Sequence[Row]) -> int:
+        """The most tokens that a row's tree may have; 0 if there are to be none."""
+        if self._drafter is None or not rows or len(rows) > MOST_TREES:
+            return 0
+        if self._drafter.largest_tree <= USUAL:
+            return self._drafter.largest_tree
+        return self._speculation.largest_tree(len(rows), max(row.length for row in rows))
 
     def _record(
         self,
@@ -279,8 +265,11 @@ class Drafts:
     def _record_tree(self, proposal: Proposal, tree: Tree, gained: Sequence[int]) -> None:
         """Of a tree also those of other sizes are known, and the chain that it holds."""
         view, sure = proposal.view, proposal.used.sure if proposal.used else 0
-        for size, accepted, failed in checked_tree(tree, gained):
-            offer, used = Offer("tree", size, size, min(size, sure)), size == len(tree)
+        found = checked_tree(tree, gained, self._largest)
+        run = min(size for size, *_ in found if size >= len(tree))
+        for size, accepted, failed in found:
+            used = size == run
+            offer = Offer("tree", len(tree) if used else size, size, min(size, sure))
             self._speculation.record(
                 Outcome(view.row, view.task, offer, accepted + failed, accepted, used=used)
             )

@@ -7,9 +7,9 @@ what the gate has to prove harmless.
 import random
 from collections.abc import Sequence
 
-from pipeline.engine.planning.acceptance import Offer
+from pipeline.engine.planning.acceptance import LARGEST_TREE, Offer
 from pipeline.engine.planning.candidates import NEEDS_DRAFTER
-from pipeline.engine.planning.cost import CONTEXTS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, WIDTHS, Shape, StepCosts
 from pipeline.engine.planning.plan import Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
 
@@ -31,6 +31,8 @@ class EverySpeculation(Speculation):
         self._best_rate = 1.0
         width = self._chance.choice(WIDTHS[1:])
         offers = tuple(self._any_offer(view, width - 1) for view in rows)
+        if not any(offer and offer.length >= CHAIN_WIDTHS[-1] for offer in offers):
+            width = min(width, CHAIN_WIDTHS[-1])  # wider ones are for large trees
         context = max(view.context for view in rows)
         self._last = Plan(
             shape=Shape(len(rows), width, context),
@@ -41,6 +43,10 @@ class EverySpeculation(Speculation):
         )
         self._counts.plan(self._last, 1.0)
         return self._last
+
+    def largest_tree(self, rows: int, context: int) -> int:  # noqa: ARG002
+        """See `Speculation.largest_tree`; here it need not pay."""
+        return LARGEST_TREE
 
     def goes_on(self) -> bool:
         """As for `Speculation`; here nothing is tried in between."""

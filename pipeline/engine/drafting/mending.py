@@ -6,6 +6,7 @@ In: a tree as it was picked, and the state of a row's grammar. Out: likewise.
 from collections.abc import Sequence
 
 from pipeline.engine.grammars.matcher import Matcher
+from pipeline.engine.tree import DEEPEST
 
 _Order = tuple[int, int]  # the pick behind which it stands, and how far behind it
 
@@ -53,7 +54,7 @@ class _Mender:
             depth: Tokens up to it.
             forced: What must follow, as far as that is known.
         """
-        if depth == self._most or self._matcher.complete:
+        if depth == min(self._most, DEEPEST) or self._matcher.complete:
             return
         forced = forced or self._matcher.likely_forced()
         behind = self._behind.get(old, ())

@@ -20,14 +20,14 @@ Known = Sequence[tuple[Offer, list[int]]]
 """A row's drafts that cost nothing."""
 
 
-def view_of(row: Row, known: Known, block: int, *, trees: bool) -> RowView:
+def view_of(row: Row, known: Known, block: int, tree: int) -> RowView:
     """A row as the plan sees it.
 
     Args:
         row: It.
         known: Its drafts that cost nothing.
         block: Of the drafter; 0 without one.
-        trees: Whether it may have trees.
+        tree: The most tokens of its tree; 0 if it may have none.
     """
     offers = [offer for offer, _ in known]
     room = min(POSITIONS, row.left - 1)
@@ -40,10 +40,10 @@ def view_of(row: Row, known: Known, block: int, *, trees: bool) -> RowView:
             if offer.source != "dflash" and offer.length < room
         ]
         forced = next((offer.length for offer in offers if offer.source == "forced"), 0)
-        if trees and most - forced >= LEAST_TREE:
-            offers.append(Offer("tree", most, most, forced))
-    context = len(row.prompt) + len(row.history.tokens)
-    return RowView(row.request.id, row.task, context, tuple(offers))
+        if tree and most - forced >= LEAST_TREE:
+            size = tree if room == POSITIONS else room  # near its end little of it could be said
+            offers.append(Offer("tree", size, size, forced))
+    return RowView(row.request.id, row.task, row.length, tuple(offers))
 
 
 def has_likely(row: Row) -> bool:

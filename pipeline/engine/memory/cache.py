@@ -28,6 +28,7 @@ from pipeline.engine.memory.window import (
 )
 
 GROWTH_COLUMNS = 256
+BLOCK_COLUMNS = 16
 
 
 class RaggedCache:
@@ -37,6 +38,10 @@ class RaggedCache:
         layers: Number of layers.
         shapes: Those that the device likes.
         mixers: By their layer's number, the modules of recurrent layers.
+
+    Attributes:
+        block_columns: How many must be free behind a row's last token: a verify may run, and a
+            drafter fill, a whole block there.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class RaggedCache:
             next(recurrent) if i in (mixers or ()) else next(attention) for i in range(layers)
         ]
         self.lengths: list[int] = []
+        self.block_columns = BLOCK_COLUMNS
         self.shapes = shapes or Shapes()
         self.moves = Moves()
         self._rows = 0

@@ -17,10 +17,13 @@ from itertools import accumulate
 from operator import mul
 from typing import Literal
 
+from pipeline.engine.planning.cost import WIDTHS
+
 Source = Literal["dflash", "tree", "copy", "forced", "spliced"]
 
 POSITIONS = 15
-"""The longest draft: a block of 16 whose first token is the anchor."""
+"""The longest draft: a block of 16 whose first token is the anchor. A tree is no deeper."""
+LARGEST_TREE = WIDTHS[-1] - 1
 MATCHES = (1, 2, 3, 5, 9)
 """Lower ends of the buckets of a copy's match length."""
 COPY_PRIOR = (0.25, 0.5, 0.7, 0.85, 0.93)
@@ -28,6 +31,8 @@ COPY_PRIOR = (0.25, 0.5, 0.7, 0.85, 0.93)
 PRIOR: dict[Source, float] = {
     "dflash": 0.72, "tree": 0.72, "copy": 0.5, "forced": 0.97, "spliced": 0.75,
 }  # fmt: skip
+LARGE_TREE_PRIOR = 0.74
+"""That of trees with more tokens than a chain has: these yield a few per cent more."""
 LEAST_TREE = 3
 """Tokens of the smallest tree: of two, the second is rather the first's follower."""
 MOST_TASKS = 256
@@ -41,7 +46,7 @@ class Offer:
 
     Attributes:
         source: Where it comes from.
-        length: Its tokens, at most 15.
+        length: Its tokens, at most 15, of a tree 31.
         match_length: For "copy" its match; for "spliced" that of its first part; for "tree" how
             many tokens it has (`length` is then how deep it was checked); else 0.
         sure: For "tree" how many of its tokens, the first, a grammar forces; else 0.
@@ -54,7 +59,9 @@ class Offer:
 
     @property
     def bucket(self) -> int:
-        """Which match lengths it is counted with."""
+        """Which match lengths it is counted with; large trees have the last to themselves."""
+        if self.source == "tree" and self.match_length > POSITIONS:
+            return _LARGE
         return max(0, bisect_right(MATCHES, self.match_length) - 1)
 
     def cut(self, most: int) -> "Offer":
@@ -107,9 +114,10 @@ WINDOWS = {"all": (1024, 12.0), "task": (256, 5.0), "row": (32, 4.0)}
 """By level: trials until an old one has faded to a third, and how many its prior is worth."""
 
 _Key = tuple[Source, int]
-_TREE_BUCKETS = [Offer("tree", size, size).bucket for size in range(POSITIONS + 1)]
+_LARGE = len(MATCHES)
+_TREE_BUCKETS = [Offer("tree", size, size).bucket for size in range(LARGEST_TREE + 1)]
 _LEAST_BUCKET = _TREE_BUCKETS[LEAST_TREE]
-_TREE_KEYS: list[_Key] = [("tree", bucket) for bucket in range(len(MATCHES))]
+_TREE_KEYS: list[_Key] = [("tree", bucket) for bucket in range(_LARGE + 1)]
 
 
 class Acceptance:
@@ -160,8 +168,9 @@ class Acceptance:
 
     def _expected_of_trees(self, row: str, task: str, offer: Offer) -> tuple[float, ...]:
         """As `expected`: of trees of so many tokens, which are deep or not."""
-        wholes = [self._curve(row, task, key)[-1] for key in _TREE_KEYS[_LEAST_BUCKET:]]
         buckets = _TREE_BUCKETS[LEAST_TREE : offer.length - offer.sure + 1]
+        keys = _TREE_KEYS[_LEAST_BUCKET : max(buckets, default=0) + 1]
+        wholes = [self._curve(row, task, key)[-1] for key in keys]
         trees = [wholes[bucket - _LEAST_BUCKET] for bucket in buckets]
         if not offer.sure:
             return (*[1.0] * min(LEAST_TREE, offer.length + 1), *trees)
@@ -232,6 +241,8 @@ def tokens_expected(chances: list[float]) -> tuple[float, ...]:
 
 def prior_chances(source: Source, bucket: int) -> list[float]:
     """What is believed before anything was seen."""
+    if source == "tree" and bucket == _LARGE:
+        return [LARGE_TREE_PRIOR] * POSITIONS
     if source != "copy":
         return [PRIOR[source]] * POSITIONS
     lengths = range(MATCHES[bucket], MATCHES[bucket] + POSITIONS)

@@ -7,7 +7,7 @@ which `Speculation` takes one.
 from typing import NamedTuple
 
 from pipeline.engine.planning.acceptance import Source
-from pipeline.engine.planning.cost import WIDTHS
+from pipeline.engine.planning.cost import CHAIN_WIDTHS
 from pipeline.engine.planning.retries import Arm
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "tree", "spliced"})
@@ -17,7 +17,7 @@ better than what it becomes, and what is a draw costs the planning."""
 Yields = tuple[list[float], list[float], list[float]]
 """Expected tokens by width: without the drafter, with its chains, with its trees, too."""
 Costs = tuple[list[float], list[float] | None, list[float] | None]
-"""Milliseconds likewise; None where no row could use that."""
+"""Milliseconds likewise, of the widths that can be run; None where no row could use that."""
 WAYS = ((False, False), (True, False), (True, True))
 """Those: with the drafter or not, with trees or not."""
 
@@ -37,12 +37,16 @@ class Candidate(NamedTuple):
 
 
 def candidates_of(yields: Yields, costs: Costs) -> list[Candidate]:
-    """Every width without the drafter, then with it; the first is plain decoding."""
+    """Every width without the drafter, then with it; the first is plain decoding.
+
+    Those that are for large trees are left out where no row's best draft is one.
+    """
     found = [
         Candidate(i, *way, tokens[i], ms[i])
         for way, tokens, ms in zip(WAYS, yields, costs, strict=True)
         if ms is not None
-        for i in range(len(WIDTHS))
+        for i in range(len(ms))
+        if i < len(CHAIN_WIDTHS) or tokens[i] > tokens[i - 1]
     ]
     return [c for c in found if c.width or not c.drafter]
 

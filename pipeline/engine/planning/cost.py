@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-WIDTHS = (1, 2, 4, 8, 16)
+WIDTHS = (1, 2, 4, 8, 16, 32)
+CHAIN_WIDTHS = WIDTHS[:-1]
+"""Wider ones have room for large trees, which is all that they are for."""
 CONTEXTS = (256, 1024, 4096, 8192)
 
 RATE = 0.4
@@ -59,6 +61,10 @@ class LatencyTable:
             1 ms until steps are seen.
         widths: The widths of the grid.
 
+    Attributes:
+        measured: As above.
+        widest: The widest forward that was measured.
+
     Raises:
         ValueError: A point is not of the grid, or its time is not a positive number.
     """
@@ -73,6 +79,7 @@ class LatencyTable:
         axes = [np.log2(np.array(axis, float)) for axis in (ROWS, widths, CONTEXTS)]
         filled = fill(grid, axes) if measured else np.zeros_like(grid)
         self.measured = dict(measured)
+        self.widest = max((shape.width for shape in measured), default=1)
         self._widths = widths
         self._log: list[float] = filled.transpose(1, 0, 2).ravel().tolist()  # [W, R, C]
         self._shift = [0.0] * len(self._log)  # passing correction

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from pipeline.engine.planning.candidates import Costs
-from pipeline.engine.planning.cost import Shape, StepCosts
+from pipeline.engine.planning.cost import CHAIN_WIDTHS, WIDTHS, Shape, StepCosts
 from pipeline.engine.planning.plan import Idle
 from pipeline.engine.planning.trust import Trust
 
@@ -22,6 +22,9 @@ MOST_OF_TREES = 2.0
 """A step with trees that took more times its chain's price counts as this: it was compiled, say."""
 FORGOTTEN = 400
 """In so many plans without trees what they cost more is forgotten."""
+MOST_GAIN = 1.25
+"""How many times the tokens of a usual tree a large one may be hoped to yield (measured: 1.09):
+where a step with large ones costs more than that, they are not worth growing."""
 RECENT = 0.9  # weight of the past in the running mean of a plan's own time
 
 
@@ -43,18 +46,21 @@ class Prices:
         self._at_rest = 1.0  # what a plain step costs at rest, of one with a plan
         self._rested: list[float] = []  # so much did such steps cost, since that was corrected
         self._trees = 1.0  # what a step with trees costs, of one with chains
+        self._large = 1.0  # what one with large trees costs, of that
         self._context = 0
 
     def of(
-        self, rows: int, context: int, *, drafter: bool, trees: bool, rested: bool = False
+        self, rows: int, context: int, *, drafter: bool, trees: int, rested: bool = False
     ) -> Costs:
         """Milliseconds of a step by width: without the drafter, with its chains, with its trees.
+
+        The widths that are for large trees are there only for those, and if they were measured.
 
         Args:
             rows: Of the step.
             context: The longest of their contexts.
             drafter: Whether any row could use it.
-            trees: Whether any row could have trees.
+            trees: The most tokens of any row's tree; 0 without trees.
             rested: Whether the step before was plain: then another plan follows that would else
                 not be made, and a forward begins late.
         """
@@ -64,12 +70,28 @@ class Prices:
         plain = verify[0] * self._at_rest
         late = self.planning_ms + (verify[0] - plain) if rested else 0.0
         beside = max(self.draft_ms(rows, context), self.planning_ms) if drafter else 0.0
-        chains = [plain, *((ms + late + beside) / made for ms in verify[1:])] if drafter else None
+        chains = [plain, *((ms + late + beside) / made for ms in verify[1:])] if drafter else []
+        most = len(CHAIN_WIDTHS)
+        branched = [ms * self._trees for ms in chains] if trees else []
+        if trees < CHAIN_WIDTHS[-1] or not self._knows_wide:
+            branched = branched[:most]
+        branched[most:] = [ms * self._large for ms in branched[most:]]
         return (
-            [plain, *((ms + late + self.planning_ms) / free for ms in verify[1:])],
-            chains,
-            [ms * self._trees for ms in chains] if chains and trees else None,
+            [plain, *((ms + late + self.planning_ms) / free for ms in verify[1:most])],
+            chains[:most] or None,
+            branched or None,
         )
+
+    @property
+    def _knows_wide(self) -> bool:
+        return self._costs.verify.widest == WIDTHS[-1]
+
+    def large_trees_may_pay(self, rows: int, context: int) -> bool:
+        """Whether steps with large trees cost so little more that these are worth growing."""
+        if not self._knows_wide:
+            return False
+        *_, branched = self.of(rows, context, drafter=True, trees=WIDTHS[-1] - 1)
+        return branched is not None and branched[-1] < MOST_GAIN * branched[-2]
 
     def draft_ms(self, rows: int, context: int) -> float:
         """What the drafter's forward takes."""
@@ -92,12 +114,19 @@ class Prices:
 
     def observe(self, shape: Shape, ms: float, *, drafted: bool, trees: bool) -> None:
         """Takes a step's time, without the planning."""
+        large = shape.width > CHAIN_WIDTHS[-1]
+        if not large:
+            self._large += (1 - self._large) / FORGOTTEN
         if not trees:
             self._trees += (1 - self._trees) / FORGOTTEN
             self._costs.observe(shape, ms, drafted=drafted)
             return
         chains = self._costs.verify.predict(*shape) + self.draft_ms(shape.rows, shape.context)
-        self._trees += TREE_RATE * (min(ms / chains, MOST_OF_TREES) - self._trees)
+        more = min(ms / chains, MOST_OF_TREES)
+        if large:
+            self._large += TREE_RATE * (more / self._trees - self._large)
+        else:
+            self._trees += TREE_RATE * (more - self._trees)
 
     def rested(self, steps: Sequence[Idle]) -> None:
         """Takes the times of plain steps whose forwards had begun before the step."""

@@ -23,7 +23,13 @@ After a plan without any drafts, some steps are decoded without planning.
 from collections.abc import Sequence
 from operator import add
 
-from pipeline.engine.planning.acceptance import POSITIONS, Acceptance, Offer, tokens_expected
+from pipeline.engine.planning.acceptance import (
+    LARGEST_TREE,
+    POSITIONS,
+    Acceptance,
+    Offer,
+    tokens_expected,
+)
 from pipeline.engine.planning.candidates import (
     NEEDS_DRAFTER,
     WAY_OF,
@@ -43,14 +49,15 @@ from pipeline.engine.planning.speculation_counts import SpeculationCounts
 from pipeline.engine.planning.speculation_stats import SpeculationStats
 
 MARGIN = 1.02  # how much better than the width in use another one must look
-HOPE = tokens_expected([0.85] * POSITIONS)  # of a draft that goes well: what a retry hopes for
+HOPE = tokens_expected([0.85] * POSITIONS + [0.0] * (LARGEST_TREE - POSITIONS))
+"""Of a draft that goes well: what a retry hopes for. A large tree is no deeper than a usual one."""
 PLANNING = 0.01
 """The part of plain decoding's time that planning may take where no draft is worth running."""
 STOPS, STOPS_RATE = 0.1, 0.05
 """How often a drafter that began early is not used, at first, and how fast that is learnt."""
 LEAST_REST, MOST_REST = 2, 128  # steps without a plan, in which a forward begins before the next
 _CUTS = tuple(width - 1 for width in WIDTHS)
-_DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(POSITIONS + 1)]
+_DRAFTED = [[min(length, cut) for cut in _CUTS] for length in range(LARGEST_TREE + 1)]
 
 
 class Speculation:
@@ -73,13 +80,12 @@ class Speculation:
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
         self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
-        self._best_rate = 0.0  # its tokens per millisecond
+        self._best_rate = self.plain_ms = 0.0  # the first: its tokens per millisecond
         self._seen_ms: float | None = None
         self._drafted = False  # in the last step
         self._used = False  # the drafter, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
-        self.plain_ms = 0.0
 
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """The plan for the next step.
@@ -124,6 +130,11 @@ class Speculation:
             return False
         lost_ms = self._stops * self._prices.draft_ms(last.shape.rows, last.shape.context)
         return self._prices.planning_ms > lost_ms
+
+    def largest_tree(self, rows: int, context: int) -> int:
+        """The most tokens that a row's tree may be worth growing to: `Target` may take fewer."""
+        pays = self._prices.large_trees_may_pay(rows, context)
+        return LARGEST_TREE if pays else POSITIONS
 
     def hurry(self) -> None:
         """Has the drafter tried again soon: rows are on their way that it looks at."""
@@ -198,8 +209,9 @@ class Speculation:
         return self._counts.stats()
 
     def _step_costs(self, rows: Sequence[RowView], context: int) -> Costs:
-        sources = {offer.source for view in rows for offer in view.offers}
-        drafter, trees = not sources.isdisjoint(NEEDS_DRAFTER), "tree" in sources
+        offers = [offer for view in rows for offer in view.offers]
+        drafter = any(offer.source in NEEDS_DRAFTER for offer in offers)
+        trees = max((offer.length for offer in offers if offer.source == "tree"), default=0)
         return self._prices.of(
             len(rows), context, drafter=drafter, trees=trees, rested=not self._held[0]
         )

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, make_prompt_cache
 from mlx_lm.utils import load_model
 
-from pipeline.engine.cuda.fused_kernels import device_blocks, fill_in
+from pipeline.engine.cuda.fused_kernels import WIDEST_TREE, device_blocks, fill_in
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
 from pipeline.engine.memory.moves import Moves
@@ -29,7 +29,7 @@ from pipeline.engine.targets.joined import join_products
 from pipeline.engine.targets.positions import ALL_BY_ROPE, follow_branches
 from pipeline.engine.targets.probe import Unfit, probe, try_rows
 from pipeline.engine.targets.taps import Taps
-from pipeline.engine.tree import Branches
+from pipeline.engine.tree import LARGEST, Branches
 from pipeline.errors import InputError
 
 PIECE, FUSED_PIECE = 512, 1024
@@ -47,7 +47,7 @@ class Target:
 
     Attributes:
         kind: What its config calls its architecture.
-        branches: Whether `forward` takes trees.
+        largest_tree: The most tokens of a tree that `forward` takes; 0 if it takes none.
         tapping: Whether the drafter, if there is one, sees the next forwards.
 
     Raises:
@@ -62,8 +62,9 @@ class Target:
             self.model: nn.Module
             self.model, self.config = load_model(Path(info.folder))
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, SystemExit) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise InputError(
-                f"the model folder={info.folder!r} can't be loaded ({_one_line(error)}); check "
+                f"the model folder={info.folder!r} can't be loaded ({reason}); check "
                 "that the files are complete and that mlx-lm knows the architecture"
             ) from error
         self.kind = str(self.config.get("model_type"))
@@ -83,11 +84,12 @@ class Target:
         if self.kind in GROUPED:
             spread_masks(self.model)
         by_rope = self.kind in ALL_BY_ROPE
-        self.branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
+        branches = by_rope and not mixers and (self._fused is not None or not shapes.few)
+        self.largest_tree = (WIDEST_TREE - 1 if self._fused else LARGEST) if branches else 0
         self.cache = RaggedCache(len(caches), shapes, mixers)
         if self._fused:
             self.cache.moves = FusedMoves()
-        if self.branches and not self._fused:
+        if branches and not self._fused:
             follow_branches(self.model, self.cache)
         self.tapping, self._taps = True, None
         self._tapped: tuple[int, ...] = ()
@@ -131,7 +133,7 @@ class Target:
         """Leaves the forward to MLX's own operations, for a drafter that needs them."""
         if self._fused is None:
             return
-        self._fused, self.branches = None, False
+        self._fused, self.largest_tree = None, 0
         self.cache.shapes, self.cache.moves = device_shapes(), Moves()
         join_products(self.model)
         self._probe()
@@ -227,17 +229,16 @@ class Target:
         Raises:
             ValueError: There are branches, and this model or device takes none.
         """
-        if branches is not None and not self.branches:
-            raise ValueError("branches are for models that take them, see `Target.branches`")
+        if branches is not None and not self.largest_tree:
+            raise ValueError("branches are for models that take them, see `Target.largest_tree`")
         rows, width = len(tokens), self.cache.shapes.width(len(tokens[0]))
         run = self.cache.look_at_rows(rows, width)
         if branches is not None:
             self.cache.window = replace(self.cache.window, branches=branches)
         padded = [[*row, *[0] * (width - len(row))] for row in tokens]
         logits = self._run(padded + [[0] * width] * (run - rows))
-        logits = (
-            logits[:rows, : len(tokens[0])] if (run, width) != (rows, len(tokens[0])) else logits
-        )
+        if (run, width) != (rows, len(tokens[0])):
+            logits = logits[:rows, : len(tokens[0])]
         return self._begin(logits)
 
     def _begin(self, logits: mx.array) -> mx.array:
@@ -298,10 +299,6 @@ class Target:
 def _weights_bytes(model: nn.Module) -> int:
     leaves: Any = tree_flatten(model.parameters())
     return sum(int(array.nbytes) for _, array in leaves)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def stop_tokens(folder: str, tokenizer_eos: Sequence[int]) -> frozenset[int]:
