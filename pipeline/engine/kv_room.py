@@ -128,7 +128,9 @@ class KvRoom:
     def keep(self, row: Row) -> None:
         """Keeps the prefix of a row that is about to leave, if there is room for it."""
         tokens = as_tokens(row.tokens[: self._cache.lengths[row.slot]])
-        ready = self._cache.late.ready(row.slot, len(tokens))  # to fill in the rest would cost more
+        ready = len(tokens)
+        if row.tapped:  # to fill in the rest would cost more
+            ready = self._cache.late.ready(row.slot, ready)
         length = self._cache.usable(row.slot, ready)  # what came after the end is left out
         tokens = tokens[:length]
         size = length * self._target.kv_bytes_per_token

@@ -112,6 +112,7 @@ def _measure(
             draft = partial(_draft, drafter, target.cache)
             draft_ms = measure(draft, narrow, DRAFT_S, time.perf_counter)
             _run_tree(target, drafter)
+            _run_untapped(target)
     finally:
         target.cache.release()
         mx.clear_cache()
@@ -133,6 +134,15 @@ def _run_tree(target: Target, drafter: Drafter) -> None:
     tree = make_tree([TOKEN] * 3, (0, 0, 1))
     likeliest_tokens(target.forward([[TOKEN] * 4], branches_of([tree], 4)))
     cache.moves.copy_columns(cache.attention, [(0, context + 3, context + 2)])
+
+
+def _run_untapped(target: Target) -> None:
+    """Runs a step and a prompt that the drafter does not see: likewise."""
+    target.tapping = False
+    pretend(target.cache, 1, CONTEXTS[0])
+    likeliest_tokens(target.forward([[TOKEN]]))
+    target.prefill(0, [TOKEN] * 2)
+    target.tapping = True
 
 
 def pretend(cache: RaggedCache, rows: int, context: int) -> None:

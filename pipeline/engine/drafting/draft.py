@@ -36,8 +36,7 @@ from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import MOST_TREES, USUAL, Tree, checked_tree, main_path
 
 PAUSE_S = 0.0005
-"""After a longer pause between steps, a prompt was read, and a forward may have run meanwhile: what
-the step took tells nothing."""
+"""In a longer pause between steps a prompt was read: the step behind it took anything."""
 MOST_IDLE = 16
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
@@ -53,8 +52,7 @@ class Drafts:
     def __init__(self, speculation: Speculation, drafter: Drafter | None) -> None:
         self._speculation = speculation
         self._drafter = drafter
-        self._began_s = self._ended_s = 0.0
-        self._paused = True
+        self._began_s, self._ended_s, self._paused = 0.0, 0.0, True
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
@@ -62,13 +60,14 @@ class Drafts:
             drafter=drafter is not None, always=speculation.always, hurry=speculation.hurry
         )
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
+        self._idle_ms = 0.0  # what the last of them took
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
         self._plan: Plan | None = None
         self._proposals: list[Proposal] = []
         self._begun: Blocks | None = None  # before the plan
         self._ahead = False  # whether the step's forward had begun before the step
-        self._largest = 0  # tokens of the trees that may be run, at the last plan
+        self._largest = 0  # tokens of the trees that may be run, when rows were last looked at
         self._unlearnt: Gained | None = None
         self._left: list[str] = []  # rows to forget once that is learnt
 
@@ -84,12 +83,15 @@ class Drafts:
         Returns:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
-        ended_s, self._began_s = self._ended_s, time.perf_counter()
-        self._paused = self._began_s - ended_s > PAUSE_S
+        if self._worthwhile.skip(len(rows)):
+            return [[] for _ in rows], 1
+        skipped, self._began_s = self._come_back(), time.perf_counter()
+        self._paused = not skipped and self._began_s - self._ended_s > PAUSE_S
         self._rows, self._ahead = rows, begun
         if self._worthwhile.meet(rows):
             self._rest = 0
         if begun or self._is_resting:
+            self._take_in()
             self._rest = max(0, self._rest - 1)
             self._plan = None
             return [[] for _ in rows], 1
@@ -129,8 +131,16 @@ class Drafts:
         """Whether the drafter is to have their context."""
         return self._worthwhile.looks
 
+    def _come_back(self) -> int:
+        """Counts the steps that were skipped."""
+        steps = self._worthwhile.come_back()
+        self._idle += [Idle(len(self._rows), self._idle_ms, self._ahead)] * steps
+        return steps
+
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
+        if self._worthwhile.skips:
+            return
         if self._plan is not None:
             if self._plan.shape.width == 1:
                 self._looks.plan(rows)
@@ -151,14 +161,17 @@ class Drafts:
 
         Where the drafter was used, it is learnt from them while it runs for the next step.
         """
+        if self._worthwhile.skips:
+            return
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
             self._idle.append(Idle(len(gained), spent_ms, self._ahead))
             self._looks.earn(spent_ms)
-            if len(self._idle) == MOST_IDLE:
+            if len(self._idle) >= MOST_IDLE:
                 self._count_idle()
             if self._watched:
                 self._take_in_watched(gained)
+            self._idle_ms = spent_ms
             self._end(gained, spent_ms)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
@@ -217,6 +230,7 @@ class Drafts:
 
     def stats(self) -> SpeculationStats:
         """What was chosen and what it gained."""
+        self._come_back()
         self._take_in()
         self._count_idle()
         return self._speculation.stats()

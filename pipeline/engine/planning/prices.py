@@ -21,7 +21,7 @@ TREE_RATE = 0.1
 MOST_OF_TREES = 2.0
 """A step with trees that took more times its chain's price counts as this: it was compiled, say."""
 FORGOTTEN = 400
-"""In so many plans without trees what they cost more is forgotten."""
+"""In so many plans without trees, or without large ones, what they cost more is forgotten."""
 MOST_GAIN = 1.25
 """How many times the tokens of a usual tree a large one may be hoped to yield (measured: 1.09):
 where a step with large ones costs more than that, they are not worth growing."""
@@ -37,12 +37,13 @@ class Prices:
     Attributes:
         trust: How far the promises of plans with drafts are kept.
         planning_ms: The time of a plan, without forwards.
+        late_ms: What drafts were last taken to cost in the step behind them.
     """
 
     def __init__(self, costs: StepCosts) -> None:
         self._costs = costs
         self.trust = Trust()
-        self.planning_ms = 0.0
+        self.planning_ms = self.late_ms = 0.0
         self._at_rest = 1.0  # what a plain step costs at rest, of one with a plan
         self._rested: list[float] = []  # so much did such steps cost, since that was corrected
         self._trees = 1.0  # what a step with trees costs, of one with chains
@@ -61,14 +62,14 @@ class Prices:
             context: The longest of their contexts.
             drafter: Whether any row could use it.
             trees: The most tokens of any row's tree; 0 without trees.
-            rested: Whether the step before was plain: then another plan follows that would else
-                not be made, and a forward begins late.
+            rested: Whether the best plan of the step before was plain: then another plan follows
+                that would else not be made, and a forward begins late, see `late_ms`.
         """
         self._context = context
         verify = self._costs.verify.predict_widths(rows, context)
         free, made = (self.trust.factor(drafter=drafter) for drafter in (False, True))
         plain = verify[0] * self._at_rest
-        late = self.planning_ms + (verify[0] - plain) if rested else 0.0
+        late = self.late_ms = self.planning_ms + (verify[0] - plain) if rested else 0.0
         beside = max(self.draft_ms(rows, context), self.planning_ms) if drafter else 0.0
         chains = [plain, *((ms + late + beside) / made for ms in verify[1:])] if drafter else []
         most = len(CHAIN_WIDTHS)

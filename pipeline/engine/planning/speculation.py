@@ -80,10 +80,9 @@ class Speculation:
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
         self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
-        self._best_rate = self.plain_ms = 0.0  # the first: its tokens per millisecond
+        self._best_rate = self.plain_ms = self._late_ms = 0.0  # the first: its tokens per ms
         self._seen_ms: float | None = None
-        self._drafted = False  # in the last step
-        self._used = False  # the drafter, by the last plan
+        self._drafted = self._used = False  # the drafter: in the last step, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
 
@@ -114,6 +113,7 @@ class Speculation:
             retry=arm,
         )
         self.plain_ms = candidates[0].ms
+        self._late_ms = self._prices.late_ms if chosen.width else 0.0
         self._counts.plan(self._last, self.plain_ms)
         return self._last
 
@@ -227,7 +227,7 @@ class Speculation:
             ms -= min(planning_ms, prices.draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
-        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter)  # as of the plan
+        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter) - self._late_ms
         prices.trust.plan()
         if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
             prices.trust.note(

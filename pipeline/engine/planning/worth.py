@@ -33,7 +33,7 @@ SHORTEST, LONGEST = 6_144, 65_536
 """So many tokens are between trials, the first time and at most."""
 SOON = 768
 """So many tokens before the drafter is tried new rows are made ready for it."""
-BETTER = {Way.PLAIN: 1.0, Way.FREE: 0.98, Way.ALL: 1.02}
+BETTER = {Way.PLAIN: 1.0, Way.FREE: 0.95, Way.ALL: 0.97}
 """How much more a way must give. What was seen is a sample: drafts are left out where they clearly
 lose. (Beside the drafter others are tried while it keeps its context, which costs them something.)
 """
@@ -55,6 +55,7 @@ class _State:
         best: The one that goes on.
         way: The one that runs: it, or one that is tried.
         untried: Those whose trial is still to come; None between trials.
+        ready: Whether the drafter looks at most rows, so that it can be tried.
         left: Tokens until that is looked at again.
         least: As many are counted of each row.
         period: How many there are from trials to the next.
@@ -68,6 +69,7 @@ class _State:
     best: Way = field(init=False)
     way: Way = field(init=False)
     untried: list[Way] | None = None
+    ready: bool = True
     left: int = FIRST
     least: int = LEAST
     period: int = 0
@@ -83,7 +85,7 @@ class _State:
         self.best = self.way = self.ways[-1]
 
     def begin_as(self, other: "_State") -> None:
-        """Begins as another number of rows with these tasks goes on; trials come later."""
+        """Begins as fewer rows with these tasks go on: what loses there loses here."""
         self.best = self.way = other.best
         self.left, self.least, self.period = SHORTEST, 0, SHORTEST
 
@@ -114,6 +116,9 @@ class _State:
         if self.untried is None and (self.since >= self.period or self._leader() != self.best):
             others = sorted(set(self.ways) - {self.best})
             self.untried = [way for way in others if gain < SURE or way > self.best] or None
+            if self.untried and self.untried[-1] == Way.ALL and not self.ready:
+                self.untried, self.left, self.least = None, SOON // 2, LEAST // 2
+                return
         if self.untried:
             self.way = self.untried.pop()  # the drafter first: rows are ready for it
             self.left, self.least = TRIAL[self.way]
@@ -146,30 +151,42 @@ class Worth:
         self._kinds: OrderedDict[_Kind, _State] = OrderedDict()
         self._state, self._rows = _State(self._ways), 1
 
-    def meet(self, tasks: Iterable[str], rows: int) -> Way:
+    def meet(self, tasks: Iterable[str], rows: int, tapped: int = 0) -> Way:
         """Which drafts the next step is to think of.
 
         Args:
             tasks: Of its rows.
             rows: How many there are.
+            tapped: How many of them the drafter looks at.
         """
         different, self._rows = frozenset(tasks), rows
         kind = (rows - 1).bit_length(), different if len(different) < MANY_TASKS else frozenset()
         if kind not in self._kinds:
-            alike = [state for (_, own), state in self._kinds.items() if own == kind[1]]
+            alike = [one for one in self._kinds if one[1] == kind[1] and one[0] < kind[0]]
             self._kinds[kind] = _State(self._ways)
             if alike:
-                self._kinds[kind].begin_as(alike[-1])
+                self._kinds[kind].begin_as(self._kinds[max(alike, key=lambda one: one[0])])
         self._kinds.move_to_end(kind)
         if len(self._kinds) > MOST_TASKS:
             self._kinds.popitem(last=False)
         self._state = self._kinds[kind]
+        self._state.ready = 2 * tapped >= rows
         return self._state.way
 
     @property
     def looks(self) -> bool:
         """Whether the drafter is to look at new rows of that kind."""
         return Way.ALL in self._ways and self._state.looks
+
+    @property
+    def settled(self) -> bool:
+        """Whether steps are plain, and will be for a while."""
+        return self._state.way == self._state.best == Way.PLAIN and not self.looks
+
+    def passed(self, tokens: int) -> None:
+        """Counts tokens of plain steps whose time nobody took."""
+        self._state.left -= tokens
+        self._state.since += tokens
 
     def took(self, tokens: int, ms: float, plain_ms: float) -> None:
         """Takes what that step gave, all that it took, and what a plain one should take."""

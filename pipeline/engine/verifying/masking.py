@@ -18,6 +18,8 @@ from pipeline.engine.row import Row
 AT_EASE_S = 60e-6
 """A host that waits for tokens no longer than this is the slower side: to be told of them takes
 as long."""
+PAUSE_S = 0.1
+"""What took longer was no step, or one that leaves time for all masks."""
 LOST_STEPS = 2
 NEVER = 1.0
 """The risk of a row that can't do without its mask, or has none."""
@@ -31,7 +33,7 @@ class Masking:
         self._made_s = 0.0  # in the last step
         self._mask_s = self._step_s = 0.0  # what one takes
         self._spare_s: float | None = None  # what all may take
-        self._last_s = 0.0
+        self._last_s = 0.0  # when tokens were there last
 
     def without(self, rows: Sequence[Row]) -> list[bool]:
         """Whether each row goes without a mask [B]; those that have no grammar do not."""
@@ -58,9 +60,10 @@ class Masking:
         """Notes how long the host waited for the tokens of a step whose successor had begun."""
         spare = self._made_s + seconds - AT_EASE_S
         self._spare_s = spare if self._spare_s is None else _nearer(self._spare_s, spare)
-        now_s = time.perf_counter()
-        self._step_s = _nearer(self._step_s, now_s - self._last_s)
-        self._last_s = now_s
+        last_s, self._last_s = self._last_s, time.perf_counter()
+        step_s = self._last_s - last_s
+        if last_s and step_s < PAUSE_S:
+            self._step_s = _nearer(self._step_s, step_s)
 
 
 def _risk(row: Row) -> float:

@@ -252,7 +252,8 @@ class Verifier:
             return None
         if row.matcher is not None:
             stands = stands and row.matcher.count_taken([token]) > 0
-            row.matcher.saw(row.pending, right=stands)
+            if not walk.draft:  # of a draft's tokens only the wrong ones come here
+                row.matcher.saw(row.pending, right=stands)
         return stands
 
     def _note_logprobs(
