@@ -252,11 +252,12 @@ def test_a_drafts_tokens_count_at_the_positions_after_them() -> None:
 class Noting:
     """In the place of drafts: none, but the rows are noted."""
 
-    looks_at_new_rows = False
-
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.rests = True
+
+    def looks_at(self, _row: Row) -> bool:
+        return False
 
     def propose(self, rows: Sequence[Row], *, begun: bool) -> tuple[list[list[int]], int]:
         self.rows |= {row.request.id: row for row in rows}

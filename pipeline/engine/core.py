@@ -168,7 +168,7 @@ class Core:
             return
         self._waiting.popleft()
         row.slot = len(self._running)
-        row.tapped = self._drafts is not None and self._drafts.looks_at_new_rows
+        row.tapped = self._drafts is not None and self._drafts.looks_at(row)
         cached = self._room.reuse(self._running, row)
         if not row.admitted_s:  # else it was held back when memory ran out
             row.admitted_s, row.cached = time.monotonic(), cached

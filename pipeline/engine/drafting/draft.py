@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.engine.drafters.drafter import Blocks, Drafter
 from pipeline.engine.drafters.drafter_loader import load_drafter
+from pipeline.engine.drafting.attention import Attention
 from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.drafting.composing import compose
 from pipeline.engine.drafting.every_draft import EverySpeculation
@@ -25,7 +26,6 @@ from pipeline.engine.drafting.offering import (
     view_of,
 )
 from pipeline.engine.drafting.proposals import Gained, Proposal
-from pipeline.engine.drafting.worthwhile import Worthwhile
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.planning.acceptance import Offer, checked
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
@@ -35,8 +35,6 @@ from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import MOST_TREES, USUAL, Tree, checked_tree, main_path
 
-PAUSE_S = 0.0005
-"""In a longer pause between steps a prompt was read: the step behind it took anything."""
 MOST_IDLE = 16
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
@@ -52,15 +50,12 @@ class Drafts:
     def __init__(self, speculation: Speculation, drafter: Drafter | None) -> None:
         self._speculation = speculation
         self._drafter = drafter
-        self._began_s, self._ended_s, self._paused = 0.0, 0.0, True
+        self._began_s = 0.0
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
-        self._worthwhile = Worthwhile(
-            drafter=drafter is not None, always=speculation.always, hurry=speculation.hurry
-        )
+        self._attention = Attention(always=speculation.always, hurry=speculation.hurry)
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
-        self._idle_ms = 0.0  # what the last of them took
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
         self._plan: Plan | None = None
@@ -83,16 +78,11 @@ class Drafts:
         Returns:
             The proposals, and the width of the verify: 1 + the longest, rounded up to few sizes.
         """
-        if self._worthwhile.skip(len(rows)):
-            return [[] for _ in rows], 1
-        skipped, self._began_s = self._come_back(), time.perf_counter()
-        self._paused = not skipped and self._began_s - self._ended_s > PAUSE_S
+        self._began_s = time.perf_counter()
         self._rows, self._ahead = rows, begun
-        if self._worthwhile.meet(rows):
-            self._rest = 0
         if begun or self._is_resting:
-            self._take_in()
             self._rest = max(0, self._rest - 1)
+            self._attend(rows)
             self._plan = None
             return [[] for _ in rows], 1
         self._count_idle()
@@ -101,6 +91,7 @@ class Drafts:
         self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
+        self._attend(rows, plan)
         self._planned_ms = _ms_since(planning_s)
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
@@ -117,7 +108,7 @@ class Drafts:
 
     @property
     def _is_resting(self) -> bool:
-        return not self._worthwhile.drafts or (self._rest > 0 and not self._looks.wanted)
+        return self._rest > 0 and not self._looks.wanted
 
     @property
     def rests(self) -> bool:
@@ -126,27 +117,26 @@ class Drafts:
             return self._is_resting
         return self._plan.shape.width == 1 and self._rested > 0 and self._plan.retry is None
 
-    @property
-    def looks_at_new_rows(self) -> bool:
-        """Whether the drafter is to have their context."""
-        return self._worthwhile.looks
+    def looks_at(self, row: Row) -> bool:
+        """Whether the drafter is to have the context of a new row."""
+        return self._drafter is not None and self._attention.wants(row)
 
-    def _come_back(self) -> int:
-        """Counts the steps that were skipped."""
-        steps = self._worthwhile.come_back()
-        self._idle += [Idle(len(self._rows), self._idle_ms, self._ahead)] * steps
-        return steps
+    def _attend(self, rows: Sequence[Row], plan: Plan | None = None) -> None:
+        if self._drafter is None:
+            return
+        if plan is None:
+            self._attention.rested(rows)
+        else:
+            self._attention.planned(rows, plan)
 
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""
-        if self._worthwhile.skips:
-            return
         if self._plan is not None:
             if self._plan.shape.width == 1:
                 self._looks.plan(rows)
             return
         early = self._rest > 1
-        if not self._worthwhile.drafts or not self._looks.due(rows, early=early):
+        if not self._looks.due(rows, early=early):
             return
         began_s = time.perf_counter()
         known, views = self._views(rows)
@@ -161,18 +151,14 @@ class Drafts:
 
         Where the drafter was used, it is learnt from them while it runs for the next step.
         """
-        if self._worthwhile.skips:
-            return
         spent_ms = _ms_since(self._began_s)
         if self._plan is None:
             self._idle.append(Idle(len(gained), spent_ms, self._ahead))
             self._looks.earn(spent_ms)
-            if len(self._idle) >= MOST_IDLE:
+            if len(self._idle) == MOST_IDLE:
                 self._count_idle()
             if self._watched:
                 self._take_in_watched(gained)
-            self._idle_ms = spent_ms
-            self._end(gained, spent_ms)
             return
         drafted = self._plan.uses_drafter or self._begun is not None
         planned_ms = self._planned_ms
@@ -183,12 +169,6 @@ class Drafts:
             self._take_in()
             self._planned_ms += _ms_since(learning_s)
         self._rest = self._rested = self._speculation.rest(self._planned_ms)
-        self._end(gained, self._speculation.plain_ms)
-
-    def _end(self, gained: Sequence[Sequence[int]], plain_ms: float) -> None:
-        self._ended_s = time.perf_counter()
-        if not self._paused:
-            self._worthwhile.took(gained, _ms_since(self._began_s), plain_ms)
 
     def _count_idle(self) -> None:
         if self._idle:
@@ -230,7 +210,6 @@ class Drafts:
 
     def stats(self) -> SpeculationStats:
         """What was chosen and what it gained."""
-        self._come_back()
         self._take_in()
         self._count_idle()
         return self._speculation.stats()
@@ -238,9 +217,7 @@ class Drafts:
     def _begin_blocks(self, rows: Sequence[Row]) -> Blocks | None:
         """Has the drafter begin before there is a plan, if the next one will use it."""
         last = self._plan
-        if self._drafter is None or last is None or not self._worthwhile.drafter:
-            return None
-        if not self._speculation.goes_on():
+        if self._drafter is None or last is None or not self._speculation.goes_on():
             return None
         return self._drafter.begin(_anchors(rows), last.shape.width - 1)
 
@@ -248,8 +225,8 @@ class Drafts:
         known = [known_drafts(row) for row in rows]
         for row, drafts in zip(rows, known, strict=True):
             row.likely = is_likely(drafts)
-        block = self._drafter.block if self._drafter and self._worthwhile.drafter else 0
-        largest = self._largest = self._largest_tree(rows) if block else 0
+        block = 0 if self._drafter is None else self._drafter.block
+        largest = self._largest = self._largest_tree(rows)
         views = [
             view_of(row, drafts, block * row.tapped, largest * row.branches)
             for row, drafts in zip(rows, known, strict=True)

@@ -68,7 +68,6 @@ class Speculation:
 
     Attributes:
         always: Whether drafts are wanted whatever they cost.
-        plain_ms: What a plain step should take, as of the last plan.
     """
 
     always = False
@@ -80,7 +79,7 @@ class Speculation:
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
         self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
-        self._best_rate = self.plain_ms = self._late_ms = 0.0  # the first: its tokens per ms
+        self._best_rate = self._late_ms = 0.0  # the first: its tokens per millisecond
         self._seen_ms: float | None = None
         self._drafted = self._used = False  # the drafter: in the last step, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
@@ -112,9 +111,8 @@ class Speculation:
             ms=chosen.ms,
             retry=arm,
         )
-        self.plain_ms = candidates[0].ms
         self._late_ms = self._prices.late_ms if chosen.width else 0.0
-        self._counts.plan(self._last, self.plain_ms)
+        self._counts.plan(self._last, candidates[0].ms)
         return self._last
 
     def goes_on(self) -> bool:

@@ -1,7 +1,7 @@
-"""Rows that the drafter does not look at cost nothing for it, and the others have all they need."""
+"""The drafter leaves out rows that it does not help, and looks again later."""
 
-import random
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from pipeline.engine.core import Core
-from pipeline.engine.drafting import worthwhile
+from pipeline.engine.drafting.attention import Attention
 from pipeline.engine.drafting.every_draft import EverySpeculation
 from pipeline.engine.interface import CoreOptions
-from pipeline.engine.planning.worth import Way, Worth
+from pipeline.engine.planning import naps
+from pipeline.engine.planning.acceptance import Offer
+from pipeline.engine.planning.cost import CONTEXTS, Shape
+from pipeline.engine.planning.naps import LEFT_OUT, LONGEST, SHORTEST, Naps
+from pipeline.engine.planning.plan import Plan
 from tests.plain_decoding import Desk, ask, describe_model
-from tests.test_draft import PLAIN, answers_of
+from tests.test_draft import PLAIN, a_row, answers_of
 from tests.tiny import CORPUS, write_llama
 from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
 
@@ -36,17 +40,95 @@ def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_drafter(tmp_path_factory.mktemp("drafter"), config, drafter_tensors(config))
 
 
+def leave_out(found: Naps, steps: int, rows: int = 8) -> int:
+    """Steps until the task changes from awake to asleep or back, of so many at most."""
+    was = found.awake("a")
+    for step in range(1, steps + 1):
+        found.left_out("a", rows, 1, tapped=was)
+        if found.awake("a") != was:
+            return step
+    return 0
+
+
+def test_a_task_is_left_out_and_looked_at_again_each_time_later() -> None:
+    found = Naps()
+    assert found.awake("a")
+    lengths = []
+    while len(lengths) < 2 or lengths[-1] > lengths[-2]:
+        assert leave_out(found, 1000) == LEFT_OUT
+        lengths.append(leave_out(found, 2 * LONGEST))
+    assert lengths[0] == SHORTEST
+    assert lengths[-1] == LONGEST
+    assert all(b in {2 * a, LONGEST} for a, b in pairwise(lengths))
+    assert found.awake("b")  # another task's rows are another matter
+
+
+def test_what_is_used_or_not_seen_stays_awake() -> None:
+    found = Naps()
+    for _ in range(10 * LEFT_OUT):
+        assert leave_out(found, LEFT_OUT - 1) == 0
+        found.used("a")
+    for _ in range(10 * LEFT_OUT):  # it looks at no row of the task
+        found.left_out("a", 4, 1, tapped=False)
+    assert found.awake("a")
+
+
+def test_where_far_fewer_rows_run_it_looks_at_once() -> None:
+    found = Naps()
+    leave_out(found, LEFT_OUT, rows=8)
+    assert not found.left_out("a", 5, 1, tapped=False)
+    assert found.left_out("a", 4, 1, tapped=False)
+    assert found.awake("a")
+
+
+def test_only_so_many_tasks_are_remembered() -> None:
+    found = Naps()
+    for number in range(3000):
+        found.left_out(f"t{number}", 1, LEFT_OUT, tapped=True)
+    assert len(found._tasks) <= naps.MOST_TASKS
+    assert not found.awake("t2999")
+
+
+def a_plan(*offers: Offer | None, drafter: bool, retry: Any = None) -> Plan:
+    shape = Shape(len(offers), 16 if drafter else 1, CONTEXTS[0])
+    return Plan(shape, offers, drafter, tokens=1.0, ms=1.0, retry=retry)
+
+
+def test_rows_lose_their_context_where_no_plan_wants_it_and_their_task_alone() -> None:
+    hurried: list[int] = []
+    attention = Attention(always=False, hurry=lambda: hurried.append(1))
+    rows = [a_row("a", [1, 2, 3]), a_row("b", [1, 2, 4]), a_row("c", [1, 2, 4])]
+    for row in rows:
+        row.tapped = attention.wants(row)
+    assert all(row.tapped for row in rows)
+    block = Offer("dflash", 15)
+    for step in range(2 * LEFT_OUT):
+        if step % 2:  # the task of the second and third goes on with it
+            attention.planned(rows, a_plan(None, block, None, drafter=True))
+        else:
+            attention.rested(rows)
+    assert [row.tapped for row in rows] == [False, True, True]
+    assert [attention.wants(row) for row in rows] == [False, True, True]
+    for _ in range(2 * LEFT_OUT):  # a retry is no use
+        attention.planned(rows, a_plan(None, block, None, drafter=True, retry="drafter"))
+    assert not any(row.tapped for row in rows)
+    for _ in range(2 * SHORTEST):
+        attention.rested(rows)
+    assert hurried
+    assert all(attention.wants(row) for row in rows)
+    every = Attention(always=True, hurry=list)
+    rows[1].tapped = True
+    for _ in range(4 * LEFT_OUT):
+        every.rested(rows)
+    assert rows[1].tapped
+    assert every.wants(rows[0])
+
+
 def a_core(model: Path, drafter: Path, **more: Any) -> Core:
     options = CoreOptions(
         max_rows=3, kv_bytes=1 << 25, prefill_tokens=64, drafter=str(drafter), **more
     )
     return Core(describe_model(model), options)
-
-
-def look_unless(asleep: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worthwhile, "PATIENCE", 0)
-    monkeypatch.setattr(Worth, "meet", lambda *_: Way.PLAIN if asleep[0] else Way.ALL)
-    monkeypatch.setattr(Worth, "looks", property(lambda _: not asleep[0]))
 
 
 def contexts(core: Core, slot: int, length: int) -> list[np.ndarray[Any, Any]]:
@@ -63,7 +145,7 @@ def test_while_all_rows_are_left_out_nothing_is_kept_and_then_all_of_it_again(
 ) -> None:
     monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
     asleep = [False]
-    look_unless(asleep, monkeypatch)
+    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
     core = a_core(model, drafter)
     desk = Desk(core)
 
@@ -104,7 +186,7 @@ def test_a_long_document_is_not_read_again_for_a_short_answer(
 ) -> None:
     monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
     asleep = [True]
-    look_unless(asleep, monkeypatch)
+    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
     core = a_core(model, drafter)
     desk, text = Desk(core), " ".join(CORPUS)
     desk.finish(ask("first", text, 4))
@@ -122,16 +204,15 @@ def test_rows_that_are_left_out_or_not_give_the_same_answers(
     model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
-    chance, ways = random.Random(5), list[Way]()
+    turn = [0]
 
-    def any_way(*_: Any) -> Way:
-        ways.append(chance.choice((Way.ALL, *Way)))
-        return ways[-1]
+    def by_turns(_naps: Naps, _task: str) -> bool:
+        turn[0] += 1
+        return turn[0] % 7 < 4
 
     plain, _ = answers_of(model, PLAIN)
-    monkeypatch.setattr(worthwhile, "PATIENCE", 1)
-    monkeypatch.setattr(Worth, "meet", any_way)
-    monkeypatch.setattr(Worth, "looks", property(lambda _: chance.random() < 0.9))
+    monkeypatch.setattr(Naps, "awake", by_turns)
+    monkeypatch.setattr("pipeline.engine.drafting.attention.LEFT_OUT", 2)
     options = replace(PLAIN, speculate=True, drafter=str(drafter))
     assert answers_of(model, options)[0] == plain
     monkeypatch.setattr(EverySpeculation, "always", False)  # drafts wherever it may
@@ -139,5 +220,5 @@ def test_rows_that_are_left_out_or_not_give_the_same_answers(
     assert found == plain
     stats = core.stats().speculation
     assert stats is not None
-    assert stats.drafter_steps > 5
-    assert len(set(ways)) == len(Way)
+    assert stats.drafter_steps > 3
+    assert turn[0] > 50
