@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.engine.planning.acceptance import Offer, tokens_expected
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, ROWS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import CONTEXTS, ROWS, Shape, StepCosts
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 
 Latency = Callable[[int, int, int], float]
 

@@ -9,17 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.engine.planning.cost import (
-    CHAIN_WIDTHS,
-    CONTEXTS,
-    ROWS,
-    WIDTHS,
-    LatencyTable,
-    Shape,
-    StepCosts,
-)
+from pipeline.engine.planning.cost import CONTEXTS, ROWS, LatencyTable, Shape, StepCosts
 from pipeline.engine.planning.cost_file import from_json, load_costs, save_costs, to_json
 from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 from tests.simulated import compute_bound, launch_bound, table
 
 shapes = st.builds(Shape, st.sampled_from(ROWS), st.sampled_from(WIDTHS), st.sampled_from(CONTEXTS))

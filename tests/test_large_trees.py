@@ -27,10 +27,11 @@ from pipeline.engine.planning.acceptance import (
     Offer,
     prior_chances,
 )
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import Shape, StepCosts
 from pipeline.engine.planning.plan import Outcome, Plan, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.speculation import Speculation
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 from pipeline.engine.targets.target import Target
 from pipeline.training.evaluate import speeds
 from pipeline.training.report import Figure

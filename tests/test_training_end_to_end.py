@@ -121,7 +121,7 @@ def test_a_drafter_is_trained_judged_and_shipped(kind: str, tmp_path: Path) -> N
     assert figures["summary", 4, "chain"] > 2  # an untrained one: 1.0
     assert figures["all", 4, "all"] >= figures["all", 4, "chain"]
     assert figures["all", 4, "tree"] >= figures["all", 4, "chain"]
-    widths = {kind: {w for group, w, drafts in figures if drafts == kind} for kind in KINDS}
+    widths = {kind: {w for _, w, drafts in figures if drafts == kind} for kind in KINDS}
     chains = {width for width in (4, 8, 16) if width <= job.recipe.block}
     assert widths == {"chain": chains, "tree": {4, 8, 16, 32}, "all": {4, 8, 16, 32}}
     assert figures["all", 32, "tree"] >= figures["all", 4, "tree"]

@@ -15,7 +15,8 @@ from pipeline.engine.drafting.calibrate import known_costs
 from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.loading.tokenizer import ChatTokenizer
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, StepCosts
+from pipeline.engine.planning.cost import StepCosts
+from pipeline.engine.planning.widths import CHAIN_WIDTHS
 from pipeline.engine.targets.taps import model_layers
 from pipeline.engine.targets.target import Target, stop_tokens
 from pipeline.training.examples import Chosen

@@ -19,9 +19,10 @@ from pipeline.engine.drafters.drafter import Drafter
 from pipeline.engine.drafters.growing import Beginning
 from pipeline.engine.interface import CoreOptions, ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import CONTEXTS, Shape, StepCosts
 from pipeline.engine.planning.cost_file import load_costs, save_costs
 from pipeline.engine.planning.cost_points import measure, plan_shapes, wide_shapes
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import branches_of, make_tree
 from pipeline.settings import cache_folder

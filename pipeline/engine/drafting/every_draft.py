@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from pipeline.engine.planning.acceptance import LARGEST_TREE, Offer
 from pipeline.engine.planning.candidates import NEEDS_DRAFTER
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import CONTEXTS, Shape, StepCosts
 from pipeline.engine.planning.plan import Plan, RowView
 from pipeline.engine.planning.speculation import Speculation
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 
 SEED = 4
 

@@ -17,7 +17,7 @@ from itertools import accumulate
 from operator import mul
 from typing import Literal
 
-from pipeline.engine.planning.cost import WIDTHS
+from pipeline.engine.planning.widths import WIDTHS
 
 Source = Literal["dflash", "tree", "copy", "forced", "spliced"]
 

@@ -7,8 +7,8 @@ which `Speculation` takes one.
 from typing import NamedTuple
 
 from pipeline.engine.planning.acceptance import Source
-from pipeline.engine.planning.cost import CHAIN_WIDTHS
 from pipeline.engine.planning.retries import Arm
+from pipeline.engine.planning.widths import CHAIN_WIDTHS
 
 NEEDS_DRAFTER: frozenset[Source] = frozenset({"dflash", "tree", "spliced"})
 WORTH = 1.03

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.planning.widths import WIDTHS
+
 ROWS = (1, 2, 4, 8, 16, 32, 64)
-WIDTHS = (1, 2, 4, 8, 16, 32)
-CHAIN_WIDTHS = WIDTHS[:-1]
-"""Wider ones have room for large trees, which is all that they are for."""
 CONTEXTS = (256, 1024, 4096, 8192)
 
 RATE = 0.4

@@ -6,7 +6,8 @@ milliseconds by shape, for `cost`. Knows nothing of mlx.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, CONTEXTS, ROWS, LatencyTable, Shape
+from pipeline.engine.planning.cost import CONTEXTS, ROWS, LatencyTable, Shape
+from pipeline.engine.planning.widths import CHAIN_WIDTHS
 
 REPEATS = 5
 ENOUGH_S = 0.1

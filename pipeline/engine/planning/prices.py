@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from pipeline.engine.planning.candidates import Costs
-from pipeline.engine.planning.cost import CHAIN_WIDTHS, WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import Shape, StepCosts
 from pipeline.engine.planning.plan import Idle
 from pipeline.engine.planning.trust import Trust
+from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 
 LEAST_RESTED = 9
 """Steps whose median tells what a rest saves: a forward that has run while a prompt was read, say,

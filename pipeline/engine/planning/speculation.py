@@ -41,12 +41,13 @@ from pipeline.engine.planning.candidates import (
     holds,
     is_worth,
 )
-from pipeline.engine.planning.cost import WIDTHS, Shape, StepCosts
+from pipeline.engine.planning.cost import Shape, StepCosts
 from pipeline.engine.planning.plan import Idle, Outcome, Plan, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.retries import Arm, Retries
 from pipeline.engine.planning.speculation_counts import SpeculationCounts
 from pipeline.engine.planning.speculation_stats import SpeculationStats
+from pipeline.engine.planning.widths import WIDTHS
 
 MARGIN = 1.02  # how much better than the width in use another one must look
 HOPE = tokens_expected([0.85] * POSITIONS + [0.0] * (LARGEST_TREE - POSITIONS))

@@ -1,9 +1,9 @@
 """Counts what speculation chose and what it gained."""
 
 from pipeline.engine.planning.acceptance import Source
-from pipeline.engine.planning.cost import WIDTHS
 from pipeline.engine.planning.plan import Plan
 from pipeline.engine.planning.speculation_stats import SourceStats, SpeculationStats
+from pipeline.engine.planning.widths import WIDTHS
 
 
 class SpeculationCounts:
