@@ -24,7 +24,7 @@ from pipeline.engine.row import Row
 from pipeline.errors import InputError
 from tests.plain_decoding import Desk, ask, describe_model
 from tests.tiny import CORPUS, write_llama
-from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
+from tests.tiny_drafter import write_llama_drafter
 
 SCHEMA = {
     "x-guidance": {"whitespace_flexible": False},
@@ -47,14 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = drafter_config(
-        vocab_size=512,
-        block_size=16,
-        num_target_layers=2,
-        dflash_config={"target_layer_ids": [0, 1], "mask_token_id": 1},
-    )
-    folder = tmp_path_factory.mktemp("drafter")
-    return write_drafter(folder, config, drafter_tensors(config))
+    return write_llama_drafter(tmp_path_factory.mktemp("drafter"))
 
 
 def mixed_requests() -> list[Request]:

@@ -38,7 +38,7 @@ from pipeline.training.report import Figure
 from tests.plain_decoding import Desk, ask
 from tests.simulated import Latency, World, compute_bound, table
 from tests.tiny import CORPUS, write_llama
-from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
+from tests.tiny_drafter import write_llama_drafter
 
 LARGE, USUAL = Offer("tree", 31, 31), Offer("tree", 15, 15)
 
@@ -198,9 +198,7 @@ def info(tmp_path: Path) -> ModelInfo:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    own = {"target_layer_ids": [0, 1], "mask_token_id": 1}
-    config = drafter_config(vocab_size=512, num_target_layers=2, block_size=16, dflash_config=own)
-    return write_drafter(tmp_path / "drafter", config, drafter_tensors(config))
+    return write_llama_drafter(tmp_path / "drafter")
 
 
 def test_a_row_at_its_end_has_room_beside_rows_with_large_trees(

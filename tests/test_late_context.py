@@ -29,7 +29,7 @@ class Rows:
         self.cache = RaggedCache(1)
         self.cache.resize(64, COLUMNS)
         layers: Any = [SimpleNamespace(keys=mx.zeros(1))]
-        self.late = LateContext(self.cache, layers, self._extend)
+        self.late = LateContext(self.cache, layers, self._extend, list)
         self.truth: list[list[int]] = []
         self.places: dict[tuple[int, int], int] = {}
         self.launches = 0

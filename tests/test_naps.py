@@ -21,7 +21,7 @@ from pipeline.engine.planning.plan import Plan
 from tests.plain_decoding import Desk, ask, describe_model
 from tests.test_draft import PLAIN, a_row, answers_of
 from tests.tiny import CORPUS, write_llama
-from tests.tiny_drafter import drafter_config, drafter_tensors, write_drafter
+from tests.tiny_drafter import write_llama_drafter
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drafter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = drafter_config(
-        vocab_size=512,
-        block_size=16,
-        num_target_layers=2,
-        dflash_config={"target_layer_ids": [0, 1], "mask_token_id": 1},
-    )
-    return write_drafter(tmp_path_factory.mktemp("drafter"), config, drafter_tensors(config))
+    return write_llama_drafter(tmp_path_factory.mktemp("drafter"))
+
+
+@pytest.fixture
+def asleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the drafter looks at no new rows, as the only item."""
+    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
+    found = [False]
+    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not found[0])
+    return found
 
 
 def leave_out(found: Naps, steps: int, rows: int = 8) -> int:
@@ -104,22 +107,22 @@ def test_rows_lose_their_context_where_no_plan_wants_it_and_their_task_alone() -
     block = Offer("dflash", 15)
     for step in range(2 * LEFT_OUT):
         if step % 2:  # the task of the second and third goes on with it
-            attention.planned(rows, a_plan(None, block, None, drafter=True))
+            attention.note(rows, a_plan(None, block, None, drafter=True))
         else:
-            attention.rested(rows)
+            attention.note(rows)
     assert [row.tapped for row in rows] == [False, True, True]
     assert [attention.wants(row) for row in rows] == [False, True, True]
     for _ in range(2 * LEFT_OUT):  # a retry is no use
-        attention.planned(rows, a_plan(None, block, None, drafter=True, retry="drafter"))
+        attention.note(rows, a_plan(None, block, None, drafter=True, retry="drafter"))
     assert not any(row.tapped for row in rows)
     for _ in range(2 * SHORTEST):
-        attention.rested(rows)
+        attention.note(rows)
     assert hurried
     assert all(attention.wants(row) for row in rows)
     every = Attention(always=True, hurry=lambda: None)
     rows[1].tapped = True
     for _ in range(4 * LEFT_OUT):
-        every.rested(rows)
+        every.note(rows)
     assert rows[1].tapped
     assert every.wants(rows[0])
 
@@ -143,11 +146,8 @@ def contexts(core: Core, slot: int, length: int) -> list[np.ndarray[Any, Any]]:
 
 
 def test_while_all_rows_are_left_out_nothing_is_kept_and_then_all_of_it_again(
-    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, drafter: Path, asleep: list[bool]
 ) -> None:
-    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
-    asleep = [False]
-    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
     core = a_core(model, drafter)
     desk = Desk(core)
 
@@ -184,11 +184,9 @@ def test_while_all_rows_are_left_out_nothing_is_kept_and_then_all_of_it_again(
 
 
 def test_a_long_document_is_not_read_again_for_a_short_answer(
-    model: Path, drafter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, drafter: Path, asleep: list[bool]
 ) -> None:
-    monkeypatch.setenv("DOCFLASH_CACHE", str(tmp_path))
-    asleep = [True]
-    monkeypatch.setattr(Naps, "awake", lambda _self, _task: not asleep[0])
+    asleep[0] = True
     core = a_core(model, drafter)
     desk, text = Desk(core), " ".join(CORPUS)
     desk.finish(ask("first", text, 4))

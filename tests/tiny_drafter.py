@@ -103,3 +103,10 @@ def write_drafter(
         str(folder / "model.safetensors"), drafter_tensors(config) if tensors is None else tensors
     )
     return folder
+
+
+def write_llama_drafter(folder: Path) -> Path:
+    """A drafter's folder for `tiny.write_llama`, with blocks of 16."""
+    own = {"target_layer_ids": [0, 1], "mask_token_id": 1}
+    config = drafter_config(vocab_size=512, block_size=16, num_target_layers=2, dflash_config=own)
+    return write_drafter(folder, config)

@@ -109,7 +109,7 @@ class Row:
         """How many leading tokens other ones share with those that this row has run."""
         common = common_length(self._asked, tokens)
         if common < len(self.prompt):
-            return min(common, len(self.prompt) + len(self.history.tokens) - 1)
+            return min(common, self.length - 1)
         return common_length(as_tokens(self.tokens[:-1]), tokens)
 
     @property

@@ -69,7 +69,7 @@ class Drafter:
         self._cache.block_columns = max(self._cache.block_columns, widest)
         self._layers = target.cache.add_layers(config.num_hidden_layers)
         self._embed, self._head = find_embedding(target.model), find_head(target.model)
-        self._late = LateContext(self._cache, self._layers, self._extend)
+        self._late = LateContext(self._cache, self._layers, self._extend, self._fill_in)
         target.tap(config.target_layer_ids, self._late.take)
         self._chain = self._make_chain() if config.markov_rank else None
         leaves: Any = tree_flatten(weights.parameters())
@@ -87,20 +87,17 @@ class Drafter:
         """Slots of a block, the anchor's among them; each row needs so many free columns."""
         return self.config.block_size
 
-    def _extend(self, taps: Sequence[mx.array] | None) -> list[mx.array]:
+    def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
         """Puts the new tokens of a forward of the target into the drafter's context.
 
         Rejected tokens are overwritten later, as in the target's own layers.
 
         Args:
-            taps: Per tapped layer its output, [B, T, D], at the columns the cache looks at; None
-                only makes buffers where there are none yet.
+            taps: Per tapped layer its output, [B, T, D], at the columns the cache looks at.
 
         Returns:
             The buffers, to be computed.
         """
-        if taps is None:
-            return self._fill_in()
         keys, values = self._weights.project(taps)
         window, rope = self._cache.window, self._weights.rope
         if window.positions is None:

@@ -114,9 +114,7 @@ class FusedDrafter(Drafter):
         self._rooms, self._features = scratch_of(self._sizes), Rooms(config.hidden_size)
         mx.eval(self._block_weights, self._context_weights, self._arrived)
 
-    def _extend(self, taps: Sequence[mx.array] | None) -> list[mx.array]:
-        if taps is None:
-            return self._fill_in()
+    def _extend(self, taps: Sequence[mx.array]) -> list[mx.array]:
         sizes, layers = self._sizes, len(self.config.target_layer_ids)
         states, width, _ = taps[0].shape
         rows = states // layers

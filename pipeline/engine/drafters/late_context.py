@@ -50,18 +50,20 @@ class LateContext(Late):
         cache: The target's, which tells where a forward writes.
         layers: The drafter's own buffers in it.
         extend: Puts hidden states [B, T, D], one per tapped layer, where the cache looks at;
-            returns arrays to compute. Without any it only sees to it that there is room.
+            returns arrays to compute.
+        fill_in: Makes the layers' buffers where there are none yet; likewise.
     """
 
     def __init__(
         self,
         cache: RaggedCache,
         layers: Sequence[LayerCache],
-        extend: Callable[[Sequence[mx.array] | None], list[mx.array]],
+        extend: Callable[[Sequence[mx.array]], list[mx.array]],
+        fill_in: Callable[[], list[mx.array]],
     ) -> None:
         self._cache = cache
         self._layers = layers
-        self._extend = extend
+        self._extend, self._fill_in = extend, fill_in
         self._steps: list[_Step] = []
         self._held = 0  # tokens in them, of rows that are gone, too
         self._waiting: dict[int, list[_Run]] = {}  # by slot
@@ -81,7 +83,7 @@ class LateContext(Late):
         if taps is None:
             if not self._cache.window.first:  # else it is one row's prompt
                 self._forget()
-            return self._extend(None)
+            return self._fill_in()
         window, rows = self._cache.window, len(self._cache.window.starts)
         if window.first:
             self.drop(window.first)  # a prompt: what waits there was of another row

@@ -54,7 +54,8 @@ class Drafts:
         self._planned_ms = 0.0
         self._rest = self._rested = 0  # plain steps to come, and at the last plan
         self._looks = Looks()
-        self._attention = Attention(always=speculation.always, hurry=speculation.hurry)
+        always = drafter is None or speculation.always
+        self._attention = Attention(always=always, hurry=speculation.hurry)
         self._idle: list[Idle] = []  # steps at rest that are not counted yet
         self._rows: Sequence[Row] = ()  # of the step
         self._watched: dict[str, tuple[RowView, Known]] = {}  # by row: what a look found
@@ -82,7 +83,7 @@ class Drafts:
         self._rows, self._ahead = rows, begun
         if begun or self._is_resting:
             self._rest = max(0, self._rest - 1)
-            self._attend(rows)
+            self._attention.note(rows)
             self._plan = None
             return [[] for _ in rows], 1
         self._count_idle()
@@ -91,7 +92,7 @@ class Drafts:
         self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
-        self._attend(rows, plan)
+        self._attention.note(rows, plan)
         self._planned_ms = _ms_since(planning_s)
         if self._drafter is not None and plan.uses_drafter:
             blocks = self._begun
@@ -120,14 +121,6 @@ class Drafts:
     def looks_at(self, row: Row) -> bool:
         """Whether the drafter is to have the context of a new row."""
         return self._drafter is not None and self._attention.wants(row)
-
-    def _attend(self, rows: Sequence[Row], plan: Plan | None = None) -> None:
-        if self._drafter is None:
-            return
-        if plan is None:
-            self._attention.rested(rows)
-        else:
-            self._attention.planned(rows, plan)
 
     def look(self, rows: Sequence[Row]) -> None:
         """Sees whether a plan would be worth making, while the forward of a plain step runs."""

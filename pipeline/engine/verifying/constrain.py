@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +96,9 @@ class Constrainer:
             for row, draft in zip(rows, drafts, strict=True)
         ]
         bare = [False] * len(rows) if whole else self._bare(rows, width)
-        free = [row.matcher is None or row in again for row in rows]
-        masks = self._masks(rows, [*map(or_, bare, free)], under, timed=width == 1 and not whole)
+        guided = [row.matcher is not None and row not in again for row in rows]
+        needed = [b for b, has in enumerate(guided) if has and not bare[b]]
+        masks = self._masks(rows, needed, under, timed=width == 1 and not whole)
         mask_of = np.full((len(rows), width), -1, np.int32)
         penalties = np.ones((len(rows), width), np.float32)
         shifts: list[Shifts | None] = [None] * len(rows)
@@ -130,12 +130,11 @@ class Constrainer:
     def _masks(
         self,
         rows: Sequence[Row],
-        without: Sequence[bool],
+        guided: Sequence[int],
         drafts: Sequence[Sequence[int]],
         *,
         timed: bool,
     ) -> "_Masks":
-        guided = [b for b, left_out in enumerate(without) if not left_out]
         began_s = time.perf_counter()
         masks = _Masks(self._grammars, rows, guided, drafts, self._words)
         if timed:
