@@ -27,6 +27,7 @@ from pipeline.engine.interface import (
 )
 from pipeline.engine.loading.tokenizer import ChatTokenizer
 from pipeline.engine.memory.cache import RaggedCache
+from pipeline.engine.targets.reading import Reading
 from pipeline.engine.targets.target import Target, stop_tokens
 
 SYSTEMS = ("mlx_lm_serial", "mlx_lm_batch", "plain", "copies", "drafter")
@@ -258,6 +259,7 @@ class Stopwatch:
         self._patch(Chooser, "_wait", lambda _: 0)  # it looks, and does not wait for MLX
         for owner, name in (
             (Target, "prefill"),
+            (Reading, "finish"),
             (RaggedCache, "resize"),
             (RaggedCache, "copy_prefix"),
         ):

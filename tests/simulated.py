@@ -112,7 +112,7 @@ class World:
         self.resting = model.rest(self.planning)
         self.tokens += self.rows
         model.observe(
-            plan.shape,
+            plan,
             seen,
             drafted=plan.uses_drafter or begun,
             beside_ms=self.planning if begun else 0.0,

@@ -18,7 +18,8 @@ from pipeline.engine.grammars.grammar import Grammars
 from pipeline.engine.interface import CoreOptions, Done, Request, Sampling
 from pipeline.engine.loading.tokenizer import Detokenizer
 from pipeline.engine.planning.cost import CONTEXTS, Shape, StepCosts
-from pipeline.engine.planning.plan import Plan, RowView
+from pipeline.engine.planning.plan import Outcome, Plan, RowView
+from pipeline.engine.planning.retries import Arm
 from pipeline.engine.planning.speculation import Speculation
 from pipeline.engine.row import Row
 from pipeline.errors import InputError
@@ -205,3 +206,39 @@ def test_a_rest_goes_on_where_a_look_finds_nothing_but_not_for_ever() -> None:
         plans.append(speculation.plans)
     assert plans == sorted(plans)
     assert [plans.count(n) for n in (1, 2)] == [1 + 3 * (1 + MOST_LOOKS)] * 2
+
+
+@pytest.mark.parametrize("retry", [None, "free"])
+def test_what_became_of_drafts_is_learnt_while_the_next_step_runs_and_of_a_retry_at_once(
+    retry: Arm | None,
+) -> None:
+    class Drafting(Speculation):
+        """Copies two tokens in every step."""
+
+        def choose(self, rows: Sequence[RowView]) -> Plan:
+            self._settle()
+            offers = tuple(view.offers[0].cut(2) for view in rows)
+            told.append("plan")
+            return Plan(Shape(1, 4, 128), offers, uses_drafter=False, tokens=1, ms=1.0, retry=retry)
+
+        def observe(self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
+            assert plan.offers
+            told.append("time")
+
+        def record(self, outcome: Outcome) -> None:
+            told.append(str(outcome.accepted))
+
+    told: list[str] = []
+    drafts = Drafts(Drafting(StepCosts({Shape(1, 1, CONTEXTS[0]): 1.0})), None)
+    row = a_row("a", [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3])
+    for gained in ([4, 5, 6], [7, 9]):
+        [draft], _ = drafts.propose([row])
+        assert list(draft) == [gained[0], gained[0] + 1]
+        drafts.look([row])
+        drafts.learn([gained])
+        row.copier.extend(gained)
+    learnt = [event for event in told if event != "plan"]
+    assert learnt == (["time", "2"] if retry is None else ["time", "2", "time", "1"])
+    assert told[1] == ("plan" if retry is None else "time")
+    drafts.stats()
+    assert told[-2:] == ["time", "1"]

@@ -56,7 +56,7 @@ class Guesser:
     def look(self, rows: Sequence[Row]) -> None:
         pass
 
-    def learn(self, gained: Sequence[Sequence[int]]) -> None:
+    def learn(self, gained: Sequence[Sequence[int]], waited_s: float = 0.0) -> None:
         pass
 
     def forget(self, row: Row) -> None:

@@ -109,7 +109,7 @@ def test_they_are_not_run_where_their_width_was_not_measured() -> None:
     for _ in range(50):
         plan = model.choose([RowView("a", "t", 900, (LARGE,))])
         assert plan.shape.width <= 16
-        model.observe(plan.shape, 20.0, drafted=True)
+        model.observe(plan, 20.0, drafted=True)
 
 
 offers = st.lists(
@@ -138,7 +138,8 @@ def test_the_width_of_large_trees_is_run_for_them_alone(
     every = EverySpeculation()
     views = [RowView(str(i), "t", 900, tuple(own)) for i, own in enumerate(rows)]
     for _ in range(80):
-        for plan in (model.choose(views), every.choose(views)):
+        plans = model.choose(views), every.choose(views)
+        for plan in plans:
             assert plan.shape.width <= 16 or is_large(plan)
             assert all(o is None or o.length < plan.shape.width for o in plan.offers)
             assert all(o is None or o.length <= 15 or o.source == "tree" for o in plan.offers)
@@ -149,8 +150,8 @@ def test_the_width_of_large_trees_is_run_for_them_alone(
                     depth = min(offer.length, 15)
                     accepted = chance.randrange(depth + 1)
                     model.record(Outcome(view.row, view.task, offer, depth, accepted))
-        model.observe(model._last.shape, 20.0, drafted=True)  # type: ignore[union-attr]
-        every.observe(every._last.shape, 20.0, drafted=True)  # type: ignore[union-attr]
+        model.observe(plans[0], 20.0, drafted=True)
+        every.observe(plans[1], 20.0, drafted=True)
 
 
 def test_what_they_yield_is_learnt_for_itself() -> None:

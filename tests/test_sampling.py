@@ -266,7 +266,7 @@ class Noting:
     def look(self, rows: Sequence[Row]) -> None:
         pass
 
-    def learn(self, gained: Sequence[Sequence[int]]) -> None:
+    def learn(self, gained: Sequence[Sequence[int]], waited_s: float = 0.0) -> None:
         """Nothing was drafted."""
 
     def forget(self, row: Row) -> None:

@@ -21,6 +21,7 @@ from pipeline.engine.planning.plan import Idle, Outcome, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.retries import LONGEST, Retries
 from pipeline.engine.planning.speculation import MARGIN, Speculation
+from pipeline.engine.planning.trust import Trust
 from tests.simulated import World, compute_bound, launch_bound, table
 
 BLOCK = Offer("dflash", 15)
@@ -219,6 +220,17 @@ def test_steps_with_drafts_that_become_slower_do_not_make_plain_ones_look_slow(r
     assert world.run(model, 150) > 0.97 * world.plain_rate()
 
 
+def test_steps_that_take_longer_than_promised_are_seen_through_soon() -> None:
+    """Times differ less from step to step than tokens do."""
+    slow, poor = Trust(), Trust()
+    for _ in range(32):
+        slow.note(drafter=False, tokens=1.0, ms=1.3)
+        poor.note(drafter=False, tokens=1 / 1.3, ms=1.0)
+    assert slow.factor(drafter=False) < 0.86
+    assert poor.factor(drafter=False) > 0.95
+    assert slow.factor(drafter=True) == 1.0
+
+
 def test_promises_that_are_not_kept_on_the_whole_are_seen_through() -> None:
     """The usual step gains; a third of them take so much longer that all together lose."""
     world = World(launch_bound, lambda *_: 1.0, rows=4, chance=0.35, hitch=4.0)
@@ -369,7 +381,7 @@ def test_without_drafts_it_decodes_plainly() -> None:
         assert plan.shape.width == 1
         assert plan.offers == (None, None)
         assert not plan.uses_drafter
-        model.observe(plan.shape, 5.0, drafted=False)
+        model.observe(plan, 5.0, drafted=False)
 
 
 @settings(max_examples=40)

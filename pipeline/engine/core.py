@@ -56,6 +56,7 @@ class Core:
         self._stop = stop_tokens(model.folder, tokenizer.stop_tokens)
         grammars = Grammars(model.tokenizer_json, vocabulary, sorted(self._stop))
         self._drafts = make_drafts(model, options, self._target, progress)
+        self._piece = options.prefill_tokens or self._target.prompt_piece  # of a prompt, at once
         self._verifier = Verifier(self._target, tokenizer, grammars, self._stop)
         self._room = KvRoom(self._target, options)
         self._intake = Intake(tokenizer, grammars, self._room, vocabulary)
@@ -187,11 +188,6 @@ class Core:
         self._counts.add(failed=1)
         coming.on_event(Failed(coming.request.id, error))
 
-    @property
-    def _piece(self) -> int:
-        """The most tokens of a prompt to run at once."""
-        return self._options.prefill_tokens or self._target.prompt_piece
-
     def _prefill(self, row: Row) -> None:
         """Runs a piece of a prompt; its last token is left for the first decode step."""
         started = time.perf_counter()
@@ -216,6 +212,7 @@ class Core:
         goes_on = rests and len(rows) == len(self._running)
         goes_on &= all(row.left > 1 and not row.finish_reason for row in rows)
         gained = self._verifier.verify_block(rows, drafts, width, self._meanwhile, goes_on=goes_on)
+        waited_s = self._target.reading.waited()
         failed: list[tuple[Row, RequestError]] = []
         for row, tokens in zip(rows, gained, strict=True):
             if row.finish_reason:  # its slot is still its own
@@ -226,8 +223,8 @@ class Core:
                 failed.append((row, error))
             self._leaving += [row] if row.finish_reason else []
         if self._drafts is not None:
-            self._drafts.learn(gained)  # now: to take tokens is a part of what a step costs
-        self._counts.step(time.perf_counter() - started)
+            self._drafts.learn(gained, waited_s)  # now: to take tokens is a part of a step's cost
+        self._counts.step(time.perf_counter() - started, waited_s)
         for row, error in failed:
             self._fail_rows([row], error)
         self._let_leave()

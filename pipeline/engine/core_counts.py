@@ -25,11 +25,12 @@ class CoreCounts:
         for name, value in more.items():
             self._sums[name] += value
 
-    def step(self, spent_s: float) -> None:
-        """Counts a decode step."""
+    def step(self, spent_s: float, waited_s: float) -> None:
+        """Counts a decode step, of which some seconds were waited for a prompt."""
+        spent_s -= waited_s
         mean = self._step_ms or spent_s * 1e3
         self._step_ms = RECENT * mean + (1 - RECENT) * spent_s * 1e3
-        self.add(decode_s=spent_s, steps=1)
+        self.add(decode_s=spent_s, prefill_s=waited_s, steps=1)
 
     def finish(self, row: Row) -> None:
         """Counts an answer that is complete."""

@@ -63,7 +63,7 @@ class Drafter:
     def __init__(self, config: DrafterConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self._weights = weights
-        self._cache = target.cache
+        self._cache, self._reading = target.cache, target.reading
         self.largest_tree = target.largest_tree
         widest = max(config.block_size, 1 + self.largest_tree)
         self._cache.block_columns = max(self._cache.block_columns, widest)
@@ -137,7 +137,7 @@ class Drafter:
         return Blocks(list(anchors), logits, gates)
 
     def finish(self, blocks: Blocks, known: Sequence[Beginning] = ()) -> NDArray[np.int32]:
-        """The tokens of blocks that were begun.
+        """The tokens of blocks that were begun; waits for them.
 
         Args:
             blocks: They.
@@ -146,6 +146,7 @@ class Drafter:
         Returns:
             [B, width] tokens, computed.
         """
+        self._reading.finish()
         logits, gates = blocks.logits, blocks.gates
         if self._chain is None or gates is None:
             return likeliest_tokens(logits)
@@ -163,6 +164,7 @@ class Drafter:
         Returns:
             [B, 2, count].
         """
+        self._reading.finish()
         if self._chain is None or blocks.gates is None:
             return grow_trees(*shortlist(blocks.logits), blocks.anchors, known, count)
         return self._chain.grow(blocks.logits, blocks.gates, blocks.anchors, known, count)

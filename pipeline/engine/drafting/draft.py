@@ -35,7 +35,7 @@ from pipeline.engine.row import Row
 from pipeline.engine.targets.target import Target
 from pipeline.engine.tree import MOST_TREES, USUAL, Tree, checked_tree, main_path
 
-MOST_IDLE = 16
+MOST_IDLE = 32
 """Steps at rest that are counted at once: to count one takes longer than the rest of it."""
 
 
@@ -89,7 +89,6 @@ class Drafts:
         self._count_idle()
         self._begun = self._begin_blocks(rows)
         planning_s = time.perf_counter()
-        self._take_in()
         known, views = self._views(rows)
         plan = self._plan = self._speculation.choose(views)
         self._attention.note(rows, plan)
@@ -123,7 +122,12 @@ class Drafts:
         return self._drafter is not None and self._attention.wants(row)
 
     def look(self, rows: Sequence[Row]) -> None:
-        """Sees whether a plan would be worth making, while the forward of a plain step runs."""
+        """What is learnt and looked for while a step's forward runs.
+
+        That is what became of the last drafts; and in plain steps whether a plan would be worth
+        making.
+        """
+        self._take_in()
         if self._plan is not None:
             if self._plan.shape.width == 1:
                 self._looks.plan(rows)
@@ -139,12 +143,14 @@ class Drafts:
             self._rest = min(self._rest, 1) + self._rested
         self._looks.found(_ms_since(began_s), early=early, pays=pays)
 
-    def learn(self, gained: Sequence[Sequence[int]]) -> None:
+    def learn(self, gained: Sequence[Sequence[int]], waited_s: float = 0.0) -> None:
         """Takes the tokens that each row of the last `propose` gained.
 
-        Where the drafter was used, it is learnt from them while it runs for the next step.
+        Args:
+            gained: They.
+            waited_s: What the step waited for a prompt: no part of what it costs.
         """
-        spent_ms = _ms_since(self._began_s)
+        spent_ms = _ms_since(self._began_s) - waited_s * 1e3
         if self._plan is None:
             self._idle.append(Idle(len(gained), spent_ms, self._ahead))
             self._looks.earn(spent_ms)
@@ -153,11 +159,16 @@ class Drafts:
             if self._watched:
                 self._take_in_watched(gained)
             return
-        drafted = self._plan.uses_drafter or self._begun is not None
-        planned_ms = self._planned_ms
-        beside_ms = planned_ms if self._begun is not None else 0.0
-        self._unlearnt = Gained(gained, spent_ms - planned_ms, drafted, beside_ms)
-        if not self._plan.uses_drafter:
+        self._unlearnt = Gained(
+            plan=self._plan,
+            proposals=self._proposals,
+            largest=self._largest,
+            gained=gained,
+            forwards_ms=spent_ms - self._planned_ms,
+            drafted=self._plan.uses_drafter or self._begun is not None,
+            beside_ms=self._planned_ms if self._begun is not None else 0.0,
+        )
+        if not self._unlearnt.can_wait:
             learning_s = time.perf_counter()
             self._take_in()
             self._planned_ms += _ms_since(learning_s)
@@ -176,15 +187,15 @@ class Drafts:
                     self._record(seen[0], offer, draft, tokens, used=False)
 
     def _take_in(self) -> None:
-        if self._unlearnt is None or self._plan is None:
+        if self._unlearnt is None:
             return
         last, self._unlearnt = self._unlearnt, None
         self._speculation.observe(
-            self._plan.shape, last.forwards_ms, drafted=last.drafted, beside_ms=last.beside_ms
+            last.plan, last.forwards_ms, drafted=last.drafted, beside_ms=last.beside_ms
         )
-        for proposal, tokens in zip(self._proposals, last.gained, strict=True):
+        for proposal, tokens in zip(last.proposals, last.gained, strict=True):
             if isinstance(proposal.tokens, Tree):
-                self._record_tree(proposal, proposal.tokens, tokens)
+                self._record_tree(proposal, proposal.tokens, tokens, last.largest)
             elif proposal.used is not None:
                 self._record(proposal.view, proposal.used, proposal.tokens, tokens, used=True)
             for offer, draft in proposal.known:
@@ -246,10 +257,12 @@ class Drafts:
         drafted, accepted = checked(draft, gained)
         self._speculation.record(Outcome(view.row, view.task, offer, drafted, accepted, used=used))
 
-    def _record_tree(self, proposal: Proposal, tree: Tree, gained: Sequence[int]) -> None:
+    def _record_tree(
+        self, proposal: Proposal, tree: Tree, gained: Sequence[int], largest: int
+    ) -> None:
         """Of a tree also those of other sizes are known, and the chain that it holds."""
         view, sure = proposal.view, proposal.used.sure if proposal.used else 0
-        found = checked_tree(tree, gained, self._largest)
+        found = checked_tree(tree, gained, largest)
         run = min(size for size, *_ in found if size >= len(tree))
         for size, accepted, failed in found:
             used = size == run

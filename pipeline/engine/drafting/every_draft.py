@@ -29,7 +29,6 @@ class EverySpeculation(Speculation):
     def choose(self, rows: Sequence[RowView]) -> Plan:
         """A plan for the next step, of any width above 1; see `Speculation.choose`."""
         self._settle()
-        self._best_rate = 1.0
         width = self._chance.choice(WIDTHS[1:])
         offers = tuple(self._any_offer(view, width - 1) for view in rows)
         if not any(offer and offer.length >= CHAIN_WIDTHS[-1] for offer in offers):
@@ -55,14 +54,14 @@ class EverySpeculation(Speculation):
 
     def observe(
         self,
-        shape: Shape,  # noqa: ARG002
+        plan: Plan,
         ms: float,
         *,
         drafted: bool,  # noqa: ARG002
         beside_ms: float = 0.0,  # noqa: ARG002
     ) -> None:
         """Takes a step's time; nothing is learnt from it."""
-        self._seen_ms = ms
+        self._seen = plan, ms
 
     def rest(self, planning_ms: float) -> int:  # noqa: ARG002
         """None: every step drafts."""

@@ -15,7 +15,7 @@ from pipeline.engine.row import Row
 LOOKING, LOOK_MS, MOST_LOOKED = 0.006, 0.01, 8
 """The part of plain decoding's time that may go into looks at rows, what one of them takes, and how
 many there are in a step at most."""
-EARLY = 0.03
+EARLY = 0.01
 """The part of it for plans before a rest is over, where more rows have likely drafts."""
 MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.
@@ -54,6 +54,8 @@ class Looks:
             rows: The running rows.
             early: Whether the rest goes on, unless a plan would pay.
         """
+        if early and self._rows_ms < LOOK_MS:  # as in most steps
+            return False
         self._seen = self._count_likely(rows)
         more = self._seen > self._likely
         if early and (not more or self._early_ms < self._took_ms):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.engine.drafting.offering import Known
 from pipeline.engine.planning.acceptance import Offer
-from pipeline.engine.planning.plan import RowView
+from pipeline.engine.planning.plan import Plan, RowView
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,26 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Gained:
-    """What became of a step: each row's tokens, and what the forwards took, a draft's included.
+    """What became of a step with a plan.
 
-    `beside_ms`: planning that was done while the drafter ran.
+    Attributes:
+        plan, proposals: What it was.
+        largest: The most tokens of the trees that could have been run.
+        gained: Each row's tokens.
+        forwards_ms: What the forwards took, a draft's included.
+        drafted: Whether there was one.
+        beside_ms: Planning that was done while the drafter ran.
     """
 
+    plan: Plan
+    proposals: Sequence[Proposal]
+    largest: int
     gained: Sequence[Sequence[int]]
     forwards_ms: float
     drafted: bool
     beside_ms: float
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the next plan may be made before this is learnt: another comes behind it."""
+        return self.plan.shape.width > 1 and self.plan.retry is None

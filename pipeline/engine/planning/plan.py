@@ -38,6 +38,8 @@ class Plan:
         uses_drafter: Whether the drafter's forward is needed.
         tokens, ms: Expected of the step.
         retry: Set if this is no best plan, but a look at what was left out.
+        best_rate: Tokens per millisecond that the best plan promised.
+        late_ms: What of `ms` comes in the step behind it.
     """
 
     shape: Shape
@@ -46,6 +48,8 @@ class Plan:
     tokens: float
     ms: float
     retry: Arm | None = None
+    best_rate: float = 1.0
+    late_ms: float = 0.0
 
     @property
     def trees(self) -> bool:

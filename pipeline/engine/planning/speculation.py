@@ -4,7 +4,7 @@ In: the running rows with the drafts they could use. Out: a `Plan`; then the ste
 was accepted, which the next plan is made from.
 
     plan = speculation.choose(views)  # before the drafter, which runs if plan.uses_drafter
-    speculation.observe(plan.shape, ms, drafted=plan.uses_drafter)  # after the verify
+    speculation.observe(plan, ms, drafted=plan.uses_drafter)  # after the verify
     speculation.record(Outcome(...))  # per row and draft
     for _ in range(speculation.rest(planning_ms)): ...  # steps that are plain, without a plan
 
@@ -80,8 +80,7 @@ class Speculation:
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
         self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
-        self._best_rate = self._late_ms = 0.0  # the first: its tokens per millisecond
-        self._seen_ms: float | None = None
+        self._seen: tuple[Plan, float] | None = None  # and the time of its step
         self._drafted = self._used = False  # the drafter: in the last step, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
@@ -100,7 +99,6 @@ class Speculation:
         if sum(self._acceptance.meet(task) for task in {view.task for view in rows}):
             self._retries.hurry("drafter")
         chosen, arm = self._look_again(rows, costs, candidates[0], best)
-        self._best_rate = best.tokens / best.ms
         if self._used:
             self._stops += STOPS_RATE * ((not chosen.drafter) - self._stops)
         self._used = chosen.drafter
@@ -111,8 +109,9 @@ class Speculation:
             tokens=chosen.tokens,
             ms=chosen.ms,
             retry=arm,
+            best_rate=best.tokens / best.ms,
+            late_ms=self._prices.late_ms if chosen.width else 0.0,
         )
-        self._late_ms = self._prices.late_ms if chosen.width else 0.0
         self._counts.plan(self._last, candidates[0].ms)
         return self._last
 
@@ -147,23 +146,23 @@ class Speculation:
         plain, *others = candidates_of(self._yields(rows, hope=False), costs)
         return any(is_worth(candidate, plain) for candidate in others)
 
-    def observe(self, shape: Shape, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
+    def observe(self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
         """Takes a step's time, draft and verify together.
 
         Args:
-            shape: What was run, in general the plan's.
+            plan: What was run.
             ms: From the plan to the end of the verify, without the planning.
             drafted: Whether the drafter's forward was run.
             beside_ms: Planning that was done while it ran: so much of it was not seen.
         """
+        shape = plan.shape
         ms += min(beside_ms, self._prices.draft_ms(shape.rows, shape.context)) if drafted else 0.0
-        last = self._last
-        if last and last.retry == "drafter" and not self._drafted:
+        if plan.retry == "drafter" and not self._drafted:
             self._prices.meet(shape, drafted=drafted)  # its context got what it had missed
         else:
-            self._prices.observe(shape, ms, drafted=drafted, trees=last is not None and last.trees)
+            self._prices.observe(shape, ms, drafted=drafted, trees=plan.trees)
         self._drafted = drafted
-        self._seen_ms = ms
+        self._seen = plan, ms
 
     def rest(self, planning_ms: float) -> int:
         """How many steps to decode plainly before the next plan: none after one with drafts.
@@ -216,17 +215,17 @@ class Speculation:
         )
 
     def _settle(self) -> None:
-        """Closes the last step, if it came to its end: its time and tokens are known now."""
-        last, seen_ms = self._last, self._seen_ms
-        if last is None or seen_ms is None:
+        """Closes the step that was observed last: its time and tokens are known now."""
+        if self._seen is None:
             return
+        last, seen_ms = self._seen
         prices, planning_ms = self._prices, self._prices.planning_ms
         ms = seen_ms + planning_ms
         if last.uses_drafter:
             ms -= min(planning_ms, prices.draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
-        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter) - self._late_ms
+        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter) - last.late_ms
         prices.trust.plan()
         if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
             prices.trust.note(
@@ -235,8 +234,8 @@ class Speculation:
         if last.retry == "plain":
             ms = seen_ms  # where all steps are plain few are planned
         # A step that compiled says nothing of the next one of its shape.
-        self._retries.settle(min(ms, 4 * last.ms), tokens / self._best_rate, last.retry)
-        self._last, self._seen_ms, self._seen_tokens = None, None, 0
+        self._retries.settle(min(ms, 4 * last.ms), tokens / last.best_rate, last.retry)
+        self._seen, self._seen_tokens = None, 0
 
     def _yields(self, rows: Sequence[RowView], *, hope: bool) -> Yields:
         """Expected tokens of the batch by width: without the drafter, with chains, with trees."""

@@ -25,6 +25,7 @@ from pipeline.engine.cuda.fused_kernels import (
     Place,
     Sizes,
     cache_names,
+    device_blocks,
     head_call,
     kernel_start,
     launch,
@@ -76,6 +77,12 @@ def sizes_of(model: nn.Module, config: dict[str, Any]) -> Sizes | None:
         and all("sliding" not in kind for kind in config.get("layer_types") or ())
     )
     return sizes if fits else None
+
+
+def fuse(model: nn.Module, config: dict[str, Any], positions: int) -> "Fused | None":
+    """The model as one kernel, where that can be; see `Fused`."""
+    sizes = sizes_of(model, config) if device_blocks() else None
+    return Fused(model, sizes, positions) if sizes else None
 
 
 class Fused:

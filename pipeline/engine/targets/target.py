@@ -16,18 +16,19 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import ArraysCache, make_prompt_cache
 from mlx_lm.utils import load_model
 
-from pipeline.engine.cuda.fused_kernels import WIDEST_TREE, device_blocks, fill_in
+from pipeline.engine.cuda.fused_kernels import WIDEST_TREE, fill_in
 from pipeline.engine.interface import ModelInfo
 from pipeline.engine.memory.cache import RaggedCache
 from pipeline.engine.memory.moves import Moves
 from pipeline.engine.memory.window import Shapes, device_shapes
 from pipeline.engine.targets.cpu_math import use_on_cpu
-from pipeline.engine.targets.fused import Fused, Tokens, sizes_of
+from pipeline.engine.targets.fused import Fused, Tokens, fuse
 from pipeline.engine.targets.fused_rows import FusedMoves
 from pipeline.engine.targets.grouped import GROUPED, spread_masks
 from pipeline.engine.targets.joined import join_products
 from pipeline.engine.targets.positions import ALL_BY_ROPE, follow_branches
 from pipeline.engine.targets.probe import Unfit, probe, try_rows
+from pipeline.engine.targets.reading import Reading
 from pipeline.engine.targets.taps import Taps
 from pipeline.engine.tree import LARGEST, Branches
 from pipeline.errors import InputError
@@ -49,6 +50,7 @@ class Target:
         kind: What its config calls its architecture.
         largest_tree: The most tokens of a tree that `forward` takes; 0 if it takes none.
         tapping: Whether the drafter, if there is one, sees the next forwards.
+        reading: What is not done yet of `prefill`, where that does not wait.
 
     Raises:
         InputError: The folder can't be loaded, the model's layers keep a state that the ragged
@@ -74,7 +76,7 @@ class Target:
         shapes = device_shapes()
         if mixers and shapes.few:
             shapes = Shapes(column_step=128)  # states have no room for tokens that don't count
-        self._fused = self._fuse() if device_blocks() else None
+        self._fused = fuse(self.model, self.config, info.context_tokens)
         if self._fused:
             shapes = Shapes()
         elif shapes.few:
@@ -91,7 +93,7 @@ class Target:
             self.cache.moves = FusedMoves()
         if branches and not self._fused:
             follow_branches(self.model, self.cache)
-        self.tapping, self._taps = True, None
+        self.tapping, self.reading, self._taps = True, Reading(), None
         self._tapped: tuple[int, ...] = ()
         self._ran: mx.array | None = None  # what the last forward is done with
         self._observe: Observer = lambda _: []
@@ -114,10 +116,6 @@ class Target:
             " can't batch yet; choose a model with plain or sliding attention, or a hybrid Qwen "
             "model"
         )
-
-    def _fuse(self) -> Fused | None:
-        sizes = sizes_of(self.model, self.config)
-        return Fused(self.model, sizes, self.info.context_tokens) if sizes else None
 
     @property
     def fused_table(self) -> mx.array | None:
@@ -162,6 +160,8 @@ class Target:
     ) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
 
+        A model that runs as one kernel may be at them afterwards, see `reading`.
+
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
@@ -194,7 +194,10 @@ class Target:
         computed = self.cache.state(), self._observed, self._ran
         mx.async_eval(*computed)
         meanwhile()
-        mx.eval(*computed)
+        if self._fused is not None and self._ran is not None:
+            self.reading.begin(self._ran)
+        else:  # who writes to buffers that are being computed copies them
+            mx.eval(*computed)
 
     @property
     def goes_ahead(self) -> bool:

@@ -144,6 +144,7 @@ class Verifier:
         self._begun, self._again = None, []
 
     def _wait(self, choice: Choice) -> list[list[int]]:
+        self._target.reading.finish()
         began_s = time.perf_counter()
         picked: list[list[int]] = choice.wait().tolist()
         if self._begun is not None:
