@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.company_names import BRACKETED, DOTTED, FORM
 from pipeline.derive import find_words, read_values
 from pipeline.derive_numbers import CODES, CURRENCIES
 from pipeline.evidence import PAGE_BREAK
@@ -38,8 +39,8 @@ LEAD_CHARS = 48
 _CODE_CHARS = 3
 _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
 # Bounded, and never taken back: a text without a space would be gone through from each letter on.
-_CAPITAL = rf"(?:{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w)){{0,80}}+)"  # noqa: RUF001
-_FORM = r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|AG|S\.A)\b\.?|[ ]plc\b)"
+_CAPITAL = rf"(?:{DOTTED}|{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w)){{0,80}}+)"  # noqa: RUF001
+_FORM = rf"(?:{FORM}|{BRACKETED})"
 _LABEL_AFTER_FORM = (
     r"(?!(?:(?<=Ltd)|(?<=Ltd\.)|(?<=Inc)|(?<=Inc\.)|(?<=LLC)|(?<=LLP)|(?<=plc)|(?<=GmbH)|(?<=Limited))"
     r"[ ]\w+(?:[ ]\w+){0,2}:)"
@@ -68,6 +69,11 @@ _TITLE_AT_END = re.compile(
     r"[ ](?i:(?:tax )?invoice|rechnung|facture|statement|receipt)[ ]*$", re.MULTILINE
 )
 _TWICE = re.compile(r"[ ]*([^ \n][^\n]{3,80})[ ]\1[ ]*")
+_ITEM = re.compile(
+    r"(?<![^\n])[ ]*(?:\d{1,3}[.)][ ]+(?!(?i:jan|feb|mär|mae|apr|mai|jun|jul|aug|sep|okt|nov|dez))"
+    r"|[-•*·–][ ]+)(?=\S)"  # noqa: RUF001
+)
+"""The mark of a list's item, at the beginning of a line; a day ("on\\n12. Mai") is none."""
 _CLAUSE = re.compile(r"[.;:!?][ \n]|\n")
 
 
@@ -147,7 +153,7 @@ def _find_spots(
         return
     known: set[tuple[int, int]] = set()
     if in_list and field.max_chars >= SENTENCE_CHARS:
-        found = [*split_sentences(text), *placed]
+        found = [*_find_sentences(text), *placed]
     else:
         found = [
             *_find_texts(field.max_chars, text, in_list=in_list),
@@ -194,6 +200,17 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             yield _trim(text, match.end(), line_end(text, match.end()))
     if most >= SENTENCE_CHARS:
         yield from split_sentences(text)
+
+
+def _find_sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Sentences; an item of a list is one, without its mark and the heading of the list."""
+    for start, end in split_sentences(text):
+        begin = start
+        for mark in _ITEM.finditer(text, start, end):
+            if begin > start:
+                yield _trim(text, begin, mark.start())
+            begin = mark.end()
+        yield begin, end
 
 
 def _find_in_line(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -40,6 +40,7 @@ _ADDRESS = re.compile(
     rf"(?:(?:[A-Z]|\d+(?:st|nd|rd|th)\b)[\w'’.-]*\ ){{1,3}}?(?:{_STREETS})\b"  # noqa: RUF001
     r"|\b[A-Z]{1,2}\d[\dA-Z]?\ \d[A-Z]{2}\b|\b[A-Z][a-z]+,?\ (?:[A-Z]{2,3}|[A-Z][a-z]+)\ \d{4,5}\b"
     r"|(?i:\b(?:p\.?o\.?\ box|postfach)\b)"
+    r"|^(?:Flat|Apartment|Apt\.?|Unit|Suite|Room|Floor|Block|Plot|Wohnung|Appt\.?)\ [\w-]{1,6}\b"
     r"|\b\w+(?:stra(?:ße|sse)|str\.|weg|gasse|platz|allee|ring)\ \d"
     r"|\b\d+(?:\ bis)?,?\ (?i:rue|avenue|place|boulevard|quai|chemin|allée)\ |^\d{4,5}\ [A-ZÀ-Þ]",
     re.VERBOSE,
@@ -182,7 +183,11 @@ def _addressee(text: str) -> Iterator[Span]:
 def _greeted(text: str) -> Iterator[Span]:
     salutation = _SALUTATION.search(text)
     greeted = _person_greeted(salutation) if salutation else ""
-    for line in _written_to(text) if greeted else ():
+    if not salutation or not greeted:
+        return
+    above = _lines(text[: salutation.start()])  # also where no address is known for one
+    alone = [line for line in above if _PERSON.fullmatch(_TITLES.sub("", line.text))]
+    for line in {line.start: line for line in (*_written_to(text), *alone)}.values():
         named = re.search(rf"(?:[A-ZÀ-Þ][\w.'’-]*[ ])*\b{re.escape(greeted)}\b", line.text)  # noqa: RUF001
         if named:
             yield _untitled(_Line(line.start + named.start(), named[0]))

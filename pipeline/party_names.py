@@ -12,6 +12,7 @@ In: a text. Out: the places of the names. Tried in this order, until there are t
 import re
 from collections.abc import Iterator
 
+from pipeline.company_names import BRACKETED, FORM
 from pipeline.layout_parts import find_part
 
 Span = tuple[int, int]
@@ -29,8 +30,8 @@ _ROLE = (
 )
 _WORD = r"(?:[A-ZÀ-Þ](?:[\w&'’/-]|\.(?=\w)){0,40}\.?|&)"  # noqa: RUF001
 _NAME = (
-    rf"{_WORD}(?:[ ](?:(?:of|de|da|la|le|du|van|von|der|den|für|zu)[ ])?{_WORD}){{0,9}}"
-    r"(?:,[ ](?:Inc|Ltd|LLC|LLP|GmbH|S\.A)\b\.?|[ ]plc\b)?"
+    rf"{_WORD}(?:[ ](?:(?:of|de|da|la|le|du|van|von|der|den|für|zu)[ ])?{_WORD}|{BRACKETED}){{0,9}}"
+    rf"(?:{FORM})?"
 )
 _BROKEN_NAME = _NAME.replace("[ ]", r"[ \n]", 1)  # in running text, over a line's end
 _BETWEEN = re.compile(r"\b(?i:between|zwischen|entre)\b|\bBY AND BETWEEN\b")

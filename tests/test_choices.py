@@ -139,3 +139,15 @@ def test_a_sentence_needs_no_words_to_lead_to_it() -> None:
     choices = find_choices(field, text, in_list=True)
     assert choices
     assert [choice.quote.replace("\n", " ") for choice in choices] == [c.value for c in choices]
+
+
+def test_the_mark_of_a_sentence_in_a_list_is_no_part_of_it() -> None:
+    text = (
+        "Decisions\n1. The fee was agreed\n2) It was agreed to meet on\n12. Mai.\n"
+        "- A 3rd plan was agreed.\n"
+    )
+    field = Field("decisions", "string", max_chars=160, labels=("agreed",))
+    values = [choice.value for choice in find_choices(field, text, in_list=True)]
+    assert values == [
+        *("The fee was agreed", "It was agreed to meet on 12. Mai.", "A 3rd plan was agreed."),
+    ]

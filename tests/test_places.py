@@ -53,6 +53,19 @@ def test_a_letter_is_read_by_its_layout() -> None:
     assert parts("@unheard") == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["Plot 22B\n19 Leazes Terrace\nHexham", "Flat 3\nHexham", "The Old Mill\nbehind the church"],
+)
+def test_who_is_greeted_stands_above_whatever_address_there_is(address: str) -> None:
+    text = f"Ridgeway Allotments\n4 Mill Lane\n\n3 April 2026\n\nMr Colin Pratt\n{address}\n\n"
+    text += "Dear Mr Pratt,\n\nRe: The hedge of Mr Colin Pratt\n\nPlease cut it.\n"
+    assert "Colin Pratt" in parts("@greeted", text)
+    task = next(task for task in load_tasks() if task.name == "letter")
+    recipient = next(field for field in task.fields if field.name == "recipient")
+    assert find_choices(recipient, text)[0].value == "Colin Pratt"
+
+
 def test_the_sender_in_the_window_of_the_envelope_is_not_written_to() -> None:
     text = """Malerbetrieb Anton Weber
 Bergstraße 14
@@ -257,3 +270,24 @@ def test_marked_lines_below_a_heading_are_decisions() -> None:
         "The tubs are moved.",
         "The association writes\nto its insurer.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("MINUTES of the Parish Council meeting held on 3 May 2026", "Parish Council"),
+        ("Minutes of the annual general meeting of the Elm Row Allotment Society", None),
+        ("Minutes of the Board of Trustees, 4 June 2026", "Board of Trustees"),
+        ("Minutes of the meeting of the Finance Committee", "Finance Committee"),
+    ],
+)
+def test_who_met_is_named_whole(text: str, body: str | None) -> None:
+    field = next(
+        field
+        for task in load_tasks()
+        if task.name == "minutes"
+        for field in task.fields
+        if field.name == "body"
+    )
+    found = find_choices(field, f"{text}\n\nPresent: A. Bell, C. Dunn\n")[0].value
+    assert found == (body or "Elm Row Allotment Society")

@@ -21,7 +21,6 @@ from pipeline.engine.planning.plan import Idle, Outcome, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.retries import LONGEST, Retries
 from pipeline.engine.planning.speculation import MARGIN, Speculation
-from pipeline.engine.planning.trust import Trust
 from tests.simulated import World, compute_bound, launch_bound, table
 
 BLOCK = Offer("dflash", 15)
@@ -218,17 +217,6 @@ def test_steps_with_drafts_that_become_slower_do_not_make_plain_ones_look_slow(r
     )
     world.run(model, 25)
     assert world.run(model, 150) > 0.97 * world.plain_rate()
-
-
-def test_steps_that_take_longer_than_promised_are_seen_through_soon() -> None:
-    """Times differ less from step to step than tokens do."""
-    slow, poor = Trust(), Trust()
-    for _ in range(32):
-        slow.note(drafter=False, tokens=1.0, ms=1.3)
-        poor.note(drafter=False, tokens=1 / 1.3, ms=1.0)
-    assert slow.factor(drafter=False) < 0.86
-    assert poor.factor(drafter=False) > 0.95
-    assert slow.factor(drafter=True) == 1.0
 
 
 def test_promises_that_are_not_kept_on_the_whole_are_seen_through() -> None:

@@ -15,7 +15,7 @@ from pipeline.engine.row import Row
 LOOKING, LOOK_MS, MOST_LOOKED = 0.006, 0.01, 8
 """The part of plain decoding's time that may go into looks at rows, what one of them takes, and how
 many there are in a step at most."""
-EARLY = 0.01
+EARLY = 0.02
 """The part of it for plans before a rest is over, where more rows have likely drafts."""
 MOST_LOOKS = 16
 """After so many looks that found no plan worth making one is made: it also tries what is left out.

@@ -10,9 +10,7 @@ was promised. Where nothing is run it slowly returns to 1, so that what has chan
 """
 
 STEPS = 192
-"""The memory of a mean of tokens, in steps that ran drafts."""
-STEPS_MS = 32
-"""That of a mean of times, which differ less from step to step."""
+"""A mean's memory in steps that ran drafts."""
 FORGOTTEN = 2000
 """In so many plans an arm that is not run returns to its promise."""
 WORST_MS = 1.5
@@ -34,7 +32,7 @@ class Trust:
     def note(self, *, drafter: bool, tokens: float, ms: float) -> None:
         """Takes what came of a step, each over what was promised."""
         self._tokens[drafter] += (tokens - self._tokens[drafter]) / STEPS
-        self._ms[drafter] += (min(ms, WORST_MS) - self._ms[drafter]) / STEPS_MS
+        self._ms[drafter] += (min(ms, WORST_MS) - self._ms[drafter]) / STEPS
 
     def plan(self) -> None:
         """Counts a plan: every promise gets a little of its credit back."""
