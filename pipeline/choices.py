@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.company_names import BRACKETED, DOTTED, FORM
+from pipeline.company_names import BRACKETED, DOTTED, FORM, OVER
 from pipeline.derive import find_words, read_values
 from pipeline.derive_numbers import CODES, CURRENCIES
 from pipeline.evidence import PAGE_BREAK
@@ -30,7 +30,7 @@ from pipeline.labels import (
 )
 from pipeline.places import find_placed, has_places
 from pipeline.records import Field
-from pipeline.sentences import split_sentences
+from pipeline.sentences import split_items, split_sentences
 
 MOST_CHOICES = 120
 LEAD_CHARS = 48
@@ -41,19 +41,14 @@ _SHORT = r"[A-ZÀ-ÖØ-Þ][a-zß-ÿ]{0,2}\."
 # Bounded, and never taken back: a text without a space would be gone through from each letter on.
 _CAPITAL = rf"(?:{DOTTED}|{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w)){{0,80}}+)"  # noqa: RUF001
 _FORM = rf"(?:{FORM}|{BRACKETED})"
-_LABEL_AFTER_FORM = (
-    r"(?!(?:(?<=Ltd)|(?<=Ltd\.)|(?<=Inc)|(?<=Inc\.)|(?<=LLC)|(?<=LLP)|(?<=plc)|(?<=GmbH)|(?<=Limited))"
-    r"[ ]\w+(?:[ ]\w+){0,2}:)"
-)
-"""A company's name is over before a label on its line ("Brightwater Tools Ltd. Date: 3 May")."""
 _NAME = re.compile(
     rf"\b{_CAPITAL}"
-    rf"(?:{_LABEL_AFTER_FORM}"
+    rf"(?:{OVER}"
     r"(?:[ ](?:(?:of|the|and|de|da|la|le|du|van|von|der|den|zu|für|und|et|&)[ ]){0,2}"
     rf"{_CAPITAL}|{_FORM}))+"
 )
 _ONE_NAME = re.compile(
-    rf"\b{_CAPITAL}(?:{_LABEL_AFTER_FORM}"
+    rf"\b{_CAPITAL}(?:{OVER}"
     rf"(?:[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}|{_FORM}))+"
 )
 """As `_NAME`, but names joined by "and" are several."""
@@ -69,11 +64,6 @@ _TITLE_AT_END = re.compile(
     r"[ ](?i:(?:tax )?invoice|rechnung|facture|statement|receipt)[ ]*$", re.MULTILINE
 )
 _TWICE = re.compile(r"[ ]*([^ \n][^\n]{3,80})[ ]\1[ ]*")
-_ITEM = re.compile(
-    r"(?<![^\n])[ ]*(?:\d{1,3}[.)][ ]+(?!(?i:jan|feb|mär|mae|apr|mai|jun|jul|aug|sep|okt|nov|dez))"
-    r"|[-•*·–][ ]+)(?=\S)"  # noqa: RUF001
-)
-"""The mark of a list's item, at the beginning of a line; a day ("on\\n12. Mai") is none."""
 _CLAUSE = re.compile(r"[.;:!?][ \n]|\n")
 
 
@@ -153,7 +143,7 @@ def _find_spots(
         return
     known: set[tuple[int, int]] = set()
     if in_list and field.max_chars >= SENTENCE_CHARS:
-        found = [*_find_sentences(text), *placed]
+        found = [*split_items(text), *placed]
     else:
         found = [
             *_find_texts(field.max_chars, text, in_list=in_list),
@@ -200,17 +190,6 @@ def _find_texts(most: int, text: str, *, in_list: bool) -> Iterator[tuple[int, i
             yield _trim(text, match.end(), line_end(text, match.end()))
     if most >= SENTENCE_CHARS:
         yield from split_sentences(text)
-
-
-def _find_sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Sentences; an item of a list is one, without its mark and the heading of the list."""
-    for start, end in split_sentences(text):
-        begin = start
-        for mark in _ITEM.finditer(text, start, end):
-            if begin > start:
-                yield _trim(text, begin, mark.start())
-            begin = mark.end()
-        yield begin, end
 
 
 def _find_in_line(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

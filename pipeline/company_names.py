@@ -15,3 +15,7 @@ BRACKETED = rf"[ ]\([A-ZÀ-Þ][\w .&'-]{{1,30}}+\)(?=[ ]{_FORMS})"
 """A place in a name, before a form: "Keepsafe Storage (Durham) Limited"."""
 DOTTED = r"[A-ZÀ-Þ](?:\.[A-Za-zÀ-ÿ]){1,4}+\b\.?"
 """Letters with full stops: "S.r.l.", "B.V.", and initials."""
+_LAST = r"KG Ltd Ltd\. Limited LLC LLP Inc Inc\. plc GmbH SARL S\.r\.l\. B\.V\. e\.K\. e\.V\."
+_ENDED = "|".join(rf"(?<=[ ]{form})" for form in _LAST.split(" "))
+OVER = rf"(?!(?:{_ENDED})[ ](?!&[ ]Co\b|Co\b|[KA]G\b|\())"
+"""Behind a form a name is over, whatever words stand in the next column ("Ltd Invoice no. 7")."""

@@ -12,7 +12,7 @@ from collections import Counter
 from functools import lru_cache
 
 from pipeline.derive_numbers import read_numbers
-from pipeline.sentences import split_sentences
+from pipeline.sentences import split_items
 
 Span = tuple[int, int]
 
@@ -27,7 +27,7 @@ _WIDE = 60  # characters of a line
 _FIRST = 1.0
 _POLITENESS = 2.0
 _MOST_LINES = 200
-_LINE = re.compile(r"(?<![^\n\f])[^\s][^\n\f]{8,250}(?:[ ][^\n\f]{1,40}){2}(?=[\n\f]|$)")
+_LINE = re.compile(r"(?<![^\n\f])[^\s|#>][^\n\f]{8,250}(?:[ ][^\n\f]{1,40}){2}(?=[\n\f]|$)")
 _POLITE = re.compile(r"(?i:thank|dear|we would be glad|if you have|vielen dank|merci)\b")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _COMMON_WORDS = """
@@ -61,7 +61,7 @@ def find_main_sentences(text: str) -> tuple[Span, ...]:
 
 def _candidates(text: str) -> list[Span]:
     """Sentences, without the headings and letterheads before them."""
-    return [(_begin_of_prose(text, start, end), end) for start, end in split_sentences(text)]
+    return [(_begin_of_prose(text, start, end), end) for start, end in split_items(text)]
 
 
 def _begin_of_prose(text: str, start: int, end: int) -> int:
@@ -80,6 +80,7 @@ def _is_sentence(words: str) -> bool:
         and words[-1:] in ".!?"
         and len(words.split()) >= _LEAST_WORDS
         and "\f" not in words
+        and "\n>" not in words  # of a message that is answered
     )
 
 

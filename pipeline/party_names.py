@@ -50,7 +50,8 @@ _LED = re.compile(
 _BY_ROLE = re.compile(
     rf"^[ ]*(?:\d+[.)][ ])?(?:The[ ])?(?i:{_ROLE})(?:[ ]?\([^)\n]*\))?"
     r"(?:[ ]*[:.–-][ ]*\n?[ ]*|[ ]*\n[ ]*|[ ])"  # noqa: RUF001
-    rf"(?P<name>{_NAME})(?=[ ]*(?:[,;(\n]|$|[ ](?:of|a|trading)\b|[ ]+[A-Z]+:))",
+    rf"(?P<name>{_NAME})(?:[ ](?:and|und|et)[ ](?P<other>{_NAME}))?"
+    r"(?=[ ]*(?:[,;(\n]|$|[ ](?:of|a|trading)\b|[ ]+[A-Z]+:))",
     re.MULTILINE,
 )
 _CALLED = re.compile(
@@ -141,6 +142,8 @@ def _by_role(text: str) -> Iterator[Span]:
         name = match["name"]
         if _ROLE_CASE.match(line.removeprefix("The ")) and name[:1].isupper():
             yield match.span("name")
+            if match["other"]:
+                yield match.span("other")
 
 
 def _signed(text: str) -> Iterator[Span]:

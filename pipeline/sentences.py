@@ -17,6 +17,11 @@ _MONTH = re.compile(
 )
 _CLAUSE_ENDS = re.compile(r"[,;:](?=\s)|\s[-–—](?=\s)|\n")
 _BREAKS = re.compile(rf"{_ENDS.pattern}|\n\s*\n|\f")
+_ITEM = re.compile(
+    r"(?<![^\n])[ ]*(?:\d{1,3}[.)][ ]+(?!(?i:jan|feb|mär|mae|apr|mai|jun|jul|aug|sep|okt|nov|dez))"
+    r"|[-•*·–][ ]+)(?=\S)"
+)
+"""The mark of a list's item, at the beginning of a line; a day ("on\\n12. Mai") is none."""
 _SHORT_FORMS = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|no|Nos|Nr|Apt|Attn|Tel|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
     r"|\b[^\W\d_]|(?:^|\n)\s*\d+)\.$"
@@ -74,6 +79,19 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
             _add_trimmed(found, text, start, match.end())
             start = match.end()
     _add_trimmed(found, text, start, len(text))
+    return found
+
+
+def split_items(text: str) -> list[tuple[int, int]]:
+    """As `split_sentences`; an item of a list is one, without its mark and the list's heading."""
+    found: list[tuple[int, int]] = []
+    for start, end in split_sentences(text):
+        begin = start
+        for mark in _ITEM.finditer(text, start, end):
+            if begin > start:
+                _add_trimmed(found, text, begin, mark.start())
+            begin = mark.end()
+        found.append((begin, end))
     return found
 
 

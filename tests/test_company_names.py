@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.choices import MOST_CHOICES, find_choices
 from pipeline.party_names import find_parties
+from pipeline.prompts import load_tasks
 from pipeline.records import Field
 
 NAMES = [
@@ -42,3 +43,22 @@ def test_the_parties_of_a_contract(name: str, other: str) -> None:
 def test_odd_texts_take_no_time(text: str) -> None:
     assert len(find_choices(Field("a", "string", labels=("x",)), text)) <= MOST_CHOICES
     find_parties(f"between {text}")
+
+
+@pytest.mark.parametrize(
+    "column", ["Invoice no. 2231", "Rechnungs-Nr. / Invoice No. 26", "Date: 3 May"]
+)
+@pytest.mark.parametrize(
+    "name", ["ACME Widgets Ltd", "Blumen Petersen e.K.", "Elektro Sommer GmbH & Co. KG"]
+)
+def test_the_next_column_is_no_part_of_a_name(name: str, column: str) -> None:
+    """White space in a line is one blank when values are looked for."""
+    text = f"{name} {column}\n14 Forge Lane Page 1\n24937 Flensburg\n\nTo: Mr A. Bell\n"
+    seller = next(
+        field
+        for task in load_tasks()
+        if task.name == "invoice"
+        for field in task.fields
+        if field.name == "seller"
+    )
+    assert find_choices(seller, text)[0].value == name

@@ -21,6 +21,7 @@ from pipeline.engine.planning.plan import Idle, Outcome, RowView
 from pipeline.engine.planning.prices import Prices
 from pipeline.engine.planning.retries import LONGEST, Retries
 from pipeline.engine.planning.speculation import MARGIN, Speculation
+from pipeline.engine.planning.trust import Trust
 from tests.simulated import World, compute_bound, launch_bound, table
 
 BLOCK = Offer("dflash", 15)
@@ -217,6 +218,19 @@ def test_steps_with_drafts_that_become_slower_do_not_make_plain_ones_look_slow(r
     )
     world.run(model, 25)
     assert world.run(model, 150) > 0.97 * world.plain_rate()
+
+
+def test_what_many_rows_taught_is_not_held_against_few() -> None:
+    trust = Trust()
+    for _ in range(400):
+        trust.note(16, drafter=False, tokens=1.0, ms=1.4)
+        trust.plan(16)
+    assert trust.factor(15, drafter=False) == trust.factor(16, drafter=False) < 0.8
+    assert trust.factor(1, drafter=False) == trust.factor(4, drafter=False) == 1.0
+    assert trust.factor(16, drafter=True) == 1.0
+    for _ in range(8000):
+        trust.plan(16)
+    assert trust.factor(16, drafter=False) > 0.98
 
 
 def test_promises_that_are_not_kept_on_the_whole_are_seen_through() -> None:

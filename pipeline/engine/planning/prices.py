@@ -68,7 +68,7 @@ class Prices:
         """
         self._context = context
         verify = self._costs.verify.predict_widths(rows, context)
-        free, made = (self.trust.factor(drafter=drafter) for drafter in (False, True))
+        free, made = (self.trust.factor(rows, drafter=drafter) for drafter in (False, True))
         plain = verify[0] * self._at_rest
         late = self.late_ms = self.planning_ms + (verify[0] - plain) if rested else 0.0
         beside = max(self.draft_ms(rows, context), self.planning_ms) if drafter else 0.0

@@ -225,11 +225,12 @@ class Speculation:
             ms -= min(planning_ms, prices.draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
-        promised_ms = last.ms * prices.trust.factor(drafter=last.uses_drafter) - last.late_ms
-        prices.trust.plan()
+        rows, factor = last.shape.rows, prices.trust.factor
+        promised_ms = last.ms * factor(rows, drafter=last.uses_drafter) - last.late_ms
+        prices.trust.plan(rows)
         if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
             prices.trust.note(
-                drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
+                rows, drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
             )
         if last.retry == "plain":
             ms = seen_ms  # where all steps are plain few are planned
