@@ -2,8 +2,8 @@
 
 In: a text. Out: the places of the names. Tried in this order, until there are two:
 
-1. After "between" and the "and" that follow it, up to the first clause; before what they are called
-   from then on ('(the "Supplier")').
+1. After "between" (or the heading "Parties") and the "and" that follow it, up to the first clause;
+   before what they are called from then on ('(the "Supplier")').
 2. Beside a role: "Landlord: ...", "Party A: ...", a line "Customer" with the name below.
 3. After "for" or "on behalf of" where it is signed.
 4. The letterhead and the addressee, of an agreement in the form of a letter.
@@ -34,7 +34,11 @@ _NAME = (
     rf"(?:{FORM})?"
 )
 _BROKEN_NAME = _NAME.replace("[ ]", r"[ \n]", 1)  # in running text, over a line's end
-_BETWEEN = re.compile(r"\b(?i:between|zwischen|entre)\b|\bBY AND BETWEEN\b")
+_BETWEEN = re.compile(
+    r"\b(?i:between|zwischen|entre)\b|\bBY AND BETWEEN\b"
+    r"|^[ ]*(?:THE[ ])?(?:PARTIES|Parties)[ ]*:?[ ]*$",
+    re.MULTILINE,
+)
 _FIRST_CLAUSE = re.compile(
     r"\n[ ]*(?:1\b|§|I\.|Article|ARTICLE|Section|WHEREAS|RECITALS?|Background|BACKGROUND|A\.[ ])"
     r"|\b(?i:the parties|it is agreed|agree as follows|wird folgend|es wird|il est convenu)\b"
@@ -80,7 +84,7 @@ _OF_PLACE = re.compile(r"(\S+\s\S+(?:\s\S+)*?)\sof\s")
 _FORM = re.compile(r"\b(?:plc|Ltd|Limited|LLP|LLC|Inc|GmbH)\b\.?$")
 _NO_NAME = re.compile(
     rf"(?i:(?:the )?(?:{_ROLE}|both|each|either|whereas|this .*|agreement|contract|law|laws|date"
-    r"|address|signed|name|title|wales|england|january|february|march|april"
+    r"|address|signed|agreed terms|name|title|wales|england|january|february|march|april"
     r"|may|june|july|august|september|october|november|december|parties|collectively|services?|fees?))"
     r"|.*\b(?i:agreement|contract|deed)|.*\b(?:Street|Road|Avenue|Lane|House|Row|Drive|Terrace|Way)"
 )

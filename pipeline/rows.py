@@ -9,6 +9,7 @@ follow from it by rule. The object has one text and some numbers, in the order o
   makes the last amount when multiplied by another of the row; else the plain number just before the
   first amount (12 pieces at ...), else null. Those between are the amounts between.
 - The number of the row, or of the article, before the text is no part of it.
+- A row whose last amount is the sum of those of two rows or more above it is their total, and none.
 """
 
 import re
@@ -29,6 +30,7 @@ _ROUNDING = Decimal("0.01")
 _ARTICLE = re.compile(r"(?:\d{1,3}[.)]?|[A-Z]{1,4}-?\d{2}[\w/-]*|\d[\d-]{3,})[ ]+(?=[^\W\d_])")
 _COUNT_GAP = 14  # characters between a count and its price: " pieces at "
 _MARKS = " \t,;:.·|-–—"  # noqa: RUF001
+_SIGNS = _MARKS + "€$£*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,16 @@ def find_rows(field: Field, text: str) -> list[Row]:
         text: What the model is shown.
     """
     rows: dict[str, Row] = {}
+    sums: list[Decimal] = []  # of the amounts of the rows so far
+    last = [member.name for member in field.fields if member.type != "string"][-1]
     for row in _read_rows(field, text):
-        if not any(next(find_words(word, row.quote), None) for word in field.unlike):
-            rows.setdefault(row.quote, row)
+        amount = row.members[last].value or Decimal(0)
+        is_total = len(sums) > 1 and amount == sums[-1]
+        if is_total or any(next(find_words(word, row.quote), None) for word in field.unlike):
+            continue
+        if row.quote not in rows:
+            sums.append(amount + (sums[-1] if sums else 0))
+            rows[row.quote] = row
     return list(rows.values())[:MOST_ROWS]
 
 
@@ -84,14 +93,13 @@ def _read_rows(field: Field, text: str) -> Iterator[Row]:
         line = match[0].strip()
         readings = [found for found in read_values(number, line) if found.is_plain]
         amounts = [found for found in readings if found.is_amount]
-        if not amounts or line[amounts[-1].end :].strip(_MARKS + "€$£*"):
+        if not amounts or line[amounts[-1].end :].strip(_SIGNS):
             continue
         count = _multiplied(readings, amounts[-1]) or _find_count(readings, amounts[0])
         first = min((found.start for found in (count, amounts[0]) if found), default=0)
         words, skipped = line[:first].rstrip(_MARKS), 0
         if not words and count:  # how many stands first
-            rest = min(found.start for found in readings if found.start > count.start)
-            words, skipped = line[:rest].rstrip(_MARKS), count.end
+            words, skipped = line[: _tail(line, readings)].rstrip(_MARKS), count.end
         if _LETTERS.search(words, skipped):
             lead = _ARTICLE.match(words)
             if lead and not skipped and _LETTERS.search(words, lead.end()):
@@ -100,6 +108,16 @@ def _read_rows(field: Field, text: str) -> Iterator[Row]:
             amounts = [found for found in amounts if found is not count]
             members = _fill(field, (start + skipped, words[skipped:]), count, amounts, start)
             yield Row(start, start + len(line), line, members)
+
+
+def _tail(line: str, readings: list[Reading]) -> int:
+    """Where the numbers at the end of a line begin, with nothing but signs between them."""
+    begin = len(line)
+    for found in reversed(readings):
+        if line[found.end : begin].strip(_SIGNS):
+            break
+        begin = found.start
+    return begin
 
 
 def _multiplied(readings: list[Reading], last: Reading) -> Reading | None:

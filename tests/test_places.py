@@ -152,6 +152,18 @@ def test_the_largest_amount_is_a_total_without_a_word() -> None:
             ["Minster Estates Limited", "Polly Garnett"],
         ),
         (
+            "Landlord: Minster Homes (NW) Limited\nTenant: Polly Garnett and Ned Garnett\n",
+            ["Minster Homes (NW) Limited", "Polly Garnett", "Ned Garnett"],
+        ),
+        (
+            (
+                "PARTIES\n(1) SPARKLE (YORKSHIRE) LLP, a partnership of 8 Kirkgate"
+                " (Contractor); and\n(2) Holbeck Dental Practice, of 55 Domestic Street (Client).\n"
+                "AGREED TERMS\n1. Cleaning.\n"
+            ),
+            ["SPARKLE (YORKSHIRE) LLP", "Holbeck Dental Practice"],
+        ),
+        (
             "Terms.\nFor Alder Baking plc For Hollow Printing Ltd\n",
             ["Alder Baking plc", "Hollow Printing Ltd"],
         ),

@@ -74,3 +74,15 @@ def test_any_text_has_rows_that_stand_in_it(text: str) -> None:
 @pytest.mark.parametrize("text", ["1.50 " * 20_000, "a 1.50\n" * 5_000])
 def test_odd_tables_take_no_time(text: str) -> None:
     assert len(find_rows(LINE, text)) <= 100
+
+
+def test_the_numbers_of_a_text_are_no_columns_and_a_sum_is_no_row() -> None:
+    text = (
+        "2 Ladle no. 1, 5 oz 4.50 9.00\n1 Rod 40 cm 12.00 12.00\n"
+        "Net 21.00\n3 Hooks 2.00 6.00\nNet 27.00\n"
+    )
+    assert found(text) == [
+        ("Ladle no. 1, 5 oz", 2, Decimal("9.00")),
+        ("Rod 40 cm", 1, Decimal("12.00")),
+        ("Hooks", 3, Decimal("6.00")),
+    ]
