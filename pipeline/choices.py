@@ -43,13 +43,13 @@ _CAPITAL = rf"(?:{DOTTED}|{_SHORT}|[A-ZÀ-ÖØ-Þ](?:[\w&'’/-]|\.(?=\w)){{0,80
 _FORM = rf"(?:{FORM}|{BRACKETED})"
 _NAME = re.compile(
     rf"\b{_CAPITAL}"
-    rf"(?:{OVER}"
-    r"(?:[ ](?:(?:of|the|and|de|da|la|le|du|van|von|der|den|zu|für|und|et|&)[ ]){0,2}"
-    rf"{_CAPITAL}|{_FORM}))+"
+    rf"(?:{OVER}(?:{_FORM}"
+    r"|[ ](?:(?:of|the|and|de|da|la|le|du|van|von|der|den|zu|für|und|et|&)[ ]){0,2}"
+    rf"{_CAPITAL}))+"
 )
 _ONE_NAME = re.compile(
     rf"\b{_CAPITAL}(?:{OVER}"
-    rf"(?:[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}|{_FORM}))+"
+    rf"(?:{_FORM}|[ ](?:(?:of|de|da|la|du|van|von|der|&)[ ]){{0,2}}{_CAPITAL}))+"
 )
 """As `_NAME`, but names joined by "and" are several."""
 _TITLED = re.compile(r"(?:(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Mme|M)\.?[ ])+(?=\S+[ ]\S)")

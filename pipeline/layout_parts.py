@@ -186,7 +186,9 @@ def _greeted(text: str) -> Iterator[Span]:
     if not salutation or not greeted:
         return
     above = _lines(text[: salutation.start()])  # also where no address is known for one
-    alone = [line for line in above if _PERSON.fullmatch(_TITLES.sub("", line.text))]
+    signed = next((text[start:end] for start, end in _signature(text)), "")
+    names = ((line, _TITLES.sub("", line.text)) for line in above)
+    alone = [line for line, name in names if _PERSON.fullmatch(name) and name != signed]
     for line in {line.start: line for line in (*_written_to(text), *alone)}.values():
         named = re.search(rf"(?:[A-ZÀ-Þ][\w.'’-]*[ ])*\b{re.escape(greeted)}\b", line.text)  # noqa: RUF001
         if named:

@@ -80,7 +80,8 @@ def _is_sentence(words: str) -> bool:
         and words[-1:] in ".!?"
         and len(words.split()) >= _LEAST_WORDS
         and "\f" not in words
-        and "\n>" not in words  # of a message that is answered
+        and not words.startswith(">")  # of a message that is answered
+        and "\n>" not in words
     )
 
 

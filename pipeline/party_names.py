@@ -12,7 +12,7 @@ In: a text. Out: the places of the names. Tried in this order, until there are t
 import re
 from collections.abc import Iterator
 
-from pipeline.company_names import BRACKETED, FORM
+from pipeline.company_names import BRACKETED, FORM, OVER
 from pipeline.layout_parts import find_part
 
 Span = tuple[int, int]
@@ -29,11 +29,9 @@ _ROLE = (
     "|Prestataire|Vendeur|Acheteur"
 )
 _WORD = r"(?:[A-ZÀ-Þ](?:[\w&'’/-]|\.(?=\w)){0,40}\.?|&)"  # noqa: RUF001
-_NAME = (
-    rf"{_WORD}(?:[ ](?:(?:of|de|da|la|le|du|van|von|der|den|für|zu)[ ])?{_WORD}|{BRACKETED}){{0,9}}"
-    rf"(?:{FORM})?"
-)
-_BROKEN_NAME = _NAME.replace("[ ]", r"[ \n]", 1)  # in running text, over a line's end
+_JOINED = r"(?:(?:of|de|da|la|le|du|van|von|der|den|für|zu)[ ])?"
+_NAME = rf"{_WORD}(?:{OVER}(?:{FORM}|[ ]{_JOINED}{_WORD}|{BRACKETED})){{0,9}}"
+_BROKEN_NAME = _NAME.replace(f"[ ]{_JOINED}", rf"[ \n]{_JOINED}")  # in text, over a line's end
 _BETWEEN = re.compile(
     r"\b(?i:between|zwischen|entre)\b|\bBY AND BETWEEN\b"
     r"|^[ ]*(?:THE[ ])?(?:PARTIES|Parties)[ ]*:?[ ]*$",
@@ -145,9 +143,19 @@ def _by_role(text: str) -> Iterator[Span]:
         line = match[0].lstrip(" 0123456789.)")
         name = match["name"]
         if _ROLE_CASE.match(line.removeprefix("The ")) and name[:1].isupper():
-            yield match.span("name")
-            if match["other"]:
-                yield match.span("other")
+            yield from _one_or_two(match)
+
+
+def _one_or_two(match: re.Match[str]) -> Iterator[Span]:
+    """The names behind a role: what "and" joins are two if both are whole and no company's."""
+    other = match["other"]
+    whole = other and min(len(match["name"].split()), len(other.split())) > 1
+    if whole and not _FORM.search(other):
+        yield from (match.span("name"), match.span("other"))
+    elif other:
+        yield match.start("name"), match.end("other")
+    else:
+        yield match.span("name")
 
 
 def _signed(text: str) -> Iterator[Span]:

@@ -22,6 +22,7 @@ _ITEM = re.compile(
     r"|[-•*·–][ ]+)(?=\S)"
 )
 """The mark of a list's item, at the beginning of a line; a day ("on\\n12. Mai") is none."""
+_HEADING = re.compile(r"[ ]*[^\W\d_]\w{0,30}+(?:[ ][\w'’]{1,30}+){0,3}[ ]*:?[ ]*\n")
 _SHORT_FORMS = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|no|Nos|Nr|Apt|Attn|Tel|Art|Sec|vs|etc|e\.g|i\.e|cf|Fig|Inc|Ltd|Co|approx|ca)"
     r"|\b[^\W\d_]|(?:^|\n)\s*\d+)\.$"
@@ -83,16 +84,33 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
 
 
 def split_items(text: str) -> list[tuple[int, int]]:
-    """As `split_sentences`; an item of a list is one, without its mark and the list's heading."""
+    """As `split_sentences`; an item of a list is one, without its mark and the list's heading.
+
+    Items need no full stop to end: the next one's mark does, if it is of the same kind, or the next
+    number. What precedes the first mark is a heading if it is four words at most; else the mark may
+    be none, and the sentence stays whole.
+    """
     found: list[tuple[int, int]] = []
     for start, end in split_sentences(text):
-        begin = start
+        begin, last = start, ""
         for mark in _ITEM.finditer(text, start, end):
-            if begin > start:
+            sign = mark[0].strip()
+            if mark.start() == start or (
+                begin == start and _HEADING.fullmatch(text, start, mark.start())
+            ):
+                begin, last = mark.end(), sign
+            elif begin > start and _follows(last, sign):
                 _add_trimmed(found, text, begin, mark.start())
-            begin = mark.end()
+                begin, last = mark.end(), sign
         found.append((begin, end))
     return found
+
+
+def _follows(last: str, sign: str) -> bool:
+    """Whether an item with this mark may stand behind one with that."""
+    if not last[0].isdigit():
+        return sign == last
+    return sign[:-1].isdigit() and int(sign[:-1]) == int(last[:-1]) + 1
 
 
 def _add_trimmed(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:

@@ -143,11 +143,14 @@ def test_a_sentence_needs_no_words_to_lead_to_it() -> None:
 
 def test_the_mark_of_a_sentence_in_a_list_is_no_part_of_it() -> None:
     text = (
-        "Decisions\n1. The fee was agreed\n2) It was agreed to meet on\n12. Mai.\n"
-        "- A 3rd plan was agreed.\n"
+        "Decisions\n1. The fee was agreed\n2. It was agreed to meet on\n12. Mai.\n"
+        "- A 3rd plan was agreed.\nIt was agreed to pay in the\n4. Quartal of the year.\n"
+        "It was agreed that he, who\n- as was noted -\nis ill, be paid.\n"
     )
     field = Field("decisions", "string", max_chars=160, labels=("agreed",))
     values = [choice.value for choice in find_choices(field, text, in_list=True)]
     assert values == [
         *("The fee was agreed", "It was agreed to meet on 12. Mai.", "A 3rd plan was agreed."),
+        "It was agreed to pay in the 4. Quartal of the year.",
+        "It was agreed that he, who - as was noted - is ill, be paid.",
     ]

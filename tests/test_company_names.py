@@ -20,6 +20,10 @@ NAMES = [
     "Stowell & Byrne Pty Ltd",
     "Brightside Hotels plc",
     "Volksbank Uelzen eG",
+    "Blackstone Limited Partnership",
+    "Maier GmbH & Cie. KG",
+    "Solvay S.A.",
+    "Luxfin S.à r.l.",
 ]
 
 
@@ -39,7 +43,24 @@ def test_the_parties_of_a_contract(name: str, other: str) -> None:
     assert found == ([name, other] if name != other else [name])
 
 
-@pytest.mark.parametrize("text", ["A.b.c." * 20_000, "Ab (Cd " * 20_000, "Ab (Cd) " * 20_000])
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("Lender: Marks and Spencer plc", ["Marks and Spencer plc"]),
+        ("Tenant: Smith and Sons Limited", ["Smith and Sons Limited"]),
+        ("Vermieter: Karl und Maria Schmidt", ["Karl und Maria Schmidt"]),
+        ("Tenant: Daniel Ferreira and Sofia Ferreira", ["Daniel Ferreira", "Sofia Ferreira"]),
+    ],
+)
+def test_what_and_joins_is_two_names_if_both_are_whole(line: str, names: list[str]) -> None:
+    text = f"{line}\nRent: 9\n"
+    assert [text[start:end] for start, end in find_parties(text)] == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A.b.c." * 20_000, "Ab (Cd " * 20_000, "Ab (Cd) " * 20_000, "Landlord: A and B\n" * 6_000],
+)
 def test_odd_texts_take_no_time(text: str) -> None:
     assert len(find_choices(Field("a", "string", labels=("x",)), text)) <= MOST_CHOICES
     find_parties(f"between {text}")

@@ -221,7 +221,9 @@ def test_what_became_of_drafts_is_learnt_while_the_next_step_runs_and_of_a_retry
             told.append("plan")
             return Plan(Shape(1, 4, 128), offers, uses_drafter=False, tokens=1, ms=1.0, retry=retry)
 
-        def observe(self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
+        def observe(
+            self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0, tells: bool = True
+        ) -> None:
             assert plan.offers
             told.append("time")
 
@@ -242,3 +244,45 @@ def test_what_became_of_drafts_is_learnt_while_the_next_step_runs_and_of_a_retry
     assert told[1] == ("plan" if retry is None else "time")
     drafts.stats()
     assert told[-2:] == ["time", "1"]
+
+
+def test_every_step_with_a_plan_is_settled_once_whatever_comes_behind_it() -> None:
+    """Also where the next one is learnt at once, or somebody asks for counts in between."""
+
+    class Told(Speculation):
+        """Runs these plans, one after the other."""
+
+        def choose(self, rows: Sequence[RowView]) -> Plan:
+            self._settle()
+            width, retry = plans[len(chosen)]
+            chosen.append(width)
+            offers = tuple(view.offers[0].cut(width - 1) if width > 1 else None for view in rows)
+            shape = Shape(1, width, 128)
+            return Plan(shape, offers, uses_drafter=False, tokens=1, ms=1.0, retry=retry)
+
+        def rest(self, planning_ms: float) -> int:
+            return 0
+
+    plans: list[tuple[int, Arm | None]] = [
+        *((4, None), (1, "plain"), (4, None), (4, "free"), (4, None), (1, None)),
+        *((4, None), (4, None), (4, None)),
+    ]
+    chosen: list[int] = []
+    settled: list[int] = []
+    speculation = Told(StepCosts({Shape(1, 1, CONTEXTS[0]): 1.0}))
+    speculation._counts.settle = lambda tokens, ms: settled.append(tokens)  # type: ignore[method-assign]
+    drafts = Drafts(speculation, None)
+    row = a_row("a", [1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3])
+    said = 4
+    for number, (width, _) in enumerate(plans):
+        drafts.propose([row])
+        drafts.look([row])
+        gained = list(range(said, said + (3 if width > 1 else 1)))
+        said += len(gained)
+        row.copier.extend([token % 9 for token in gained])
+        drafts.learn([[token % 9 for token in gained]])
+        if number == 6:
+            drafts.stats()
+    drafts.stats()
+    speculation._settle()
+    assert len(settled) == len(plans)

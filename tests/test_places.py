@@ -66,6 +66,13 @@ def test_who_is_greeted_stands_above_whatever_address_there_is(address: str) -> 
     assert find_choices(recipient, text)[0].value == "Colin Pratt"
 
 
+def test_who_signs_is_not_who_is_greeted() -> None:
+    text = "Jane Smith\n4 Mill Lane\n\n3 May 2026\n\nDear Mr Smith,\n\nThe hedge\n\n"
+    text += "Yours sincerely,\n\nJane Smith\n"
+    assert parts("@signature", text) == ["Jane Smith"]
+    assert parts("@greeted", text) == []
+
+
 def test_the_sender_in_the_window_of_the_envelope_is_not_written_to() -> None:
     text = """Malerbetrieb Anton Weber
 Bergstraße 14

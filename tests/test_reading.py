@@ -41,7 +41,7 @@ def left_running(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         self._run(tokens, logits=False)
         mx.async_eval(self.cache.state(), self._observed)
         meanwhile()
-        self.reading.begin(mx.array(0) + 1)
+        self.reading.begin([mx.array(0) + 1])
         left.append(len(tokens[0]))
 
     monkeypatch.setattr(Target, "read", read)
@@ -80,7 +80,7 @@ def test_what_is_waited_for_a_prompt_is_no_part_of_a_step(
     finish = reading.finish
 
     def wait_long() -> None:
-        reading._waited_s += WAITED_S * (reading._running is not None)
+        reading._waited_s += WAITED_S * bool(reading._running)
         finish()
 
     monkeypatch.setattr(reading, "finish", wait_long)
@@ -97,8 +97,15 @@ def test_a_prompt_is_waited_for_once() -> None:
     reading.finish()
     assert reading.waited() == 0
     product = mx.random.normal((300, 300)) @ mx.random.normal((300, 300))
-    reading.begin(product)
+    reading.begin([product])
     reading.finish()
     assert reading.waited() > 0
     reading.finish()
+    assert reading.waited() == 0
+    reading.begin([product])
+    reading.wait()  # for the next piece, not in a step
+    assert reading.waited() == 0
+    reading.begin([product + 1])
+    reading.finish()
+    reading.forget()  # the step has failed
     assert reading.waited() == 0

@@ -258,6 +258,7 @@ class Core:
         self._ended += self._answered
         self._running, self._prefilling, self._leaving = [], None, []
         self._verifier.forget()
+        self._target.reading.forget()
         self._room.clear()
         self._most_rows = max(1, len(rows) // 2)
         self._waiting.extendleft(reversed(rows))

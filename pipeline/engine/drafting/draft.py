@@ -152,7 +152,7 @@ class Drafts:
         """
         spent_ms = _ms_since(self._began_s) - waited_s * 1e3
         if self._plan is None:
-            self._idle.append(Idle(len(gained), spent_ms, self._ahead))
+            self._idle.append(Idle(len(gained), spent_ms, self._ahead and not waited_s))
             self._looks.earn(spent_ms)
             if len(self._idle) == MOST_IDLE:
                 self._count_idle()
@@ -167,6 +167,7 @@ class Drafts:
             forwards_ms=spent_ms - self._planned_ms,
             drafted=self._plan.uses_drafter or self._begun is not None,
             beside_ms=self._planned_ms if self._begun is not None else 0.0,
+            tells=not waited_s,
         )
         if not self._unlearnt.can_wait:
             learning_s = time.perf_counter()
@@ -191,7 +192,11 @@ class Drafts:
             return
         last, self._unlearnt = self._unlearnt, None
         self._speculation.observe(
-            last.plan, last.forwards_ms, drafted=last.drafted, beside_ms=last.beside_ms
+            last.plan,
+            last.forwards_ms,
+            drafted=last.drafted,
+            beside_ms=last.beside_ms,
+            tells=last.tells,
         )
         for proposal, tokens in zip(last.proposals, last.gained, strict=True):
             if isinstance(proposal.tokens, Tree):

@@ -59,9 +59,11 @@ class EverySpeculation(Speculation):
         *,
         drafted: bool,  # noqa: ARG002
         beside_ms: float = 0.0,  # noqa: ARG002
+        tells: bool = True,
     ) -> None:
         """Takes a step's time; nothing is learnt from it."""
-        self._seen = plan, ms
+        self._settle()
+        self._seen = plan, ms, tells
 
     def rest(self, planning_ms: float) -> int:  # noqa: ARG002
         """None: every step drafts."""

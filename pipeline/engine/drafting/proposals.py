@@ -32,6 +32,7 @@ class Gained:
         forwards_ms: What the forwards took, a draft's included.
         drafted: Whether there was one.
         beside_ms: Planning that was done while the drafter ran.
+        tells: Whether it did not come behind a prompt: then less is done beside the forwards.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Gained:
     forwards_ms: float
     drafted: bool
     beside_ms: float
+    tells: bool
 
     @property
     def can_wait(self) -> bool:

@@ -10,7 +10,7 @@ from statistics import median
 
 from pipeline.engine.planning.candidates import Costs
 from pipeline.engine.planning.cost import Shape, StepCosts
-from pipeline.engine.planning.plan import Idle
+from pipeline.engine.planning.plan import Idle, Plan
 from pipeline.engine.planning.trust import Trust
 from pipeline.engine.planning.widths import CHAIN_WIDTHS, WIDTHS
 
@@ -129,6 +129,15 @@ class Prices:
             self._large += TREE_RATE * (more / self._trees - self._large)
         else:
             self._trees += TREE_RATE * (more - self._trees)
+
+    def settle(self, plan: Plan, tokens: int, ms: float | None) -> None:
+        """Notes what a plan's step gave, and took if that tells anything."""
+        rows, drafter = plan.shape.rows, plan.uses_drafter
+        promised_ms = plan.ms * self.trust.factor(rows, drafter=drafter) - plan.late_ms
+        self.trust.plan(rows)
+        if plan.shape.width > 1 and plan.retry is None and ms:  # a retry promises what it hopes for
+            gained = tokens / plan.tokens
+            self.trust.note(rows, drafter=drafter, tokens=gained, ms=ms / promised_ms)
 
     def rested(self, steps: Sequence[Idle]) -> None:
         """Takes the times of plain steps whose forwards had begun before the step."""

@@ -80,7 +80,7 @@ class Speculation:
         self._counts = SpeculationCounts()
         self._last: Plan | None = None
         self._held = (0, False, False)  # width, drafter and trees of the best plan at the last step
-        self._seen: tuple[Plan, float] | None = None  # and the time of its step
+        self._seen: tuple[Plan, float, bool] | None = None  # its step's time, and if that tells
         self._drafted = self._used = False  # the drafter: in the last step, by the last plan
         self._stops = STOPS  # in so many plans behind one that used it, it is not used
         self._seen_tokens = 0
@@ -146,23 +146,28 @@ class Speculation:
         plain, *others = candidates_of(self._yields(rows, hope=False), costs)
         return any(is_worth(candidate, plain) for candidate in others)
 
-    def observe(self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0.0) -> None:
-        """Takes a step's time, draft and verify together.
+    def observe(
+        self, plan: Plan, ms: float, *, drafted: bool, beside_ms: float = 0.0, tells: bool = True
+    ) -> None:
+        """Takes a step's time, draft and verify together; what it gained is recorded next.
 
         Args:
             plan: What was run.
             ms: From the plan to the end of the verify, without the planning.
             drafted: Whether the drafter's forward was run.
             beside_ms: Planning that was done while it ran: so much of it was not seen.
+            tells: Whether other such steps take as long, as those behind a prompt don't.
         """
+        self._settle()  # another may have been observed since the last plan
         shape = plan.shape
         ms += min(beside_ms, self._prices.draft_ms(shape.rows, shape.context)) if drafted else 0.0
-        if plan.retry == "drafter" and not self._drafted:
-            self._prices.meet(shape, drafted=drafted)  # its context got what it had missed
+        late = plan.retry == "drafter" and not self._drafted  # its context got what it had missed
+        if late or not tells:
+            self._prices.meet(shape, drafted=drafted)
         else:
             self._prices.observe(shape, ms, drafted=drafted, trees=plan.trees)
         self._drafted = drafted
-        self._seen = plan, ms
+        self._seen = plan, ms, tells
 
     def rest(self, planning_ms: float) -> int:
         """How many steps to decode plainly before the next plan: none after one with drafts.
@@ -218,20 +223,14 @@ class Speculation:
         """Closes the step that was observed last: its time and tokens are known now."""
         if self._seen is None:
             return
-        last, seen_ms = self._seen
+        last, seen_ms, tells = self._seen
         prices, planning_ms = self._prices, self._prices.planning_ms
         ms = seen_ms + planning_ms
         if last.uses_drafter:
             ms -= min(planning_ms, prices.draft_ms(last.shape.rows, last.shape.context))
         tokens = last.shape.rows + self._seen_tokens
         self._counts.settle(tokens, ms)
-        rows, factor = last.shape.rows, prices.trust.factor
-        promised_ms = last.ms * factor(rows, drafter=last.uses_drafter) - last.late_ms
-        prices.trust.plan(rows)
-        if last.shape.width > 1 and last.retry is None:  # a retry promises what it hopes for
-            prices.trust.note(
-                rows, drafter=last.uses_drafter, tokens=tokens / last.tokens, ms=ms / promised_ms
-            )
+        prices.settle(last, tokens, ms if tells else None)
         if last.retry == "plain":
             ms = seen_ms  # where all steps are plain few are planned
         # A step that compiled says nothing of the next one of its shape.

@@ -51,4 +51,4 @@ class Trust:
 
 
 def _class_of(rows: int) -> int:
-    return round(log2(rows))
+    return round(log2(max(1, rows)))

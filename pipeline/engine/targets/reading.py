@@ -11,25 +11,33 @@ import mlx.core as mx
 
 
 class Reading:
-    """The piece of a prompt that was begun last."""
+    """The piece of a prompt that was begun last: one at most is being read."""
 
     def __init__(self) -> None:
-        self._running: mx.array | None = None
+        self._running: list[mx.array] = []
         self._waited_s = 0.0
 
-    def begin(self, done: mx.array) -> None:
+    def begin(self, running: list[mx.array]) -> None:
         """Notes what is computed once a piece has been read."""
-        self._running = done
+        self._running = running
+
+    def wait(self) -> None:
+        """Waits until no prompt is being read."""
+        running, self._running = self._running, []
+        mx.eval(running)
 
     def finish(self) -> None:
-        """Waits until no prompt is being read."""
-        if self._running is not None:
-            began_s, running = time.perf_counter(), self._running
-            self._running = None
-            mx.eval(running)
+        """Likewise, in a step, which is told how long: see `waited`."""
+        if self._running:
+            began_s = time.perf_counter()
+            self.wait()
             self._waited_s += time.perf_counter() - began_s
 
+    def forget(self) -> None:
+        """Forgets the prompt, and what was waited for it: the step has failed."""
+        self._running, self._waited_s = [], 0.0
+
     def waited(self) -> float:
-        """For how many seconds somebody has waited since this was asked last."""
+        """For how many seconds a step has waited since this was asked last."""
         waited_s, self._waited_s = self._waited_s, 0.0
         return waited_s

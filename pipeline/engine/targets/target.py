@@ -160,8 +160,6 @@ class Target:
     ) -> None:
         """Runs prompt tokens of one row into the cache; their logits are never computed.
 
-        A model that runs as one kernel may be at them afterwards, see `reading`.
-
         Args:
             slot: The row.
             tokens: The next L tokens of its prompt.
@@ -184,18 +182,19 @@ class Target:
     def read(
         self, tokens: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Runs prompt tokens of the rows that the cache looks at; gives no logits.
+        """Runs prompt tokens of the rows that the cache looks at; see `reading`; gives no logits.
 
         Args:
             tokens: [B, T].
             meanwhile: Work for the host while they run.
         """
+        self.reading.wait()
         self._run(tokens, logits=False)
         computed = self.cache.state(), self._observed, self._ran
         mx.async_eval(*computed)
         meanwhile()
         if self._fused is not None and self._ran is not None:
-            self.reading.begin(self._ran)
+            self.reading.begin([self._ran, *self._observed])
         else:  # who writes to buffers that are being computed copies them
             mx.eval(*computed)
 
