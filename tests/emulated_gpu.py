@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.engine.choosing import fused_choice
 from pipeline.engine.cuda import fused_kernels
 from pipeline.engine.drafters import fused_drafter, fused_markov
-from pipeline.engine.targets import fused, fused_rows, target
+from pipeline.engine.targets import fused, fused_rows
 from tests.emulated import SOURCES, compile_source
 
 BLOCKS = 2
@@ -46,7 +46,7 @@ CACHES: list[Any] = [
 def played(folder: Path) -> Generator[None]:
     """Has this process take the CPU for a GPU; what is compiled stays in the folder."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (fused_kernels, fused_choice, fused_markov, target):
+        for module in (fused_kernels, fused_choice, fused_markov, fused):
             patch.setattr(module, "device_blocks", lambda: BLOCKS)
         patch.setattr(mx.fast, "cuda_kernel", partial(Kernel, folder))
         _forget_kernels()

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.engine.core import Core
 from pipeline.engine.interface import CoreOptions, ModelInfo, Request
+from pipeline.engine.targets.reading import Reading
 from pipeline.engine.targets.target import PIECE
 from pipeline.training.full_core import FullCore
 from tests import emulated_gpu
@@ -112,3 +113,22 @@ def test_prompts_that_are_read_together_are_answered_as_alone(info: ModelInfo) -
         found = desk.completion(request.id)
         assert found.completion_tokens == request.max_tokens
         assert found.text == other.completion(request.id).text
+
+
+def test_prompts_are_read_while_the_host_goes_on(
+    info: ModelInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    begin = Reading.begin
+
+    def note(self: Reading, running: list[mx.array]) -> None:
+        begun.append(len(running))
+        begin(self, running)
+
+    monkeypatch.setattr(Reading, "begin", note)
+    core = Core(info, CoreOptions(max_rows=2, kv_bytes=1 << 24, speculate=False))
+    asked = requests()
+    desk = Desk(core).finish(*asked)
+    assert len(begun) > 1  # one begins as another
+    assert all(desk.completion(request.id).text for request in asked)
+    assert core._target.reading._running == []  # nobody waits for what is over
