@@ -2,7 +2,6 @@
 
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from pipeline.choices import MOST_CHOICES, find_choices
 from pipeline.derive import judge
 from pipeline.forms import field_schema, find_taken
 from pipeline.records import Field
-from pipeline.task_files import read_task
+from tests.own_fields import own_field
 
 TEXT = """Harbour Street Print Works Ltd
 41 Harbour Street, Bristol
@@ -120,10 +119,7 @@ def test_odd_texts_take_no_time(text: str) -> None:
 
 @pytest.mark.parametrize("title", ["INVOICE", "Tax Invoice", "Rechnung Nr. 5", "FACTURE"])
 def test_the_title_of_an_invoice_is_not_its_seller(title: str) -> None:
-    file = Path(__file__).parents[1] / "prompts" / "invoice.toml"
-    task, problems = read_task("invoice.toml", file.read_text("utf-8"))
-    assert task is not None, problems
-    seller = next(field for field in task.fields if field.name == "seller")
+    seller = own_field("invoice", "seller")
     text = f"{title}\n\nInvoicely Ltd\n4 Quay Street\n"
     schema = field_schema(seller, text, text, partial=False)
     assert schema is not None

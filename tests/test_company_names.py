@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.choices import MOST_CHOICES, find_choices
 from pipeline.party_names import find_parties
-from pipeline.prompts import load_tasks
 from pipeline.records import Field
+from tests.own_fields import own_field
 
 NAMES = [
     "Keepsafe Storage (Durham) Limited",
@@ -75,11 +75,4 @@ def test_odd_texts_take_no_time(text: str) -> None:
 def test_the_next_column_is_no_part_of_a_name(name: str, column: str) -> None:
     """White space in a line is one blank when values are looked for."""
     text = f"{name} {column}\n14 Forge Lane Page 1\n24937 Flensburg\n\nTo: Mr A. Bell\n"
-    seller = next(
-        field
-        for task in load_tasks()
-        if task.name == "invoice"
-        for field in task.fields
-        if field.name == "seller"
-    )
-    assert find_choices(seller, text)[0].value == name
+    assert find_choices(own_field("invoice", "seller"), text)[0].value == name

@@ -14,6 +14,7 @@ from pipeline.party_names import find_parties
 from pipeline.places import without_beginning
 from pipeline.prompts import load_tasks
 from pipeline.records import Field
+from tests.own_fields import own_field
 
 LETTER = """Meridian Mutual Insurance
 Claims Department
@@ -61,9 +62,7 @@ def test_who_is_greeted_stands_above_whatever_address_there_is(address: str) -> 
     text = f"Ridgeway Allotments\n4 Mill Lane\n\n3 April 2026\n\nMr Colin Pratt\n{address}\n\n"
     text += "Dear Mr Pratt,\n\nRe: The hedge of Mr Colin Pratt\n\nPlease cut it.\n"
     assert "Colin Pratt" in parts("@greeted", text)
-    task = next(task for task in load_tasks() if task.name == "letter")
-    recipient = next(field for field in task.fields if field.name == "recipient")
-    assert find_choices(recipient, text)[0].value == "Colin Pratt"
+    assert find_choices(own_field("letter", "recipient"), text)[0].value == "Colin Pratt"
 
 
 def test_who_signs_is_not_who_is_greeted() -> None:
@@ -301,12 +300,7 @@ def test_marked_lines_below_a_heading_are_decisions() -> None:
     ],
 )
 def test_who_met_is_named_whole(text: str, body: str | None) -> None:
-    field = next(
-        field
-        for task in load_tasks()
-        if task.name == "minutes"
-        for field in task.fields
-        if field.name == "body"
-    )
-    found = find_choices(field, f"{text}\n\nPresent: A. Bell, C. Dunn\n")[0].value
+    found = find_choices(own_field("minutes", "body"), f"{text}\n\nPresent: A. Bell, C. Dunn\n")[
+        0
+    ].value
     assert found == (body or "Elm Row Allotment Society")
